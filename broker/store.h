@@ -1,0 +1,259 @@
+/*
+ * store.h: where tasks, outcomes and sessions outlive the broker. Speaks in rows and batches of row changes, never in
+ * SQL, so that another store fits behind it. Behind it today: store_sqlite.c, the only file that includes sqlite3.h.
+ *
+ * Threads: everything here is called by the journal thread alone (the opening and the load happen before the loop
+ * starts). Rows in a batch are read-only while it is applied; what they point to belongs to whoever made the batch.
+ * Times in rows are wall clock, ms since 1970. Every change is idempotent: a batch may be applied again.
+ */
+#ifndef QUERN_BROKER_STORE_H
+#define QUERN_BROKER_STORE_H
+
+#include "common/bytes.h"
+#include "common/ids.h"
+#include "common/limits.h"
+#include "quern/err.h"
+
+struct store;
+
+/* ---- rows ---- */
+
+/* A call: queue, function and options that many tasks share. Written in the batch of its first task, never changed. */
+struct call_row {
+    uint64_t id;
+    struct bytes queue;
+    struct bytes function;
+    struct bytes options; /* as it came in SUBMIT; none: defaults */
+};
+
+struct session_row {
+    uint64_t id;
+    struct bytes name; /* none: unnamed */
+    struct bytes description;
+    struct uuid owner; /* instance of the client process that owns it */
+    struct bytes owner_text; /* "HOST:PID" */
+    uint64_t completion_last;
+    uint64_t acked_prefix;
+    struct bytes acked_ranges; /* msgpack array of [first, last], beyond the prefix */
+    uint64_t ordinal_high;
+    uint8_t digest[DIGEST_SIZE];
+    uint64_t failed; /* outcomes that failed, ever */
+    bool keep;       /* outlives its client though unnamed */
+    bool is_ending;  /* takes no further submits */
+    int64_t created;
+    int64_t used; /* last time a client was connected or a task ended */
+};
+
+struct series_row {
+    uint64_t id;
+    uint64_t session;
+    struct uuid instance;
+    uint64_t submitted_high;
+    struct bytes refused; /* msgpack array of [first, last, code] */
+};
+
+/* A worker process that was given attempts. */
+struct worker_row {
+    uint64_t id;
+    struct bytes name;
+    struct uuid instance;
+    struct bytes host;
+    uint64_t pid;
+};
+
+/* A live task. */
+struct task_row {
+    uint64_t id;
+    uint64_t session;
+    uint64_t call;
+    uint32_t state; /* enum task_state */
+    int32_t priority;
+    uint32_t attempt; /* last token: */
+    uint32_t epoch;
+    uint64_t worker; /* worker_row of the last dispatch, 0 none */
+    uint32_t attempts; /* failed attempts that count */
+    uint32_t crashes;
+    uint32_t losses;
+    int64_t due;     /* delayed, backoff: when ready */
+    int64_t created;
+    uint64_t ordinal;
+    uint64_t retry_of;
+    struct bytes args;
+};
+
+/* What ended a task for good. */
+struct outcome_row {
+    uint64_t id; /* = task id */
+    uint64_t session;
+    uint64_t completion;
+    uint64_t call;
+    uint32_t state; /* TASK_DONE, TASK_FAILED, TASK_CANCELLED */
+    uint32_t cause;
+    uint32_t attempt;  /* last attempt number, 0: never dispatched */
+    uint32_t attempts; /* dispatches that started or may have started, for people */
+    struct bytes worker; /* "HOST:PID" of the last attempt */
+    uint32_t signal;
+    uint32_t exit_status;
+    int64_t created;
+    int64_t started;
+    int64_t finished;
+    uint64_t run_us;
+    uint64_t ordinal;
+    uint64_t retry_of;
+    struct bytes kind;
+    struct bytes message;
+    struct bytes detail;
+    struct bytes result;
+    struct bytes args;      /* none if not kept */
+    uint64_t args_size;
+    uint64_t args_hash;
+};
+
+/* One failed attempt of a task, also of one that was tried again. */
+struct failure_row {
+    uint64_t task;
+    uint32_t attempt;
+    int64_t at;
+    struct bytes worker;
+    uint32_t cause;
+    uint32_t signal;
+    uint32_t exit_status;
+    struct bytes kind;
+    struct bytes message;
+    struct bytes detail;
+};
+
+/* ---- batches ---- */
+
+enum change_kind {
+    CHANGE_META,           /* the next free numbers */
+    CHANGE_CALL,           /* insert */
+    CHANGE_SESSION,        /* insert or replace */
+    CHANGE_SESSION_DELETE, /* with its series; number = id */
+    CHANGE_SERIES,         /* insert or replace */
+    CHANGE_WORKER,         /* insert or replace */
+    CHANGE_TASK,           /* insert a new live task */
+    CHANGE_TASK_STATE,     /* update state, attempt, epoch, worker, attempts, crashes, losses, due of a stored task */
+    CHANGE_OUTCOME,        /* insert or ignore; and delete the live task of that id if had_task */
+    CHANGE_FAILURE,        /* insert or replace */
+    CHANGE_OUTCOME_DELETE, /* with its failures; number = task id */
+};
+
+struct meta_row {
+    uint64_t series_next;
+    uint64_t session_next;
+    uint64_t worker_next;
+    uint64_t call_next;
+};
+
+struct change {
+    enum change_kind kind;
+    bool had_task; /* CHANGE_OUTCOME */
+    uint64_t number;
+    union {
+        struct meta_row meta;
+        struct call_row call;
+        struct session_row session;
+        struct series_row series;
+        struct worker_row worker;
+        struct task_row task;
+        struct outcome_row outcome;
+        struct failure_row failure;
+    };
+};
+
+enum store_verdict {
+    STORE_OK,      /* on disk */
+    STORE_FULL,    /* not applied; the disk is full: apply the same batch again later */
+    STORE_FENCED,  /* not applied; another broker has taken the store over: stop */
+    STORE_UNKNOWN, /* may or may not be on disk: stop at once, answer nobody, recover by restart */
+};
+
+/* Apply all changes in order, in one transaction, synced. epoch: of this life of the broker. */
+QUERN_MUST_USE enum store_verdict store_apply(struct store *store, uint32_t epoch, const struct change *changes,
+                                              size_t count);
+
+/* ---- opening and recovery ---- */
+
+struct store_facts {
+    struct uuid uuid;
+    uint32_t epoch;    /* of this life, already durable */
+    bool was_clean;    /* the last life ended cleanly */
+    bool is_new;
+    struct meta_row meta; /* the next free numbers */
+};
+
+/* Open or create, migrate, raise the epoch. Errors: IN_USE (another process has it), DENIED (file system that cannot
+ * lock, wrong owner), VERSION (written by a newer quern), MALFORMED (not a quern store, or damaged), IO.
+ * *why_out: malloc'd sentence. */
+QUERN_MUST_USE enum quern_err store_open(const char *path, const struct limits *limits, struct store **store_out,
+                                         struct store_facts *facts_out, char **why_out);
+
+/* Called with every row that a broker needs in memory. Views hold for the call. Order: calls, sessions, series,
+ * workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail: sizes in their place). */
+struct store_visitor {
+    void *context;
+    void (*call)(void *context, const struct call_row *row);
+    void (*session)(void *context, const struct session_row *row);
+    void (*series)(void *context, const struct series_row *row);
+    void (*worker)(void *context, const struct worker_row *row);
+    void (*task)(void *context, const struct task_row *row);
+    /* size: bytes of the payloads of the row, as counted against limits */
+    void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);
+};
+QUERN_MUST_USE enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out);
+
+/* Mark the end clean, checkpoint, close. Also for a store that failed (then nothing is marked). NULL is fine. */
+void store_close(struct store **store, bool is_clean);
+
+/* ---- reading while running ---- */
+
+/* One outcome by task id, with everything. QUERN_UNKNOWN if there is none. Views hold until the next store call. */
+QUERN_MUST_USE enum quern_err store_outcome(struct store *store, uint64_t task, struct outcome_row *row_out);
+/* One live task by id; one call; views as above. */
+QUERN_MUST_USE enum quern_err store_task(struct store *store, uint64_t task, struct task_row *row_out);
+QUERN_MUST_USE enum quern_err store_call(struct store *store, uint64_t call, struct call_row *row_out);
+/* The failures of a task, oldest first, through visit; at most limit. */
+QUERN_MUST_USE enum quern_err store_failures(struct store *store, uint64_t task, size_t limit, void *context,
+                                             void (*visit)(void *context, const struct failure_row *row));
+
+/* A listing of tasks and outcomes, newest id first, in slices. before: 0 at first, afterwards what the last slice
+ * left in *before. session, state, cause: 0 any (cause NONE cannot be asked for). Stops after rows_max visited rows or
+ * slice_us microseconds, whichever is first; QUERN_END in the return when nothing is left, QUERN_OK when there may be. */
+struct list_row {
+    uint64_t id;
+    uint64_t session;
+    uint64_t call;
+    uint32_t state;
+    uint32_t cause;
+    uint32_t attempts;
+    int64_t created;
+    int64_t finished; /* 0: live */
+    struct bytes worker;
+    struct bytes message;
+};
+struct list_query {
+    uint64_t before;
+    uint64_t session;
+    uint32_t state;
+    uint32_t cause;
+};
+QUERN_MUST_USE enum quern_err store_list_slice(struct store *store, struct list_query *query, size_t rows_max,
+                                               uint64_t slice_us, void *context,
+                                               void (*visit)(void *context, const struct list_row *row));
+
+/* ---- state of the store, for status and for admission ---- */
+struct store_stats {
+    uint64_t batches;
+    uint64_t rows;
+    uint64_t syncs; /* fdatasync and fsync calls made */
+    uint64_t file_bytes;
+    uint64_t wal_bytes;
+    uint64_t disk_free_bytes;
+    bool disk_low; /* submits are to be refused */
+    bool ballast_given_up;
+};
+/* Looks at the file system at most once a second. QUERN_IO: the database or its log was replaced under us: stop. */
+QUERN_MUST_USE enum quern_err store_stats(struct store *store, struct store_stats *stats_out);
+
+#endif

@@ -1,0 +1,264 @@
+/*
+ * quern/client.h: submit tasks, take their outcomes.
+ *
+ *     struct quern_client *client;
+ *     struct quern_call call = QUERN_CALL_INIT;
+ *     struct quern_future *future;
+ *     struct quern_outcome *outcome;
+ *
+ *     quern_client_open(NULL, &client);                  // the default socket, an unnamed session
+ *     call.function = "square";
+ *     call.args = "\x91\x07"; call.args_size = 2;         // [7]; see quern/value.h
+ *     quern_submit(client, &call, &future);
+ *     quern_future_wait(future, QUERN_FOREVER, &outcome);
+ *     ... outcome->state, outcome->result ...
+ *     quern_outcome_release(&outcome);
+ *     quern_future_release(&future);
+ *     quern_client_close(&client, 0);
+ *
+ * Every function may be called from any thread. A client owns one thread of its own that talks to the broker; it
+ * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
+ * cannot be used: every call answers QUERN_CLOSED there (release and close free memory only).
+ *
+ * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an outcome
+ * live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
+ */
+#ifndef QUERN_CLIENT_H
+#define QUERN_CLIENT_H
+
+#include <quern/err.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define QUERN_FOREVER (-1)
+#define QUERN_PAYLOAD_SIZE_MAX (16u * 1024u * 1024u)
+
+struct quern_client;
+struct quern_future;
+
+/* Final states have the numbers of the wire. */
+enum quern_state {
+    QUERN_STATE_DELAYED = 1,
+    QUERN_STATE_WAITING = 2,
+    QUERN_STATE_READY = 3,
+    QUERN_STATE_LEASED = 4,
+    QUERN_STATE_RUNNING = 5,
+    QUERN_STATE_BACKOFF = 6,
+    QUERN_STATE_DONE = 7,
+    QUERN_STATE_FAILED = 8,
+    QUERN_STATE_CANCELLED = 9,
+};
+
+enum quern_cause {
+    QUERN_CAUSE_NONE = 0,
+    QUERN_CAUSE_ERROR = 1,
+    QUERN_CAUSE_CRASHED = 2,
+    QUERN_CAUSE_TIMEOUT = 3,
+    QUERN_CAUSE_EXPIRED = 4,
+    QUERN_CAUSE_MEMORY = 5,
+    QUERN_CAUSE_LOST = 6,
+    QUERN_CAUSE_QUARANTINED = 7,
+    QUERN_CAUSE_UNENCODABLE = 8,
+};
+
+const char *quern_state_word(enum quern_state state);
+const char *quern_cause_word(enum quern_cause cause);
+
+/* ---- opening and closing ---- */
+
+struct quern_client_options {
+    size_t size;
+    const char *url;     /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
+    const char *session; /* NULL: an unnamed one that ends with this client */
+    bool take_over;      /* take the session from an owner that is connected */
+    bool must_exist;     /* do not make the session: QUERN_UNKNOWN if there is none of that name */
+    bool keep;           /* an unnamed session that stays when this client leaves (for work submitted and left) */
+    bool is_volatile;    /* not in this version: QUERN_UNSUPPORTED */
+    bool want_args;      /* outcomes bring their arguments along, where they are kept */
+    bool no_session;     /* an operator: queries, cancel, retry, close; no submits and no outcomes */
+    int connect_timeout_ms; /* for the first connection, default 5000; QUERN_FOREVER waits */
+    const char *program;    /* shown to others; default: this program's name */
+    const void *description; /* kept with the session if it is made now (see quern_session_info); at most 64 KiB */
+    size_t description_size;
+    size_t window_count; /* outcomes received ahead of being taken, default 10,000 */
+    size_t window_bytes; /* bytes of the same, default 64 MiB */
+    /* Called by the client's thread when the connection is lost (is_up false) or back. May be NULL. Must not block and
+     * must not call quern. */
+    void (*on_connection)(void *context, bool is_up, const char *text);
+    void *context;
+};
+#define QUERN_CLIENT_OPTIONS_INIT {.size = sizeof(struct quern_client_options), .connect_timeout_ms = 5000}
+
+/*
+ * Connect, and open the session. options may be NULL (all defaults).
+ * QUERN_NO_BROKER   none reached within connect_timeout_ms
+ * QUERN_IN_USE      the session's owner is connected (quern_last_error names it); see take_over
+ * QUERN_UNKNOWN     must_exist and it does not
+ * QUERN_UNSUPPORTED is_volatile;  QUERN_INVALID, QUERN_TOO_BIG  an option;  QUERN_VERSION  the broker is newer
+ */
+QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
+                                                struct quern_client **client_out);
+
+#define QUERN_CLOSE_CANCEL 1u /* cancel what has not started */
+#define QUERN_CLOSE_SESSION 2u /* end the session: no further submits; it goes when all is taken */
+/*
+ * Sends what is queued (waits up to 5 s for submits to be accepted), then leaves. Durable work goes on in a named or kept
+ * session; an unnamed session ends: what has not started is cancelled after a time without its client.
+ * Futures still held stay valid to release. QUERN_TIMEOUT: some submits were not acknowledged.
+ */
+enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
+
+/* The last error of this thread in words: what happened, to what, what to do. Never NULL; valid until the next call of
+ * quern in this thread. */
+const char *quern_last_error(void);
+
+struct quern_session_info {
+    size_t size;
+    uint64_t session;
+    bool is_new;            /* made by this open */
+    bool is_ending;         /* takes no submits */
+    uint64_t ordinal_high;  /* highest accepted ordinal when it was opened */
+    uint64_t live;          /* tasks without outcome when it was opened */
+    uint64_t untaken;       /* outcomes not acknowledged when it was opened */
+    uint64_t failed;        /* failed outcomes ever, when it was opened */
+    unsigned char digest[32]; /* of the arguments up to ordinal_high; see quern_digest_step */
+    const void *description; /* as given by the client that made it; lives as long as the client */
+    size_t description_size;
+    uint32_t epoch;
+};
+#define QUERN_SESSION_INFO_INIT {.size = sizeof(struct quern_session_info)}
+QUERN_MUST_USE enum quern_err quern_session_info(struct quern_client *client, struct quern_session_info *info_out);
+
+/* The running digest of a session's arguments: digest becomes BLAKE2b-256(digest, ordinal as 8 bytes little-endian,
+ * args). Starts as 32 zero bytes. */
+void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *args, size_t args_size);
+
+/* ---- submitting ---- */
+
+struct quern_call {
+    size_t size;
+    const char *function;
+    const void *args; /* one msgpack array of positional arguments; NULL: [] ; copied */
+    size_t args_size; /* 0..QUERN_PAYLOAD_SIZE_MAX */
+    const char *queue; /* NULL: "default" */
+    int priority;      /* -1000..1000, higher first */
+    uint64_t delay_ms; /* not before this time from acceptance */
+    uint64_t timeout_ms; /* of each attempt, from its start; 0 none */
+    unsigned attempts;   /* failed attempts before it fails for good: 1 (default) .. 1000 */
+    uint32_t retry_on;   /* bits 1 << cause that are tried again; 0: error, timeout, memory */
+    uint64_t backoff_ms; /* wait before the second attempt, doubling */
+    uint64_t backoff_cap_ms; /* up to this; 0: no doubling beyond an hour */
+    bool at_most_once;       /* never run twice; not with attempts > 1 */
+    uint64_t ordinal; /* 0 none; strictly rising within the session: see quern_session_info */
+    int wait_ms;      /* when the window is full: wait up to this long (QUERN_FOREVER, default) or 0 */
+};
+#define QUERN_CALL_INIT {.size = sizeof(struct quern_call), .attempts = 1, .wait_ms = QUERN_FOREVER}
+
+/*
+ * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).
+ * future_out: NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released.
+ * id_out: NULL, or the task's id.
+ * QUERN_INVALID  a field is outside its range;  QUERN_TOO_BIG  arguments or a name over the limit
+ * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued
+ * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
+ */
+QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
+                                           struct quern_future **future_out, uint64_t *id_out);
+
+/* Wait until every submit so far is durable or refused. QUERN_OK; QUERN_TIMEOUT; QUERN_TAKEN_OVER; else the code of the
+ * first refusal since the last flush (quern_last_error says which). */
+QUERN_MUST_USE enum quern_err quern_flush(struct quern_client *client, int timeout_ms);
+
+/* ---- outcomes ---- */
+
+struct quern_outcome {
+    uint64_t id;
+    uint64_t completion; /* 1, 2, 3 ... within the session, in order of completion */
+    uint64_t ordinal;
+    enum quern_state state; /* DONE, FAILED or CANCELLED */
+    enum quern_cause cause; /* of a failure */
+    const void *result;     /* one msgpack value; of a failed command its output */
+    size_t result_size;
+    const char *kind;    /* NUL-terminated, "" if none */
+    const char *message; /* "" if none */
+    const void *detail;
+    size_t detail_size;
+    unsigned attempts;
+    const char *worker; /* "HOST:PID" of the last attempt, "" if never started */
+    int64_t created_ms; /* wall clock, since 1970 */
+    int64_t started_ms;
+    int64_t finished_ms;
+    uint64_t run_us; /* of the last attempt */
+    unsigned signal;
+    unsigned exit_status;
+    const void *args; /* with want_args, NULL if they were not kept */
+    size_t args_size;
+    uint32_t refusal; /* enum quern_err: not 0 if the broker refused the submit (then state is FAILED, cause NONE) */
+};
+
+/* Releases the outcome; if it came from quern_next this acknowledges it: it will not be delivered again. */
+void quern_outcome_release(struct quern_outcome **outcome);
+
+/*
+ * The next outcome of the session in completion order, futures or not, each once; waits up to timeout_ms.
+ * Refused submits come here too, when no future holds them.
+ * QUERN_TIMEOUT;  QUERN_END  nothing is outstanding: every accepted task's outcome has been taken;  QUERN_TAKEN_OVER
+ */
+QUERN_MUST_USE enum quern_err quern_next(struct quern_client *client, int timeout_ms,
+                                         struct quern_outcome **outcome_out);
+
+/* A file descriptor that is readable while quern_next would not block; for poll. Do not read from it. */
+int quern_client_fd(struct quern_client *client);
+
+/* ---- futures ---- */
+
+uint64_t quern_future_id(const struct quern_future *future);
+/* The broker has it on disk. False also before it was answered. */
+bool quern_future_accepted(const struct quern_future *future);
+/* It has an outcome (or was refused). */
+bool quern_future_done(const struct quern_future *future);
+/*
+ * Wait for the outcome: a copy that the caller releases; any number of times, from any thread. Taking it acknowledges it
+ * once the future has been asked. QUERN_TIMEOUT touches nothing. QUERN_CLOSED, QUERN_TAKEN_OVER: it will not come here.
+ */
+QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
+                                                struct quern_outcome **outcome_out);
+/* Releasing a future before its outcome came leaves the task alone; the outcome then comes out of quern_next. */
+void quern_future_release(struct quern_future **future);
+
+/* ---- asking and telling ---- */
+
+/*
+ * Cancel a task by id, of any session; waits for the broker's answer, which is durable.
+ * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
+ * QUERN_UNKNOWN;  QUERN_TIMEOUT;  QUERN_UNSUPPORTED  force
+ */
+QUERN_MUST_USE enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms);
+
+/* Submit a finished task's call again as a new task. session_out (may be NULL): where it went. */
+QUERN_MUST_USE enum quern_err quern_retry(struct quern_client *client, uint64_t id, uint64_t *new_id_out,
+                                          uint64_t *session_out, int timeout_ms);
+
+/* End a session by name or "#NUMBER". flags: QUERN_CLOSE_CANCEL; QUERN_CLOSE_DROP acknowledges all its outcomes. */
+#define QUERN_CLOSE_DROP 4u
+QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, const char *session, unsigned flags,
+                                                  int timeout_ms);
+
+/*
+ * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result"; see PROTOCOL.md, QUERY). params: a
+ * msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one array.
+ * QUERN_UNKNOWN  no such task or session;  QUERN_TIMEOUT
+ */
+QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const char *what, const void *params,
+                                          size_t params_size, int timeout_ms, void **answer_out, size_t *size_out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

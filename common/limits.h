@@ -1,0 +1,116 @@
+/*
+ * Every bound of quern, by name: unit in the name, default here, shown by `quern status`.
+ * Knows nothing. A bound that a configuration file may change is listed in LIMITS_TUNABLE and read through
+ * `struct limits`; every other bound is a constant.
+ */
+#ifndef QUERN_COMMON_LIMITS_H
+#define QUERN_COMMON_LIMITS_H
+
+#include <stdint.h>
+
+#define KIB ((uint64_t)1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+/* ---- names and texts, in bytes of UTF-8 ---- */
+#define FUNCTION_NAME_SIZE_MAX 128u
+#define QUEUE_NAME_SIZE_MAX 128u
+#define SESSION_NAME_SIZE_MAX 128u
+#define WORKER_NAME_SIZE_MAX 256u
+#define HOST_NAME_SIZE_MAX 255u
+#define PROGRAM_NAME_SIZE_MAX 128u
+#define ERROR_KIND_SIZE_MAX 128u
+#define ERROR_MESSAGE_SIZE_MAX 4096u
+#define ERROR_DETAIL_SIZE_MAX (64u * 1024u)
+#define PROGRESS_TEXT_SIZE_MAX 256u
+#define DESCRIPTION_SIZE_MAX (64u * 1024u)
+#define OPTIONS_SIZE_MAX 256u
+#define URL_SIZE_MAX 256u
+#define URL_COUNT_MAX 16u
+#define DIGEST_SIZE 32u
+#define UUID_SIZE 16u
+
+/* ---- payloads and frames ---- */
+/* Arguments of a task, or its result: bytes of msgpack. */
+#define PAYLOAD_SIZE_MAX (16u * 1024u * 1024u)
+/* One ZeroMQ message: a payload, its arguments beside it where asked for, and room for an envelope. */
+#define FRAME_SIZE_MAX (34u * 1024u * 1024u)
+/* A batch is closed when it has grown to this; an empty one takes a message of any legal size. */
+#define BATCH_SIZE_SOFT (256u * 1024u)
+#define BATCH_COUNT_SOFT 4096u
+/* Levels of nesting in an envelope, and in a payload where it is decoded (arguments, JSON). */
+#define ENVELOPE_DEPTH_MAX 8u
+#define VALUE_DEPTH_MAX 64u
+/* Protocol errors after which a peer is dropped. */
+#define PEER_ERROR_COUNT_MAX 8u
+
+/* ---- numbers of a task ---- */
+#define PRIORITY_MIN (-1000)
+#define PRIORITY_MAX 1000
+#define DURATION_MS_MAX ((uint64_t)366 * 24 * 3600 * 1000)
+#define ATTEMPTS_MAX 1000u
+#define CRASHES_MAX_DEFAULT 3u
+#define LOSSES_MAX_DEFAULT 10u
+#define SEQUENCE_MAX 0x7fffffffu
+#define SERIES_MAX 0x7fffffffu
+#define SERIES_BLOCK_COUNT 1024u
+#define REFUSED_RANGE_COUNT_MAX 1024u
+#define TAKEN_RANGE_COUNT_MAX 256u
+
+/* ---- what one broker holds ---- */
+#define CONNECTION_COUNT_MAX 16384u
+#define LANE_COUNT_MAX 16384u
+#define CALL_COUNT_MAX 65536u
+#define SESSION_COUNT_MAX 65536u
+#define WORKER_COUNT_MAX 4096u
+#define WORKER_FUNCTION_COUNT_MAX 1024u
+#define WORKER_QUEUE_COUNT_MAX 256u
+#define WORKER_HELD_COUNT_MAX 65536u
+#define WORKER_HELD_BYTES_MAX (256u * 1024u * 1024u)
+#define SLOT_COUNT_MAX 1024u
+#define QUERY_ROW_COUNT_MAX 10000u
+#define QUERY_COUNT_MAX 64u
+#define QUERY_SLICE_US 2000u
+
+/* name, unit, default, meaning: bounds that the broker's configuration file may set (`limits/NAME = VALUE`) */
+#define LIMITS_TUNABLE(X)                                                                                              \
+    X(heartbeat_ms, 3000, "a peer with nothing to say sends a PING this often")                                        \
+    X(dead_ms, 10000, "a peer that was silent for this long is dropped")                                               \
+    X(lease_ms, 15000, "a worker that did not renew for this long has lost what it held")                              \
+    X(claim_ms, 1000, "after an unclean end ready tasks wait this long for a worker that still has them")              \
+    X(lazy_commit_ms, 50, "lease rows commit by themselves after this time")                                           \
+    X(session_gone_ms, 60000, "an unnamed session whose client is gone for this long cancels what has not started")    \
+    X(session_idle_ms, (uint64_t)7 * 24 * 3600 * 1000, "a named session without tasks or client ends after this time") \
+    X(task_count_max, 20000000, "live tasks; beyond it submits are refused")                                           \
+    X(task_bytes_max, 8 * GIB, "bytes of live tasks' arguments; beyond it submits are refused")                        \
+    X(unacked_count_max, 20000000, "outcomes nobody has acknowledged; beyond it submits are refused")                  \
+    X(unacked_bytes_max, 64 * GIB, "bytes of the same")                                                                \
+    X(unacked_keep_ms, (uint64_t)7 * 24 * 3600 * 1000, "unacknowledged outcomes of a session without tasks or client") \
+    X(acked_keep_ms, (uint64_t)24 * 3600 * 1000, "acknowledged outcomes stay this long")                               \
+    X(acked_count_max, 1000000, "acknowledged outcomes that stay")                                                     \
+    X(acked_bytes_max, 1 * GIB, "bytes of the same")                                                                   \
+    X(retention_row_count, 4000, "rows deleted in one batch")                                                          \
+    X(args_keep_size, 4096, "arguments up to this size stay with a done outcome")                                      \
+    X(client_window_count, 20000, "submits a client may have unanswered")                                              \
+    X(client_window_bytes, 32 * MIB, "bytes of the same")                                                              \
+    X(submit_pool_bytes, 512 * MIB, "bytes of the same over all clients; beyond it the windows shrink")                \
+    X(resident_bytes_max, 128 * MIB, "outcomes kept in memory until their client takes them; others are read back")    \
+    X(batch_row_count_max, 65536, "row changes in one batch")                                                          \
+    X(batch_bytes_max, 64 * MIB, "bytes in one batch")                                                                 \
+    X(wal_bytes_max, 256 * MIB, "write-ahead log kept after a burst")                                                  \
+    X(disk_reserve_bytes, 64 * MIB, "free disk below the log's limit plus this: submits are refused")                  \
+    X(ballast_bytes, 16 * MIB, "preallocated file that is given up when the disk is full all the same")
+
+struct limits {
+#define X(name, value, meaning) uint64_t name;
+    LIMITS_TUNABLE(X)
+#undef X
+};
+
+/* The defaults of the list above. */
+struct limits limits_default(void);
+
+/* Set one tunable by name; false if there is none of that name. */
+_Bool limits_set(struct limits *limits, const char *name, uint64_t value);
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * quern/worker.h: writing functions that quern runs.
+ *
+ * A function has a name and a handler. A handler reads its arguments, computes, writes one result value and returns
+ * QUERN_OK; or calls quern_task_fail and returns what that returned. It runs in a process of its own (a slot), one
+ * task at a time: it may use any amount of CPU, leak, crash or exit; that costs one attempt of this one task.
+ *
+ * As a module (a shared object loaded with `quern-worker --module FILE.so`):
+ *
+ *     static enum quern_err square(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+ *     {
+ *         int64_t x;
+ *         if (quern_read_i64(args, &x) != QUERN_OK) {
+ *             return quern_task_fail_args(task, args, "square takes one integer");
+ *         }
+ *         quern_write_i64(result, x * x);
+ *         return QUERN_OK;
+ *     }
+ *     static const struct quern_function functions[] = {{"square", square}, {NULL, NULL}};
+ *     QUERN_MODULE(.functions = functions)
+ *
+ * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
+ */
+#ifndef QUERN_WORKER_H
+#define QUERN_WORKER_H
+
+#include <quern/value.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The task that runs: valid during the handler's call only. */
+struct quern_task;
+
+/*
+ * args    stands inside the array of arguments: the first read gives the first argument; quern_peek says NONE behind
+ *         the last. Borrowed, as is everything read from it.
+ * result  takes exactly one value; none at all means nil. Over 16 MiB, or left incomplete: the attempt fails with cause
+ *         unencodable.
+ * Returns QUERN_OK: done. Anything else: the attempt failed with cause error; without quern_task_fail the kind is the
+ *         error's word.
+ */
+typedef enum quern_err quern_handler(struct quern_task *task, struct quern_reader *args, struct quern_writer *result);
+
+struct quern_function {
+    const char *name; /* 1..128 bytes of UTF-8, not beginning with "quern." */
+    quern_handler *handler;
+};
+
+/* What a module gives to the worker. size makes it grow without breaking older modules. */
+struct quern_module {
+    size_t size;                            /* sizeof(struct quern_module) */
+    const struct quern_function *functions; /* ends with {NULL, NULL} */
+    /* Called once in the zygote, before any slot is forked: load what all slots share (copy-on-write). It must leave no
+     * thread behind. Not QUERN_OK: the worker reports text (may point to a static string) and takes no tasks. May be
+     * NULL. */
+    enum quern_err (*initialise)(const char **text_out);
+};
+
+/* The symbol the worker looks for. */
+#define QUERN_MODULE_SYMBOL "quern_module"
+#define QUERN_MODULE(...)                                                                                              \
+    __attribute__((visibility("default"))) const struct quern_module quern_module = {                                  \
+        .size = sizeof(struct quern_module), __VA_ARGS__};
+
+/* ---- for handlers ---- */
+
+/* Fail this attempt. kind: your own name for the error ("DivisionByZero", at most 128 bytes), message: printf format (at
+ * most 4 KiB are kept). Returns a value to return from the handler. */
+enum quern_err quern_task_fail(struct quern_task *task, const char *kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same with kind "BadArguments" and what the reader found wrong. usage: what the function takes. */
+enum quern_err quern_task_fail_args(struct quern_task *task, const struct quern_reader *args, const char *usage);
+/* Add bytes to the failure (a traceback, a report; at most 64 KiB are kept). Before quern_task_fail. */
+void quern_task_detail(struct quern_task *task, const void *p, size_t n);
+
+/* Tell how far it is: fraction 0..1, text at most 256 bytes or NULL. Cheap: the last one before the next look of the
+ * supervisor is what is shown. */
+void quern_task_progress(struct quern_task *task, double fraction, const char *text);
+/* Milliseconds until this attempt is stopped, 0 when it is over, -1 if it has no timeout. */
+int64_t quern_task_remaining_ms(const struct quern_task *task);
+/* Task id (shown as series-sequence) and the number of this attempt. */
+uint64_t quern_task_id(const struct quern_task *task);
+unsigned quern_task_attempt(const struct quern_task *task);
+
+/* ---- a worker in a program of your own ---- */
+
+/*
+ * Runs a worker until it is told to end (SIGTERM, SIGINT); takes quern-worker's options from argv and the functions of
+ * module besides those of --module. Call it first thing in main: the program is started again for the worker's inner
+ * processes, which also come through main and this call (with arguments that begin with --quern-).
+ * Returns the exit status: 0 ended as told, 1 could not start, 2 wrong usage.
+ */
+int quern_worker_main(int argc, char **argv, const struct quern_module *module);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
