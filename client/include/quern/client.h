@@ -34,6 +34,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define QUERN_FOREVER (-1)
 #define QUERN_PAYLOAD_SIZE_MAX (16u * 1024u * 1024u)
@@ -257,6 +258,7 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
 QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const char *what, const void *params,
                                           size_t params_size, int timeout_ms, void **answer_out, size_t *size_out);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -48,10 +48,13 @@ enum quern_err {
 
 #define QUERN_MUST_USE __attribute__((warn_unused_result))
 
+#pragma GCC visibility push(default)
 /* The word of a code ("too_big"), for scripts; "unknown_code" for a number that is not in the list. Never NULL. */
 const char *quern_err_word(enum quern_err err);
 
 /* The sentence of a code, for people. Never NULL. */
 const char *quern_err_text(enum quern_err err);
+
+#pragma GCC visibility pop
 
 #endif

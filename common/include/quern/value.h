@@ -18,6 +18,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum quern_type {
     QUERN_TYPE_NONE, /* nothing further at this level */
@@ -106,6 +107,7 @@ void quern_write_map(struct quern_writer *writer, size_t count);
 /* Bytes that are one well-formed msgpack value already; else INVALID. */
 void quern_write_raw(struct quern_writer *writer, const void *p, size_t n);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

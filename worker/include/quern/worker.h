@@ -29,6 +29,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* The task that runs: valid during the handler's call only. */
 struct quern_task;
@@ -94,6 +95,7 @@ unsigned quern_task_attempt(const struct quern_task *task);
  */
 int quern_worker_main(int argc, char **argv, const struct quern_module *module);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
