@@ -1,0 +1,425 @@
+/*
+ * main.c: owns the start and the end of the broker process: options, default paths, what every process should do before
+ * it opens anything, and the exit status. Must not know: how a task is handled.
+ * Start reading at main.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/config.h"
+#include "broker/loop.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/messages.h"
+
+#define EXIT_START_REFUSED 1
+#define EXIT_USAGE 2
+#define PATH_SIZE_MAX 4096u
+
+static const char usage_text[] =
+    "Usage: quern-broker [--listen URL]... [--db PATH] [--config FILE] [--log-level LEVEL] [--insecure-tcp]\n"
+    "\n"
+    "Keeps tasks durably, hands them to workers (quern-worker), keeps their outcomes for clients (quern).\n"
+    "Prints `ready URL` for each listener once work is accepted; SIGTERM ends it cleanly.\n"
+    "\n"
+    "  --listen URL       ipc:///PATH/broker.sock (the directory must be yours alone, mode 0700) or "
+    "tcp://ADDRESS:PORT\n"
+    "                     (with port * for a free one). May be given several times.\n"
+    "                     Default: broker.sock in $XDG_RUNTIME_DIR/quern, else in /tmp/quern-UID\n"
+    "  --db PATH          the store, made if it is missing.\n"
+    "                     Default: quern.db in $XDG_STATE_HOME/quern, else in ~/.local/state/quern\n"
+    "  --config FILE      settings and limits; what is given on the command line wins. A sample with every name is\n"
+    "                     installed as share/quern/quern-broker.conf\n"
+    "  --log-level LEVEL  error, warn, info (default) or debug; log lines go to stderr\n"
+    "  --insecure-tcp     allow tcp:// listeners. There is no encryption and no authentication yet: everybody who can\n"
+    "                     reach the port, each local user included, can run tasks and read results\n"
+    "  --help, --version\n"
+    "\n"
+    "Examples:\n"
+    "  quern-broker                                    for yourself, on this machine\n"
+    "  quern-broker --db /var/lib/quern/quern.db --listen ipc:///run/quern/broker.sock\n"
+    "  quern-broker --listen 'tcp://127.0.0.1:*' --insecure-tcp\n"
+    "\n"
+    "Exit status: 0 ended as told, 1 start refused, 2 wrong usage, 70 the store failed (start it again: it "
+    "recovers).\n";
+
+/* ---- what every process should do first ---- */
+
+/* A file opened as 0, 1 or 2 would be written to by whoever prints: the database, say. */
+static void fill_standard_fds(void)
+{
+    int fd = -1;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) {
+        (void)close(fd);
+    }
+}
+
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void prepare_process(void)
+{
+    fill_standard_fds();
+    (void)umask(077);
+    (void)signal(SIGPIPE, SIG_IGN);
+    raise_fd_limit();
+    /* Payloads of megabytes come and go: without this they would move into the heap and stay there. */
+    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+    (void)mallopt(M_ARENA_MAX, 2);
+}
+
+/* Blocked before any thread starts, so that every thread inherits it and only the loop sees signals. */
+static int open_signal_fd(void)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* ---- default paths ---- */
+
+/* The directory and its missing parents, 0700. False with errno set. */
+static bool make_directories(const char *path)
+{
+    char part[PATH_SIZE_MAX];
+    size_t n = strlen(path);
+
+    if (n >= sizeof(part)) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *home_directory(void)
+{
+    const char *home = getenv("HOME");
+    const struct passwd *user = NULL;
+
+    if (home != NULL && home[0] == '/') {
+        return home;
+    }
+    user = getpwuid(getuid());
+    return user != NULL ? user->pw_dir : NULL;
+}
+
+static enum quern_err use_default_db(struct config *config, char **why_out)
+{
+    const char *state = getenv("XDG_STATE_HOME");
+    const char *home = home_directory();
+    char directory[PATH_SIZE_MAX];
+    int n = 0;
+
+    if (state != NULL && state[0] == '/') {
+        n = snprintf(directory, sizeof(directory), "%s/quern", state);
+    } else if (home != NULL) {
+        n = snprintf(directory, sizeof(directory), "%s/.local/state/quern", home);
+    } else {
+        *why_out = xstrdup("there is no home directory for the store; name one with --db PATH");
+        return QUERN_INVALID;
+    }
+    if (n < 0 || (size_t)n >= sizeof(directory) || !make_directories(directory)) {
+        CHECK(asprintf(why_out, "cannot make the store's directory %s: %s; name another with --db PATH", directory,
+                       strerror(errno)) > 0);
+        return QUERN_IO;
+    }
+    CHECK(asprintf(&config->db, "%s/quern.db", directory) > 0);
+    return QUERN_OK;
+}
+
+static enum quern_err use_default_listener(struct config *config, char **why_out)
+{
+    char *directory = NULL;
+    char *url = NULL;
+    enum quern_err err = link_default_directory(&directory, why_out);
+
+    if (err != QUERN_OK) {
+        return err;
+    }
+    free(directory);
+    url = link_default_url();
+    err = config_add_listen(config, url);
+    if (err != QUERN_OK) {
+        CHECK(asprintf(why_out, "the default socket's path is too long: %s; name one with --listen", url) > 0);
+    }
+    free(url);
+    return err;
+}
+
+/* ---- options ---- */
+
+enum {
+    OPTION_LISTEN = 256,
+    OPTION_DB,
+    OPTION_CONFIG,
+    OPTION_LOG_LEVEL,
+    OPTION_INSECURE_TCP,
+    OPTION_HELP,
+    OPTION_VERSION
+};
+
+static const struct option options[] = {
+    {"listen", required_argument, NULL, OPTION_LISTEN},       {"db", required_argument, NULL, OPTION_DB},
+    {"config", required_argument, NULL, OPTION_CONFIG},       {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP}, {"help", no_argument, NULL, OPTION_HELP},
+    {"version", no_argument, NULL, OPTION_VERSION},           {NULL, 0, NULL, 0},
+};
+
+/* The command line, as far as it says something. */
+struct arguments {
+    const char *listen[LISTEN_COUNT_MAX];
+    size_t listen_count;
+    const char *db;
+    const char *config;
+    const char *log_level;
+    bool insecure_tcp;
+};
+
+static int usage_error(const char *what, const char *value)
+{
+    (void)fprintf(stderr, "quern-broker: %s%s\nTry: quern-broker --help\n", what, value);
+    return EXIT_USAGE;
+}
+
+/* -1: go on. Else the exit status. */
+static int read_arguments(int argc, char **argv, struct arguments *arguments)
+{
+    for (;;) {
+        int option = getopt_long(argc, argv, "", options, NULL);
+
+        switch (option) {
+        case -1:
+            return optind == argc ? -1 : usage_error("unexpected argument: ", argv[optind]);
+        case OPTION_LISTEN:
+            if (arguments->listen_count == LISTEN_COUNT_MAX) {
+                return usage_error("too many listeners; the last one was ", optarg);
+            }
+            arguments->listen[arguments->listen_count++] = optarg;
+            break;
+        case OPTION_DB:
+            arguments->db = optarg;
+            break;
+        case OPTION_CONFIG:
+            arguments->config = optarg;
+            break;
+        case OPTION_LOG_LEVEL:
+            arguments->log_level = optarg;
+            break;
+        case OPTION_INSECURE_TCP:
+            arguments->insecure_tcp = true;
+            break;
+        case OPTION_HELP:
+            return fputs(usage_text, stdout) >= 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        case OPTION_VERSION:
+            (void)printf("quern-broker %s (protocol %u.%u)\n", QUERN_VERSION_TEXT, PROTOCOL_MAJOR, PROTOCOL_MINOR);
+            return EXIT_SUCCESS;
+        default:
+            return usage_error("see above", ""); /* getopt has said what is wrong */
+        }
+    }
+}
+
+/* The command line wins over the file; listeners given there replace all of the file's. -1: go on. */
+static int apply_arguments(const struct arguments *arguments, struct config *config)
+{
+    if (arguments->log_level != NULL && !log_level_parse(arguments->log_level, &config->log_level)) {
+        return usage_error("--log-level takes error, warn, info or debug, not ", arguments->log_level);
+    }
+    if (arguments->db != NULL) {
+        if (arguments->db[0] == '\0') {
+            return usage_error("--db takes a path", "");
+        }
+        free(config->db);
+        config->db = xstrdup(arguments->db);
+    }
+    if (arguments->listen_count > 0) {
+        while (config->listen_count > 0) {
+            free(config->listen[--config->listen_count]);
+        }
+    }
+    for (size_t i = 0; i < arguments->listen_count; i++) {
+        if (config_add_listen(config, arguments->listen[i]) != QUERN_OK) {
+            return usage_error("--listen takes a shorter URL than ", arguments->listen[i]);
+        }
+    }
+    return -1;
+}
+
+static int refuse_start(char **why)
+{
+    (void)fprintf(stderr, "quern-broker: %s\n", *why != NULL ? *why : "start refused");
+    free(*why);
+    *why = NULL;
+    return EXIT_START_REFUSED;
+}
+
+/* -1: go on. */
+static int configure(const struct arguments *arguments, struct config *config)
+{
+    char *why = NULL;
+    int status = -1;
+
+    if (arguments->config != NULL && config_load(config, arguments->config, &why) != QUERN_OK) {
+        return refuse_start(&why);
+    }
+    status = apply_arguments(arguments, config);
+    if (status != -1) {
+        return status;
+    }
+    if (config_check(config, &why) != QUERN_OK) {
+        return refuse_start(&why);
+    }
+    if (config->db == NULL && use_default_db(config, &why) != QUERN_OK) {
+        return refuse_start(&why);
+    }
+    if (config->listen_count == 0 && use_default_listener(config, &why) != QUERN_OK) {
+        return refuse_start(&why);
+    }
+    return -1;
+}
+
+/* ---- the broker ---- */
+
+struct broker {
+    struct config config;
+    bool insecure_tcp;
+    struct store *store; /* until the journal takes it */
+    struct store_facts facts;
+    struct core *core;
+    struct journal *journal;
+    struct router *router;
+    int signal_fd;
+};
+
+static bool broker_load(struct broker *broker, char **why_out)
+{
+    struct store_visitor visitor;
+
+    if (store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out) != QUERN_OK) {
+        return false;
+    }
+    broker->core = core_open(&broker->config.limits, &broker->facts);
+    core_visitor(broker->core, &visitor);
+    return store_load(broker->store, &visitor, why_out) == QUERN_OK;
+}
+
+/* Store first: a second broker on it must change nothing. The listeners last: who can connect is served. */
+static bool broker_open(struct broker *broker, char **why_out)
+{
+    int64_t began_ms = clock_mono_ms();
+
+    if (!broker_load(broker, why_out)) {
+        return false;
+    }
+    if (router_open((const char *const *)broker->config.listen, broker->config.listen_count, broker->insecure_tcp,
+                    &broker->router, why_out) != QUERN_OK) {
+        return false;
+    }
+    broker->journal = journal_open(&broker->store, broker->facts.epoch);
+    core_begin(broker->core, clock_mono_ms(), clock_wall_ms());
+    log_event(LOG_INFO, "store loaded", "db=\"%s\" epoch=%u clean=%d new=%d ms=%lld", broker->config.db,
+              broker->facts.epoch, broker->facts.was_clean, broker->facts.is_new,
+              (long long)(clock_mono_ms() - began_ms));
+    return true;
+}
+
+/* Accepts a half-built one. */
+static void broker_close(struct broker *broker, bool is_clean)
+{
+    journal_close(&broker->journal, is_clean);
+    store_close(&broker->store, is_clean);
+    router_close(&broker->router); /* after the store: frames queued last leave meanwhile */
+    core_close(&broker->core);
+}
+
+static void print_ready(const struct broker *broker)
+{
+    for (size_t i = 0; i < broker->config.listen_count; i++) {
+        const char *url = router_url(broker->router, i);
+
+        (void)printf("ready %s\n", url);
+        log_event(LOG_INFO, "ready", "url=\"%s\" epoch=%u", url, broker->facts.epoch);
+    }
+    (void)fflush(stdout);
+}
+
+static int broker_run(struct broker *broker)
+{
+    char *why = NULL;
+    bool is_clean = false;
+
+    if (!broker_open(broker, &why)) {
+        broker_close(broker, broker->facts.was_clean); /* nothing was done: the end is as clean as the last one */
+        return refuse_start(&why);
+    }
+    print_ready(broker);
+    is_clean = loop_run(broker->core, broker->journal, broker->router, broker->signal_fd);
+    if (!is_clean) {
+        /* The batch is still the journal's, which waits for room: only the end of the process frees it. */
+        _exit(EXIT_STORE_FAILURE);
+    }
+    broker_close(broker, true);
+    log_event(LOG_INFO, "stopped", "epoch=%u", broker->facts.epoch);
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    struct broker broker = {.signal_fd = -1};
+    struct arguments arguments = {0};
+    int status = -1;
+
+    prepare_process();
+    log_open("quern-broker", LOG_INFO);
+    config_init(&broker.config);
+    status = read_arguments(argc, argv, &arguments);
+    if (status == -1) {
+        broker.signal_fd = open_signal_fd();
+        CHECK(broker.signal_fd >= 0);
+        broker.insecure_tcp = arguments.insecure_tcp;
+        status = configure(&arguments, &broker.config);
+    }
+    if (status == -1) {
+        log_open("quern-broker", broker.config.log_level);
+        status = broker_run(&broker);
+    }
+    config_fini(&broker.config);
+    return status;
+}
