@@ -17,20 +17,31 @@ void put_flag(struct buf *buf, bool value);
 void put_u64(struct buf *buf, uint64_t value); /* shortest form */
 void put_i64(struct buf *buf, int64_t value);
 void put_f64(struct buf *buf, double value);
-void put_str(struct buf *buf, struct bytes text); /* {NULL, 0} is written as nil */
-void put_text(struct buf *buf, const char *text); /* NULL is written as nil */
+void put_str(struct buf *buf, struct bytes text);  /* {NULL, 0} is written as nil */
+void put_text(struct buf *buf, const char *text);  /* NULL is written as nil */
 void put_bin(struct buf *buf, struct bytes bytes); /* {NULL, 0} is written as nil */
 void put_ext(struct buf *buf, int8_t type, struct bytes bytes);
 void put_array(struct buf *buf, uint32_t count);
 void put_map(struct buf *buf, uint32_t count);
-void put_raw(struct buf *buf, struct bytes value); /* bytes that are one msgpack value already */
+void put_raw(struct buf *buf, struct bytes value); /* one msgpack value already; {NULL, 0} is written as nil */
 
 /* A five-byte array header whose count is written later. Returns its offset for array_close. */
 size_t array_open(struct buf *buf);
 void array_close(struct buf *buf, size_t at, uint32_t count);
 
 /* ---- reading ---- */
-enum value_type { VALUE_NIL, VALUE_FLAG, VALUE_UINT, VALUE_INT, VALUE_F64, VALUE_STR, VALUE_BIN, VALUE_EXT, VALUE_ARRAY, VALUE_MAP };
+enum value_type {
+    VALUE_NIL,
+    VALUE_FLAG,
+    VALUE_UINT,
+    VALUE_INT,
+    VALUE_F64,
+    VALUE_STR,
+    VALUE_BIN,
+    VALUE_EXT,
+    VALUE_ARRAY,
+    VALUE_MAP
+};
 
 /* One decoded head. A non-negative number is UINT whatever its encoding; INT is negative. float32 is F64. */
 struct value {
@@ -57,8 +68,12 @@ static inline bool cursor_done(const struct cursor *cursor)
 /* Read one head (and the bytes of STR, BIN, EXT). False if the input ends too early or the byte 0xc1 stands there; an
  * announced count larger than the bytes that are left is refused too. The cursor does not move then. */
 bool cursor_next(struct cursor *cursor, struct value *value_out);
-/* Step over one whole value; *value_out (may be NULL) is the view of it. False if malformed or deeper than depth_max. */
+/* Step over one whole value; *value_out (may be NULL) is the view of it. False if malformed or deeper than depth_max.
+ */
 bool cursor_skip(struct cursor *cursor, uint32_t depth_max, struct bytes *value_out);
+/* The same, saying why not: QUERN_MALFORMED, or QUERN_TOO_BIG if deeper than depth_max (at most VALUE_DEPTH_MAX; 0
+ * steps over a scalar only). */
+QUERN_MUST_USE enum quern_err cursor_step(struct cursor *cursor, uint32_t depth_max, struct bytes *value_out);
 /* Exactly one well-formed value, nothing behind it. */
 bool value_is_whole(struct bytes bytes, uint32_t depth_max);
 

@@ -48,7 +48,12 @@ enum quern_err {
 
 #define QUERN_MUST_USE __attribute__((warn_unused_result))
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #pragma GCC visibility push(default)
+
 /* The word of a code ("too_big"), for scripts; "unknown_code" for a number that is not in the list. Never NULL. */
 const char *quern_err_word(enum quern_err err);
 
@@ -56,5 +61,9 @@ const char *quern_err_word(enum quern_err err);
 const char *quern_err_text(enum quern_err err);
 
 #pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

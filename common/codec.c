@@ -1,0 +1,440 @@
+/*
+ * codec.c owns msgpack: writing through msgpack-c's packer into a buf, reading with a cursor that allocates nothing.
+ * It must not know messages, nor what a value means.
+ * Start reading at cursor_next.
+ */
+#include "common/codec.h"
+
+#include "common/check.h"
+#include "common/limits.h"
+
+#include <msgpack/pack.h>
+#include <string.h>
+
+/* ================= writing ================= */
+
+static int sink_write(void *data, const char *p, size_t n)
+{
+    struct buf *buf = data;
+
+    if (buf->cap - buf->n < n) {
+        buf_reserve(buf, n);
+    }
+    memcpy(buf->p + buf->n, p, n);
+    buf->n += n;
+    return 0;
+}
+
+static msgpack_packer packer_of(struct buf *buf)
+{
+    return (msgpack_packer){.data = buf, .callback = sink_write};
+}
+
+void put_nil(struct buf *buf)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_nil(&packer);
+}
+
+void put_flag(struct buf *buf, bool value)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    if (value) {
+        msgpack_pack_true(&packer);
+    } else {
+        msgpack_pack_false(&packer);
+    }
+}
+
+void put_u64(struct buf *buf, uint64_t value)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_uint64(&packer, value);
+}
+
+void put_i64(struct buf *buf, int64_t value)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_int64(&packer, value);
+}
+
+void put_f64(struct buf *buf, double value)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_double(&packer, value);
+}
+
+void put_str(struct buf *buf, struct bytes text)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    if (text.p == NULL) {
+        msgpack_pack_nil(&packer);
+        return;
+    }
+    CHECK(text.n <= UINT32_MAX);
+    buf_reserve(buf, text.n + 5);
+    msgpack_pack_str(&packer, text.n);
+    msgpack_pack_str_body(&packer, text.p, text.n);
+}
+
+void put_text(struct buf *buf, const char *text)
+{
+    put_str(buf, bytes_text(text));
+}
+
+void put_bin(struct buf *buf, struct bytes bytes)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    if (bytes.p == NULL) {
+        msgpack_pack_nil(&packer);
+        return;
+    }
+    CHECK(bytes.n <= UINT32_MAX);
+    buf_reserve(buf, bytes.n + 5);
+    msgpack_pack_bin(&packer, bytes.n);
+    msgpack_pack_bin_body(&packer, bytes.p, bytes.n);
+}
+
+void put_ext(struct buf *buf, int8_t type, struct bytes bytes)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    CHECK(bytes.n <= UINT32_MAX);
+    msgpack_pack_ext(&packer, bytes.n, type);
+    if (bytes.n > 0) {
+        msgpack_pack_ext_body(&packer, bytes.p, bytes.n);
+    }
+}
+
+void put_array(struct buf *buf, uint32_t count)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_array(&packer, count);
+}
+
+void put_map(struct buf *buf, uint32_t count)
+{
+    msgpack_packer packer = packer_of(buf);
+
+    msgpack_pack_map(&packer, count);
+}
+
+void put_raw(struct buf *buf, struct bytes value)
+{
+    if (value.n == 0) {
+        put_nil(buf);
+        return;
+    }
+    buf_put(buf, value.p, value.n);
+}
+
+#define ARRAY32_HEAD 0xdd
+#define ARRAY32_HEAD_SIZE 5u
+
+size_t array_open(struct buf *buf)
+{
+    static const uint8_t head[ARRAY32_HEAD_SIZE] = {ARRAY32_HEAD, 0, 0, 0, 0};
+
+    buf_put(buf, head, sizeof head);
+    return buf->n - ARRAY32_HEAD_SIZE;
+}
+
+void array_close(struct buf *buf, size_t at, uint32_t count)
+{
+    CHECK(at + ARRAY32_HEAD_SIZE <= buf->n && buf->p[at] == ARRAY32_HEAD);
+    for (unsigned i = 0; i < 4; i++) {
+        buf->p[at + 1 + i] = (uint8_t)(count >> (24 - 8 * i));
+    }
+}
+
+/* ================= reading ================= */
+
+struct cursor cursor_of(struct bytes bytes)
+{
+    static const uint8_t nothing[1];
+    const uint8_t *p = bytes.n == 0 ? nothing : bytes.p; /* so that views into it are never NULL */
+
+    return (struct cursor){.p = p, .end = p + bytes.n};
+}
+
+static size_t left_of(const struct cursor *cursor)
+{
+    return (size_t)(cursor->end - cursor->p);
+}
+
+/* A big-endian number of size bytes behind the head byte. */
+static bool number_next(struct cursor *cursor, size_t size, uint64_t *number_out)
+{
+    uint64_t number = 0;
+
+    if (left_of(cursor) < size) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        number = number << 8 | cursor->p[i];
+    }
+    cursor->p += size;
+    *number_out = number;
+    return true;
+}
+
+static bool uint_next(struct cursor *cursor, size_t size, struct value *value)
+{
+    value->type = VALUE_UINT;
+    return number_next(cursor, size, &value->u);
+}
+
+static bool int_next(struct cursor *cursor, size_t size, struct value *value)
+{
+    uint64_t number;
+    unsigned shift = 64 - 8 * (unsigned)size;
+
+    if (!number_next(cursor, size, &number)) {
+        return false;
+    }
+    value->i = (int64_t)(number << shift) >> shift;
+    value->type = value->i < 0 ? VALUE_INT : VALUE_UINT;
+    value->u = value->i < 0 ? 0 : (uint64_t)value->i;
+    return true;
+}
+
+static bool float_next(struct cursor *cursor, size_t size, struct value *value)
+{
+    uint64_t number;
+
+    if (!number_next(cursor, size, &number)) {
+        return false;
+    }
+    value->type = VALUE_F64;
+    if (size == sizeof(float)) {
+        uint32_t narrow = (uint32_t)number;
+        float f;
+
+        memcpy(&f, &narrow, sizeof f);
+        value->f = (double)f;
+    } else {
+        memcpy(&value->f, &number, sizeof value->f);
+    }
+    return true;
+}
+
+static bool body_next(struct cursor *cursor, enum value_type type, uint64_t size, struct value *value)
+{
+    if (left_of(cursor) < size) {
+        return false;
+    }
+    value->type = type;
+    value->bytes = bytes_of(cursor->p, (size_t)size);
+    cursor->p += size;
+    return true;
+}
+
+static bool ext_next(struct cursor *cursor, uint64_t size, struct value *value)
+{
+    uint64_t type;
+
+    if (!number_next(cursor, 1, &type)) {
+        return false;
+    }
+    value->ext_type = (int8_t)(uint8_t)type;
+    return body_next(cursor, VALUE_EXT, size, value);
+}
+
+/* Every element takes a byte at least, so a count beyond the bytes that are left announces what cannot follow. */
+static bool count_next(struct cursor *cursor, enum value_type type, uint64_t count, struct value *value)
+{
+    if (left_of(cursor) < (type == VALUE_MAP ? 2 * count : count)) {
+        return false;
+    }
+    value->type = type;
+    value->count = (uint32_t)count;
+    return true;
+}
+
+static bool sized_next(struct cursor *cursor, enum value_type type, size_t size_size, struct value *value)
+{
+    uint64_t size;
+
+    if (!number_next(cursor, size_size, &size)) {
+        return false;
+    }
+    switch (type) {
+    case VALUE_ARRAY:
+    case VALUE_MAP:
+        return count_next(cursor, type, size, value);
+    case VALUE_EXT:
+        return ext_next(cursor, size, value);
+    default:
+        return body_next(cursor, type, size, value);
+    }
+}
+
+static bool flag_set(struct value *value, bool flag)
+{
+    value->type = VALUE_FLAG;
+    value->flag = flag;
+    return true;
+}
+
+/* Heads 0xc0..0xdf: the byte says type and width; the table of the msgpack specification. */
+static bool wide_next(struct cursor *cursor, uint8_t head, struct value *value)
+{
+    switch (head) {
+    case 0xc0:
+        value->type = VALUE_NIL;
+        return true;
+    case 0xc2:
+    case 0xc3:
+        return flag_set(value, head == 0xc3);
+    case 0xc4:
+    case 0xc5:
+    case 0xc6:
+        return sized_next(cursor, VALUE_BIN, (size_t)1 << (head - 0xc4), value);
+    case 0xc7:
+    case 0xc8:
+    case 0xc9:
+        return sized_next(cursor, VALUE_EXT, (size_t)1 << (head - 0xc7), value);
+    case 0xca:
+        return float_next(cursor, sizeof(float), value);
+    case 0xcb:
+        return float_next(cursor, sizeof(double), value);
+    case 0xcc:
+    case 0xcd:
+    case 0xce:
+    case 0xcf:
+        return uint_next(cursor, (size_t)1 << (head - 0xcc), value);
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3:
+        return int_next(cursor, (size_t)1 << (head - 0xd0), value);
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xd7:
+    case 0xd8:
+        return ext_next(cursor, (uint64_t)1 << (head - 0xd4), value);
+    case 0xd9:
+    case 0xda:
+    case 0xdb:
+        return sized_next(cursor, VALUE_STR, (size_t)1 << (head - 0xd9), value);
+    case 0xdc:
+    case 0xdd:
+        return sized_next(cursor, VALUE_ARRAY, (size_t)2 << (head - 0xdc), value);
+    case 0xde:
+    case 0xdf:
+        return sized_next(cursor, VALUE_MAP, (size_t)2 << (head - 0xde), value);
+    default:
+        return false; /* 0xc1 is never used */
+    }
+}
+
+static bool head_next(struct cursor *cursor, struct value *value)
+{
+    uint8_t head = *cursor->p++;
+
+    if (head < 0x80) {
+        value->type = VALUE_UINT;
+        value->u = head;
+        return true;
+    }
+    if (head < 0x90) {
+        return count_next(cursor, VALUE_MAP, head & 0x0fu, value);
+    }
+    if (head < 0xa0) {
+        return count_next(cursor, VALUE_ARRAY, head & 0x0fu, value);
+    }
+    if (head < 0xc0) {
+        return body_next(cursor, VALUE_STR, head & 0x1fu, value);
+    }
+    if (head < 0xe0) {
+        return wide_next(cursor, head, value);
+    }
+    value->type = VALUE_INT;
+    value->i = (int8_t)head;
+    return true;
+}
+
+bool cursor_next(struct cursor *cursor, struct value *value_out)
+{
+    struct cursor at = *cursor;
+
+    if (cursor_done(&at) || !head_next(&at, value_out)) {
+        return false;
+    }
+    *cursor = at;
+    return true;
+}
+
+/* Values that follow a head before it is whole; 0 for a scalar. */
+static uint64_t children_of(const struct value *value)
+{
+    switch (value->type) {
+    case VALUE_ARRAY:
+        return value->count;
+    case VALUE_MAP:
+        return 2 * (uint64_t)value->count;
+    default:
+        return 0;
+    }
+}
+
+static bool is_container(const struct value *value)
+{
+    return value->type == VALUE_ARRAY || value->type == VALUE_MAP;
+}
+
+enum quern_err cursor_step(struct cursor *cursor, uint32_t depth_max, struct bytes *value_out)
+{
+    uint64_t left[VALUE_DEPTH_MAX + 1]; /* values still to come at each open level */
+    uint32_t depth = 0;
+    struct cursor at = *cursor;
+
+    CHECK(depth_max <= VALUE_DEPTH_MAX);
+    left[0] = 1;
+    for (;;) {
+        struct value value;
+
+        while (left[depth] == 0 && depth > 0) {
+            depth--;
+        }
+        if (left[depth] == 0) {
+            break;
+        }
+        left[depth]--;
+        if (!cursor_next(&at, &value)) {
+            return QUERN_MALFORMED;
+        }
+        if (is_container(&value)) {
+            if (depth == depth_max) {
+                return QUERN_TOO_BIG;
+            }
+            left[++depth] = children_of(&value);
+        }
+    }
+    if (value_out != NULL) {
+        *value_out = bytes_of(cursor->p, (size_t)(at.p - cursor->p));
+    }
+    cursor->p = at.p;
+    return QUERN_OK;
+}
+
+bool cursor_skip(struct cursor *cursor, uint32_t depth_max, struct bytes *value_out)
+{
+    return cursor_step(cursor, depth_max, value_out) == QUERN_OK;
+}
+
+bool value_is_whole(struct bytes bytes, uint32_t depth_max)
+{
+    struct cursor cursor = cursor_of(bytes);
+
+    return cursor_skip(&cursor, depth_max, NULL) && cursor_done(&cursor);
+}
