@@ -70,7 +70,7 @@ enum quern_err quern_read_bin(struct quern_reader *reader, const void **p_out, s
 enum quern_err quern_read_bytes(struct quern_reader *reader, const void **p_out, size_t *n_out);
 enum quern_err quern_read_ext(struct quern_reader *reader, int *type_out, const void **p_out, size_t *n_out);
 /* Enter an array (count values follow) or map (count pairs: key, value, key, value...); leave it with quern_read_close,
- * which steps over what was not read. */
+ * which steps over what was not read (INVALID if no level is open). */
 enum quern_err quern_read_array(struct quern_reader *reader, size_t *count_out);
 enum quern_err quern_read_map(struct quern_reader *reader, size_t *count_out);
 enum quern_err quern_read_close(struct quern_reader *reader);
@@ -79,6 +79,7 @@ enum quern_err quern_read_any(struct quern_reader *reader, const void **p_out, s
 
 /* ---- writing ---- */
 
+/* Writes one value, which may be an array or map of many. */
 struct quern_writer;
 
 /* For programs; a handler is given one. NULL only if memory is used up. */
@@ -98,7 +99,7 @@ void quern_write_i64(struct quern_writer *writer, int64_t value);
 void quern_write_u64(struct quern_writer *writer, uint64_t value);
 void quern_write_f64(struct quern_writer *writer, double value);
 void quern_write_str(struct quern_writer *writer, const char *p, size_t n);
-void quern_write_text(struct quern_writer *writer, const char *text); /* NUL-terminated */
+void quern_write_text(struct quern_writer *writer, const char *text); /* NUL-terminated; NULL is written as nil */
 void quern_write_bin(struct quern_writer *writer, const void *p, size_t n);
 void quern_write_ext(struct quern_writer *writer, int type, const void *p, size_t n);
 /* Announce count values (array) or pairs (map); then write them. The level closes by itself with its last value. */
