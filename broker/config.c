@@ -183,6 +183,7 @@ enum quern_err config_load(struct config *config, const char *path, char **why_o
     }
     /* czmq would take SIGINT and SIGTERM for itself if anything of it initialised the library. */
     (void)setenv("ZSYS_SIGHANDLER", "false", 1);
+    zsys_set_logstream(NULL); /* its remarks would go to stdout, where `ready` is waited for */
     root = zconfig_chunk_load(chunk);
     zchunk_destroy(&chunk);
     if (root == NULL) {
