@@ -171,7 +171,8 @@
 
 #define FIELDS_ECHO(F) F##_id16(nonce)
 
-/* failed: failed outcomes of the session so far; live: its tasks without outcome; is_ending: it takes no submits */
+/* failed: failed outcomes of the session so far; live: its tasks without outcome; is_ending: it takes no submits;
+ * untaken: outcomes not acknowledged, HELLO's taken ones counted as acknowledged: they follow, in order */
 #define FIELDS_WELCOME_CLIENT(F)                                                                                       \
     F##_id16(store)                                                                                                    \
     F##_u64(epoch, UINT32_MAX)                                                                                         \
@@ -190,7 +191,8 @@
     F##_u64(heartbeat_ms, DURATION_MS_MAX)                                                                             \
     F##_u64(dead_ms, DURATION_MS_MAX)                                                                                  \
     F##_u64(credit_count, INT64_MAX)                                                                                   \
-    F##_u64(credit_bytes, INT64_MAX)
+    F##_u64(credit_bytes, INT64_MAX)                                                                                   \
+    F##_u64(untaken, INT64_MAX)
 
 #define FIELDS_WELCOME_WORKER(F)                                                                                       \
     F##_id16(store)                                                                                                    \
