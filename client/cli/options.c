@@ -1,0 +1,124 @@
+/*
+ * Owns the task options. Must not know sessions or input. Start at task_options_table.
+ */
+#include "client/cli/options.h"
+
+#include "common/limits.h"
+#include <string.h>
+
+void task_options_init(struct task_options *task)
+{
+    *task = (struct task_options){.attempts = 1};
+}
+
+bool cause_parse(const char *text, size_t size, enum quern_cause *cause_out)
+{
+    for (int cause = QUERN_CAUSE_ERROR; cause <= QUERN_CAUSE_UNENCODABLE; cause++) {
+        const char *word = quern_cause_word((enum quern_cause)cause);
+        if (strlen(word) == size && memcmp(word, text, size) == 0) {
+            *cause_out = (enum quern_cause)cause;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool state_parse(const char *text, enum quern_state *state_out)
+{
+    for (int state = QUERN_STATE_DELAYED; state <= QUERN_STATE_CANCELLED; state++) {
+        if (strcmp(quern_state_word((enum quern_state)state), text) == 0) {
+            *state_out = (enum quern_state)state;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* CAUSE,CAUSE,... */
+static bool retry_on_set(void *to, const char *value)
+{
+    uint32_t *bits = to;
+    *bits = 0;
+    for (const char *p = value;; p++) {
+        size_t size = strcspn(p, ",");
+        enum quern_cause cause;
+        if (!cause_parse(p, size, &cause)) {
+            say("--retry-on '%s': '%.*s' is no cause; causes are error, timeout, memory, crashed, lost, expired, "
+                "quarantined, unencodable, with commas between",
+                value, (int)size, p);
+            return false;
+        }
+        *bits |= 1u << cause;
+        p += size;
+        if (*p == '\0') {
+            return true;
+        }
+    }
+}
+
+/* S[:CAP] */
+static bool backoff_set(void *to, const char *value)
+{
+    struct task_options *task = to;
+    char first[32];
+    const char *colon = strchr(value, ':');
+    size_t size = colon != NULL ? (size_t)(colon - value) : strlen(value);
+    bool is_ok = size < sizeof first;
+    if (is_ok) {
+        memcpy(first, value, size);
+        first[size] = '\0';
+        is_ok = seconds_parse(first, &task->backoff_ms);
+    }
+    task->backoff_cap_ms = 0;
+    if (is_ok && colon != NULL) {
+        is_ok = seconds_parse(colon + 1, &task->backoff_cap_ms) && task->backoff_cap_ms >= task->backoff_ms;
+    }
+    if (!is_ok) {
+        say("--backoff '%s': not SECONDS or SECONDS:CAP, such as 0.5 or 1:60 (the cap is not below the first wait)",
+            value);
+    }
+    return is_ok;
+}
+
+void task_options_table(struct task_options *task, struct option *options)
+{
+    const struct option table[TASK_OPTION_COUNT] = {
+        {.name = "queue", .kind = OPTION_TEXT, .to = &task->queue},
+        {.name = "priority", .kind = OPTION_NUMBER, .to = &task->priority, .min = PRIORITY_MIN, .max = PRIORITY_MAX},
+        {.name = "delay", .kind = OPTION_SECONDS, .to = &task->delay_ms},
+        {.name = "timeout", .kind = OPTION_SECONDS, .to = &task->timeout_ms},
+        {.name = "attempts", .kind = OPTION_NUMBER, .to = &task->attempts, .min = 1, .max = ATTEMPTS_MAX},
+        {.name = "retry-on", .kind = OPTION_CALL, .to = &task->retry_on, .call = retry_on_set},
+        {.name = "backoff", .kind = OPTION_CALL, .to = task, .call = backoff_set},
+        {.name = "at-most-once", .kind = OPTION_FLAG, .to = &task->at_most_once},
+    };
+    memcpy(options, table, sizeof table);
+}
+
+int task_options_check(const struct task_options *task, const struct arguments *arguments)
+{
+    if (task->at_most_once && (task->attempts > 1 || task->retry_on != 0)) {
+        return usage_error(arguments, "--at-most-once and --attempts or --retry-on: such a task is never tried again; "
+                                      "take one of them away");
+    }
+    if (task->retry_on != 0 && task->attempts == 1) {
+        return usage_error(arguments, "--retry-on without --attempts: one attempt is all there is; add --attempts N");
+    }
+    if (task->backoff_ms != 0 && task->attempts == 1) {
+        return usage_error(arguments, "--backoff without --attempts: one attempt is all there is; add --attempts N");
+    }
+    return ARGUMENTS_GO_ON;
+}
+
+void task_options_apply(const struct task_options *task, struct quern_call *call)
+{
+    call->queue = task->queue;
+    call->priority = (int)task->priority;
+    call->delay_ms = task->delay_ms;
+    call->timeout_ms = task->timeout_ms;
+    call->attempts = (unsigned)task->attempts;
+    call->retry_on = task->retry_on;
+    call->backoff_ms = task->backoff_ms;
+    call->backoff_cap_ms = task->backoff_cap_ms;
+    call->at_most_once = task->at_most_once;
+}
