@@ -173,6 +173,10 @@ enum store_verdict {
 QUERN_MUST_USE enum store_verdict store_apply(struct store *store, uint32_t epoch, const struct change *changes,
                                               size_t count);
 
+/* Housekeeping that no commit should wait for: call it when a verdict has been passed on. store_apply does it first if
+ * it is due all the same. QUERN_IO: as STORE_UNKNOWN. */
+QUERN_MUST_USE enum quern_err store_rest(struct store *store);
+
 /* ---- opening and recovery ---- */
 
 struct store_facts {
@@ -198,7 +202,7 @@ struct store_visitor {
     void (*series)(void *context, const struct series_row *row);
     void (*worker)(void *context, const struct worker_row *row);
     void (*task)(void *context, const struct task_row *row);
-    /* size: bytes of the payloads of the row, as counted against limits */
+    /* size: bytes of args, result, kind, message and detail, as counted against limits */
     void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);
 };
 QUERN_MUST_USE enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out);

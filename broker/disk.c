@@ -1,0 +1,323 @@
+/*
+ * disk: lock, ballast, free space and identity of the files around the database.
+ * Must not know what is in the database, nor open it.
+ * Start at disk_open.
+ */
+#include "broker/disk.h"
+
+#include "common/check.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define LIFE_TEXT_SIZE 128u
+
+char *sentence(const char *format, ...)
+{
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(&text, format, args);
+    va_end(args);
+    CHECK(n >= 0);
+    return text;
+}
+
+const char *disk_refuses(uint64_t f_type)
+{
+    /* Numbers of statfs(2); those that linux/magic.h lacks included, so all of them by value. */
+    static const struct {
+        uint32_t f_type;
+        const char *name;
+    } unreliable[] = {
+        {0x6969, "NFS"},     {0xff534d42, "CIFS"}, {0x517b, "SMB"},        {0xfe534d42, "SMB"},
+        {0x01021997, "9P"},  {0x65735546, "FUSE"}, {0x00c36400, "Ceph"},   {0x5346414f, "AFS"},
+        {0x6b414653, "AFS"}, {0x73757245, "Coda"}, {0x0bd00bd0, "Lustre"},
+    };
+    for (size_t i = 0; i < sizeof unreliable / sizeof unreliable[0]; i++) {
+        if (unreliable[i].f_type == (uint32_t)f_type) {
+            return unreliable[i].name;
+        }
+    }
+    return NULL;
+}
+
+/* ---- the place ---- */
+
+/* The path without symbolic links: two names of one store must come to the same lock. */
+static char *canonical_path(const char *path, char **why_out)
+{
+    char *whole = realpath(path, NULL);
+    if (whole != NULL) {
+        return whole;
+    }
+    const char *slash = strrchr(path, '/');
+    char *directory = slash == NULL   ? xstrdup(".")
+                      : slash == path ? xstrdup("/")
+                                      : strndup(path, (size_t)(slash - path));
+    CHECK(directory != NULL);
+    char *real = realpath(directory, NULL);
+    if (real == NULL) {
+        *why_out = sentence("directory %s of the store: %s; create it first", directory, strerror(errno));
+        free(directory);
+        return NULL;
+    }
+    free(directory);
+    whole = sentence("%s/%s", strcmp(real, "/") == 0 ? "" : real, slash == NULL ? path : slash + 1);
+    free(real);
+    return whole;
+}
+
+static enum quern_err check_file_system(const char *path, char **why_out)
+{
+    char *directory = xstrdup(path);
+    char *slash = strrchr(directory, '/');
+    CHECK(slash != NULL);
+    slash[slash == directory ? 1 : 0] = '\0';
+    struct statfs fs;
+    enum quern_err err = QUERN_OK;
+    if (statfs(directory, &fs) != 0) {
+        *why_out = sentence("directory %s of the store: %s", directory, strerror(errno));
+        err = QUERN_IO;
+    } else if (disk_refuses((uint64_t)fs.f_type) != NULL) {
+        *why_out =
+            sentence("%s is on %s, where neither locks nor syncs can be relied on: put the store on a local disk", path,
+                     disk_refuses((uint64_t)fs.f_type));
+        err = QUERN_DENIED;
+    }
+    free(directory);
+    return err;
+}
+
+static enum quern_err check_file(const char *path, char **why_out)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        if (errno == ENOENT) {
+            return QUERN_OK;
+        }
+        *why_out = sentence("%s: %s", path, strerror(errno));
+        return QUERN_IO;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        *why_out = sentence("%s is not a regular file", path);
+        return QUERN_DENIED;
+    }
+    if (st.st_uid != geteuid()) {
+        *why_out = sentence("%s belongs to user %u, this broker runs as user %u: run it as the owner", path,
+                            (unsigned)st.st_uid, (unsigned)geteuid());
+        return QUERN_DENIED;
+    }
+    return QUERN_OK;
+}
+
+/* ---- the lock ---- */
+
+static bool lock_read(const struct disk *disk, char text[LIFE_TEXT_SIZE])
+{
+    ssize_t n = pread(disk->lock, text, LIFE_TEXT_SIZE - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+static enum quern_err lock_take(struct disk *disk, char **why_out)
+{
+    /* Never unlinked: between unlink and open two brokers could hold locks on two files of one name. */
+    disk->lock = open(disk->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (disk->lock < 0) {
+        *why_out = sentence("lock file %s: %s", disk->lock_path, strerror(errno));
+        return errno == EACCES || errno == ELOOP ? QUERN_DENIED : QUERN_IO;
+    }
+    if (flock(disk->lock, LOCK_EX | LOCK_NB) == 0) {
+        return QUERN_OK;
+    }
+    if (errno != EWOULDBLOCK) {
+        *why_out = sentence("lock file %s: %s", disk->lock_path, strerror(errno));
+        return QUERN_IO;
+    }
+    char text[LIFE_TEXT_SIZE];
+    long pid = lock_read(disk, text) ? strtol(text, NULL, 10) : 0;
+    *why_out = pid > 0 ? sentence("store %s is in use by the broker with pid %ld", disk->path, pid)
+                       : sentence("store %s is in use by another broker", disk->path);
+    return QUERN_IN_USE;
+}
+
+enum quern_err disk_open(struct disk *disk, const char *path, const struct limits *limits, char **why_out)
+{
+    *disk = (struct disk){.lock = -1,
+                          .free_floor = limits->wal_bytes_max + limits->disk_reserve_bytes,
+                          .ballast_bytes = limits->ballast_bytes};
+    disk->path = canonical_path(path, why_out);
+    if (disk->path == NULL) {
+        return QUERN_IO;
+    }
+    disk->wal_path = sentence("%s-wal", disk->path);
+    disk->lock_path = sentence("%s.lock", disk->path);
+    disk->ballast_path = sentence("%s.ballast", disk->path);
+    enum quern_err err = check_file_system(disk->path, why_out);
+    if (err == QUERN_OK) {
+        err = check_file(disk->path, why_out);
+    }
+    if (err == QUERN_OK) {
+        err = lock_take(disk, why_out);
+    }
+    return err;
+}
+
+void disk_close(struct disk *disk)
+{
+    if (disk->lock >= 0) {
+        close(disk->lock);
+    }
+    free(disk->path);
+    free(disk->wal_path);
+    free(disk->lock_path);
+    free(disk->ballast_path);
+    *disk = (struct disk){.lock = -1};
+}
+
+bool disk_read_life(const struct disk *disk, struct uuid *store_out, uint32_t *epoch_out)
+{
+    char text[LIFE_TEXT_SIZE];
+    char hex[2 * UUID_SIZE + 1];
+    unsigned pid;
+    if (!lock_read(disk, text) || sscanf(text, "%u %32[0-9a-f] %" SCNu32, &pid, hex, epoch_out) != 3 ||
+        strlen(hex) != 2 * UUID_SIZE) {
+        return false;
+    }
+    for (size_t i = 0; i < UUID_SIZE; i++) {
+        char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
+        store_out->b[i] = (uint8_t)strtoul(pair, NULL, 16);
+    }
+    return true;
+}
+
+void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t epoch)
+{
+    char hex[2 * UUID_SIZE + 1];
+    char text[LIFE_TEXT_SIZE];
+    int n = snprintf(text, sizeof text, "%ld %s %" PRIu32 "\n", (long)getpid(), uuid_text(store, hex), epoch);
+    /* What cannot be written only makes a message poorer and a restored backup harder to notice. */
+    if (pwrite(disk->lock, text, (size_t)n, 0) != n || ftruncate(disk->lock, n) != 0 || fdatasync(disk->lock) != 0) {
+        log_event(LOG_WARN, "lock file not written", "path=\"%s\" error=\"%s\"", disk->lock_path, strerror(errno));
+    }
+}
+
+/* ---- identity ---- */
+
+bool disk_identity(const struct disk *disk, struct file_identity *identity_out)
+{
+    struct statx stx;
+    if (statx(AT_FDCWD, disk->path, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &stx) != 0) {
+        return false;
+    }
+    identity_out->inode = stx.stx_ino;
+    identity_out->born_ns =
+        (stx.stx_mask & STATX_BTIME) == 0 ? 0 : stx.stx_btime.tv_sec * 1000000000 + stx.stx_btime.tv_nsec;
+    return true;
+}
+
+bool file_identity_same(const struct file_identity *a, const struct file_identity *b)
+{
+    return a->inode == b->inode && (a->born_ns == 0 || b->born_ns == 0 || a->born_ns == b->born_ns);
+}
+
+/* ---- ballast ---- */
+
+void disk_ballast_make(struct disk *disk)
+{
+    disk->ballast_given_up = false;
+    if (disk->ballast_bytes == 0) {
+        return;
+    }
+    int fd = open(disk->ballast_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int error = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)disk->ballast_bytes);
+    if (error == 0 && ftruncate(fd, (off_t)disk->ballast_bytes) != 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        log_event(LOG_WARN, "no ballast", "path=\"%s\" error=\"%s\"", disk->ballast_path, strerror(error));
+        disk->ballast_given_up = true;
+        if (fd >= 0 && ftruncate(fd, 0) != 0) { /* half a ballast only takes room */
+            unlink(disk->ballast_path);
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+bool disk_ballast_give_up(struct disk *disk)
+{
+    disk->ballast_given_up = disk->ballast_bytes > 0;
+    int fd = open(disk->ballast_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return false;
+    }
+    struct stat st;
+    bool had_some = fstat(fd, &st) == 0 && st.st_blocks > 0;
+    if (had_some && ftruncate(fd, 0) != 0) {
+        had_some = unlink(disk->ballast_path) == 0;
+    }
+    if (had_some && fsync(fd) != 0) { /* some file systems free blocks only once that is on record */
+        log_event(LOG_WARN, "ballast not synced", "path=\"%s\" error=\"%s\"", disk->ballast_path, strerror(errno));
+    }
+    close(fd);
+    return had_some;
+}
+
+/* ---- looking ---- */
+
+static uint64_t inode_of(const char *path, uint64_t *size_out)
+{
+    struct stat st;
+    *size_out = 0;
+    if (lstat(path, &st) != 0) {
+        return 0;
+    }
+    *size_out = (uint64_t)st.st_size;
+    return st.st_ino;
+}
+
+void disk_pin(struct disk *disk)
+{
+    uint64_t size;
+    disk->pinned_inode[0] = inode_of(disk->path, &size);
+    disk->pinned_inode[1] = inode_of(disk->wal_path, &size);
+}
+
+static bool is_pinned(uint64_t pinned, uint64_t inode)
+{
+    return pinned == 0 || pinned == inode;
+}
+
+enum quern_err disk_look(struct disk *disk, struct disk_facts *facts_out)
+{
+    struct statvfs fs;
+    *facts_out = (struct disk_facts){0};
+    if (!is_pinned(disk->pinned_inode[0], inode_of(disk->path, &facts_out->file_bytes)) ||
+        !is_pinned(disk->pinned_inode[1], inode_of(disk->wal_path, &facts_out->wal_bytes))) {
+        return QUERN_IO;
+    }
+    if (statvfs(disk->path, &fs) != 0) {
+        return QUERN_IO;
+    }
+    facts_out->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    /* Twice, so that making the ballast does not itself bring the disk below the floor. */
+    if (disk->ballast_given_up && facts_out->free_bytes >= disk->free_floor + 2 * disk->ballast_bytes) {
+        disk_ballast_make(disk);
+    }
+    facts_out->is_low = facts_out->free_bytes < disk->free_floor || disk->ballast_given_up;
+    return QUERN_OK;
+}

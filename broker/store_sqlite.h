@@ -1,0 +1,142 @@
+/*
+ * store_sqlite.h: private to store_sqlite*.c (and their tests): the open store, its statements, its file layer.
+ * Names sqlite3's types without including its header, which only store_sqlite*.c do.
+ * Start at struct store.
+ */
+#ifndef QUERN_BROKER_STORE_SQLITE_H
+#define QUERN_BROKER_STORE_SQLITE_H
+
+#include "broker/disk.h"
+#include "broker/store.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+#define STORE_APPLICATION_ID 0x7175726e /* "qurn" */
+#define STORE_PAGE_SIZE 4096
+/* Pages in the log at which they are copied into the database: later costs longer pauses and gains nothing. */
+#define STORE_CHECKPOINT_PAGES 1000
+/* Above this many bytes a check after an unclean end would hold up the start too long. */
+#define STORE_QUICK_CHECK_BYTES GIB
+/* How long an open waits for somebody who only looks into the file. */
+#define STORE_BUSY_MS 1000
+/* Unreferenced calls and workers are looked for only when there are more than this: looking is a scan. */
+#define STORE_SWEEP_COUNT 1024u
+
+/* ---- statements: prepared at the opening, kept for life ---- */
+
+#define SQL_OUTCOME_COLUMNS                                                                                            \
+    "id, session, completion, finished, size, call, state, cause, attempt, attempts, signal, exit_status, created,"    \
+    " started, run_us, ordinal, retry_of, args_size, args_hash, worker, kind, message, detail, args, result"
+#define SQL_TASK_COLUMNS                                                                                               \
+    "id, session, call, state, priority, attempt, epoch, worker, attempts, crashes, losses, due, created, ordinal,"    \
+    " retry_of, args"
+#define SQL_FAILURE_COLUMNS "task, attempt, at, cause, signal, exit_status, worker, kind, message, detail"
+
+#define STATEMENT_LIST(X)                                                                                              \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
+    X(COMMIT, "COMMIT")                                                                                                \
+    X(ROLLBACK, "ROLLBACK")                                                                                            \
+    X(META, "UPDATE meta SET series_next = ?1, session_next = ?2, worker_next = ?3, call_next = ?4")                   \
+    X(EPOCH, "UPDATE meta SET epoch = ?1, uuid = ?2, inode = ?3, born_ns = ?4, is_clean = 0")                          \
+    X(CLEAN, "UPDATE meta SET is_clean = 1")                                                                           \
+    X(CALL, "INSERT OR IGNORE INTO call (id, queue, function, options) VALUES (?1, ?2, ?3, ?4)")                       \
+    X(SESSION, "INSERT OR REPLACE INTO session (id, completion_last, acked_prefix, ordinal_high, failed, keep,"        \
+               " is_ending, created, used, owner, digest, name, owner_text, acked_ranges)"                             \
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")                                \
+    X(DESCRIPTION, "INSERT INTO description (session, text) VALUES (?1, ?2)"                                           \
+                   " ON CONFLICT (session) DO UPDATE SET text = excluded.text WHERE text <> excluded.text")            \
+    X(DESCRIPTION_DELETE, "DELETE FROM description WHERE session = ?1")                                                \
+    X(SESSION_DELETE, "DELETE FROM session WHERE id = ?1")                                                             \
+    X(SERIES_DELETE, "DELETE FROM series WHERE session = ?1")                                                          \
+    X(SERIES, "INSERT OR REPLACE INTO series (session, id, submitted_high, instance, refused)"                         \
+              " VALUES (?1, ?2, ?3, ?4, ?5)")                                                                          \
+    X(WORKER, "INSERT OR REPLACE INTO worker (id, pid, instance, name, host) VALUES (?1, ?2, ?3, ?4, ?5)")             \
+    X(TASK, "INSERT OR REPLACE INTO task (" SQL_TASK_COLUMNS ")"                                                       \
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")                         \
+    X(TASK_STATE, "UPDATE task SET state = ?2, attempt = ?3, epoch = ?4, worker = ?5, attempts = ?6, crashes = ?7,"    \
+                  " losses = ?8, due = ?9 WHERE id = ?1")                                                              \
+    X(TASK_DELETE, "DELETE FROM task WHERE id = ?1")                                                                   \
+    X(OUTCOME, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ")"                                               \
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
+               " ?21, ?22, ?23, ?24, ?25)")                                                                            \
+    X(OUTCOME_DELETE, "DELETE FROM outcome WHERE id = ?1")                                                             \
+    X(FAILURE, "INSERT OR REPLACE INTO failure (" SQL_FAILURE_COLUMNS ")"                                              \
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                                                    \
+    X(FAILURE_DELETE, "DELETE FROM failure WHERE task = ?1")                                                           \
+    X(READ_META, "SELECT uuid, inode, born_ns, epoch, is_clean, series_next, session_next, worker_next, call_next"     \
+                 " FROM meta")                                                                                         \
+    X(READ_CALLS, "SELECT id, queue, function, options FROM call ORDER BY id")                                         \
+    X(READ_CALL, "SELECT id, queue, function, options FROM call WHERE id = ?1")                                        \
+    X(READ_SESSIONS, "SELECT s.id, s.completion_last, s.acked_prefix, s.ordinal_high, s.failed, s.keep, s.is_ending,"  \
+                     " s.created, s.used, s.owner, s.digest, s.name, s.owner_text, s.acked_ranges, d.text"             \
+                     " FROM session AS s LEFT JOIN description AS d ON d.session = s.id ORDER BY s.id")                \
+    X(READ_SERIES, "SELECT session, id, submitted_high, instance, refused FROM series")                                \
+    X(READ_WORKERS, "SELECT id, pid, instance, name, host FROM worker ORDER BY id")                                    \
+    X(READ_TASKS, "SELECT " SQL_TASK_COLUMNS " FROM task ORDER BY id")                                                 \
+    X(READ_TASK, "SELECT " SQL_TASK_COLUMNS " FROM task WHERE id = ?1")                                                \
+    X(READ_OUTCOMES, "SELECT id, session, completion, finished, size FROM outcome ORDER BY id")                        \
+    X(READ_OUTCOME, "SELECT " SQL_OUTCOME_COLUMNS " FROM outcome WHERE id = ?1")                                       \
+    X(READ_FAILURES, "SELECT " SQL_FAILURE_COLUMNS " FROM failure WHERE task = ?1 ORDER BY attempt LIMIT ?2")          \
+    X(LIST_TASKS, "SELECT t.id, t.session, t.call, t.state, 0, t.attempts, t.created, 0, w.host, w.pid, NULL"          \
+                  " FROM task AS t LEFT JOIN worker AS w ON w.id = t.worker"                                           \
+                  " WHERE t.id < ?1 ORDER BY t.id DESC")                                                               \
+    X(LIST_OUTCOMES, "SELECT id, session, call, state, cause, attempts, created, finished, worker, NULL, message"      \
+                     " FROM outcome WHERE id < ?1 ORDER BY id DESC")
+
+enum statement {
+#define X(name, sql) STATEMENT_##name,
+    STATEMENT_LIST(X)
+#undef X
+        STATEMENT_COUNT
+};
+
+/* ---- the file layer: SQLite's own, with its syncs counted ---- */
+
+struct store_files;
+/* Wraps the default VFS of the process as it is now. */
+struct store_files *store_files_open(void);
+void store_files_close(struct store_files **files);
+const char *store_files_name(const struct store_files *files);
+uint64_t store_files_syncs(const struct store_files *files);
+
+/* ---- the store ---- */
+
+struct store {
+    struct disk disk;
+    struct store_files *files;
+    struct sqlite3 *db;
+    struct sqlite3_stmt *statements[STATEMENT_COUNT];
+    struct sqlite3_stmt *held; /* whose row the caller still looks at; reset by the next call */
+    struct limits limits;
+    struct uuid uuid;
+    uint32_t epoch; /* 0: not open yet */
+    bool is_failed; /* what is on disk is not known any more: nothing further is written */
+    int log_pages;  /* in the log since it was last copied into the database */
+    uint64_t batches;
+    uint64_t rows;
+    struct disk_facts facts;
+    int64_t looked_ms;
+    bool has_looked;
+    char list_worker[HOST_NAME_SIZE_MAX + 32];
+};
+
+/* Reset what the last call left for its caller to look at. */
+void store_release(struct store *store);
+/* Rewind and hand out a statement. */
+struct sqlite3_stmt *store_statement(struct store *store, enum statement which);
+/* Step a statement that returns no row, and rewind it. SQLite's code; 0 is well. */
+int store_run(struct store *store, enum statement which);
+/* What an error of SQLite is to the caller of an opening or a read; *why_out, if asked for, a malloc'd sentence. */
+enum quern_err store_err(const struct store *store, int code, char **why_out);
+
+/* ---- store_sqlite_schema.c ---- */
+
+extern const char *const schema_steps[];
+extern const uint32_t schema_step_count;
+/* Refuse what is no store or too new; bring an older store up to date, in one transaction, after copying it beside. */
+QUERN_MUST_USE enum quern_err schema_check(struct store *store, bool *is_new_out, char **why_out);
+QUERN_MUST_USE enum quern_err schema_migrate(struct store *store, const char *const *steps, uint32_t count,
+                                             char **why_out);
+
+#endif

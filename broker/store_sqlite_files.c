@@ -1,0 +1,178 @@
+/*
+ * store_files: a thin layer between SQLite and its own VFS that counts syncs and calls a used-up quota a full disk.
+ * Must not know what is in the files. Has no shared memory on purpose: a database in WAL mode can then only be opened
+ * in exclusive mode, so the rule "one connection" does not hang on a pragma alone.
+ * Start at files_open.
+ */
+#include "broker/store_sqlite.h"
+#include "common/check.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct store_files {
+    sqlite3_vfs vfs;
+    sqlite3_vfs *base;
+    uint64_t syncs;
+    char name[32];
+};
+
+struct file {
+    sqlite3_file head;
+    struct store_files *files;
+    /* the file of the base VFS follows */
+};
+
+static sqlite3_file *base_of(sqlite3_file *head)
+{
+    return (sqlite3_file *)((struct file *)head + 1);
+}
+
+static int file_close(sqlite3_file *head)
+{
+    return base_of(head)->pMethods->xClose(base_of(head));
+}
+
+static int file_read(sqlite3_file *head, void *p, int n, sqlite3_int64 at)
+{
+    return base_of(head)->pMethods->xRead(base_of(head), p, n, at);
+}
+
+static int file_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
+{
+    int code = base_of(head)->pMethods->xWrite(base_of(head), p, n, at);
+    /* SQLite calls ENOSPC and a short write FULL by itself. A quota is just as safe to try again: nothing of this
+     * write that counts is in the file, and no sync has failed. */
+    return code == SQLITE_IOERR_WRITE && errno == EDQUOT ? SQLITE_FULL : code;
+}
+
+static int file_truncate(sqlite3_file *head, sqlite3_int64 size)
+{
+    return base_of(head)->pMethods->xTruncate(base_of(head), size);
+}
+
+static int file_sync(sqlite3_file *head, int flags)
+{
+    ((struct file *)head)->files->syncs++;
+    return base_of(head)->pMethods->xSync(base_of(head), flags);
+}
+
+static int file_size(sqlite3_file *head, sqlite3_int64 *size_out)
+{
+    return base_of(head)->pMethods->xFileSize(base_of(head), size_out);
+}
+
+static int file_lock(sqlite3_file *head, int level)
+{
+    return base_of(head)->pMethods->xLock(base_of(head), level);
+}
+
+static int file_unlock(sqlite3_file *head, int level)
+{
+    return base_of(head)->pMethods->xUnlock(base_of(head), level);
+}
+
+static int file_check_reserved(sqlite3_file *head, int *out)
+{
+    return base_of(head)->pMethods->xCheckReservedLock(base_of(head), out);
+}
+
+static int file_control(sqlite3_file *head, int op, void *arg)
+{
+    return base_of(head)->pMethods->xFileControl(base_of(head), op, arg);
+}
+
+static int file_sector_size(sqlite3_file *head)
+{
+    return base_of(head)->pMethods->xSectorSize(base_of(head));
+}
+
+static int file_characteristics(sqlite3_file *head)
+{
+    return base_of(head)->pMethods->xDeviceCharacteristics(base_of(head));
+}
+
+static const sqlite3_io_methods file_methods = {
+    .iVersion = 1,
+    .xClose = file_close,
+    .xRead = file_read,
+    .xWrite = file_write,
+    .xTruncate = file_truncate,
+    .xSync = file_sync,
+    .xFileSize = file_size,
+    .xLock = file_lock,
+    .xUnlock = file_unlock,
+    .xCheckReservedLock = file_check_reserved,
+    .xFileControl = file_control,
+    .xSectorSize = file_sector_size,
+    .xDeviceCharacteristics = file_characteristics,
+};
+
+static int files_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int flags, int *flags_out)
+{
+    struct store_files *files = vfs->pAppData;
+    ((struct file *)head)->files = files;
+    int code = files->base->xOpen(files->base, name, base_of(head), flags, flags_out);
+    /* The base leaves methods behind also after some failures, and wants its xClose then. */
+    head->pMethods = base_of(head)->pMethods == NULL ? NULL : &file_methods;
+    return code;
+}
+
+static int files_delete(sqlite3_vfs *vfs, const char *name, int sync_directory)
+{
+    sqlite3_vfs *base = ((struct store_files *)vfs->pAppData)->base;
+    return base->xDelete(base, name, sync_directory);
+}
+
+static int files_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
+{
+    sqlite3_vfs *base = ((struct store_files *)vfs->pAppData)->base;
+    return base->xAccess(base, name, flags, out);
+}
+
+static int files_full_path(sqlite3_vfs *vfs, const char *name, int n, char *out)
+{
+    sqlite3_vfs *base = ((struct store_files *)vfs->pAppData)->base;
+    return base->xFullPathname(base, name, n, out);
+}
+
+struct store_files *store_files_open(void)
+{
+    struct store_files *files = xcalloc(1, sizeof *files);
+    files->base = sqlite3_vfs_find(NULL);
+    CHECK(files->base != NULL);
+    snprintf(files->name, sizeof files->name, "quern-%p", (void *)files);
+    /* Everything else (chance, sleep, time, errors) is the base's own function, told apart by nothing but its name. */
+    files->vfs = *files->base;
+    files->vfs.pNext = NULL;
+    files->vfs.zName = files->name;
+    files->vfs.szOsFile = (int)sizeof(struct file) + files->base->szOsFile;
+    files->vfs.pAppData = files;
+    files->vfs.xOpen = files_open;
+    files->vfs.xDelete = files_delete;
+    files->vfs.xAccess = files_access;
+    files->vfs.xFullPathname = files_full_path;
+    CHECK(sqlite3_vfs_register(&files->vfs, 0) == SQLITE_OK);
+    return files;
+}
+
+void store_files_close(struct store_files **files)
+{
+    if (*files != NULL) {
+        sqlite3_vfs_unregister(&(*files)->vfs);
+        free(*files);
+        *files = NULL;
+    }
+}
+
+const char *store_files_name(const struct store_files *files)
+{
+    return files->name;
+}
+
+uint64_t store_files_syncs(const struct store_files *files)
+{
+    return files->syncs;
+}

@@ -1,0 +1,474 @@
+/*
+ * Reading the store: everything a broker needs in memory at its start, single rows, listings in slices.
+ * Must not write, but for sweeping out at the start what nothing refers to any more.
+ * Start at store_load.
+ */
+#include "broker/store_sqlite.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/message.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows between two looks at the clock. */
+#define LIST_CLOCK_ROWS 16u
+
+/* ---- columns ---- */
+
+static uint64_t col_u64(sqlite3_stmt *statement, int at)
+{
+    return (uint64_t)sqlite3_column_int64(statement, at);
+}
+
+static uint32_t col_u32(sqlite3_stmt *statement, int at)
+{
+    return (uint32_t)sqlite3_column_int64(statement, at);
+}
+
+/* Text too: it is stored as it came, and asking for the blob adds no NUL to it. */
+static struct bytes col_bytes(sqlite3_stmt *statement, int at)
+{
+    if (sqlite3_column_type(statement, at) == SQLITE_NULL) {
+        return (struct bytes){0};
+    }
+    const void *p = sqlite3_column_blob(statement, at);
+    return bytes_of(p == NULL ? "" : p, (size_t)sqlite3_column_bytes(statement, at));
+}
+
+static bool col_fixed(sqlite3_stmt *statement, int at, uint8_t *out, size_t n)
+{
+    struct bytes bytes = col_bytes(statement, at);
+    if (bytes.n != n) {
+        return false;
+    }
+    memcpy(out, bytes.p, n);
+    return true;
+}
+
+/* ---- rows: false if the row cannot be one that we wrote ---- */
+
+static bool is_id(uint64_t id)
+{
+    return id != 0 && id <= INT64_MAX;
+}
+
+static bool read_call(sqlite3_stmt *statement, struct call_row *row)
+{
+    *row = (struct call_row){
+        .id = col_u64(statement, 0),
+        .queue = col_bytes(statement, 1),
+        .function = col_bytes(statement, 2),
+        .options = col_bytes(statement, 3),
+    };
+    return is_id(row->id);
+}
+
+static bool read_session(sqlite3_stmt *statement, struct session_row *row)
+{
+    *row = (struct session_row){
+        .id = col_u64(statement, 0),
+        .completion_last = col_u64(statement, 1),
+        .acked_prefix = col_u64(statement, 2),
+        .ordinal_high = col_u64(statement, 3),
+        .failed = col_u64(statement, 4),
+        .keep = col_u64(statement, 5) != 0,
+        .is_ending = col_u64(statement, 6) != 0,
+        .created = sqlite3_column_int64(statement, 7),
+        .used = sqlite3_column_int64(statement, 8),
+        .name = col_bytes(statement, 11),
+        .owner_text = col_bytes(statement, 12),
+        .acked_ranges = col_bytes(statement, 13),
+        .description = col_bytes(statement, 14),
+    };
+    return is_id(row->id) && row->acked_prefix <= row->completion_last &&
+           col_fixed(statement, 9, row->owner.b, UUID_SIZE) && col_fixed(statement, 10, row->digest, DIGEST_SIZE);
+}
+
+static bool read_series(sqlite3_stmt *statement, struct series_row *row)
+{
+    *row = (struct series_row){
+        .session = col_u64(statement, 0),
+        .id = col_u64(statement, 1),
+        .submitted_high = col_u64(statement, 2),
+        .refused = col_bytes(statement, 4),
+    };
+    return is_id(row->id) && is_id(row->session) && col_fixed(statement, 3, row->instance.b, UUID_SIZE);
+}
+
+static bool read_worker(sqlite3_stmt *statement, struct worker_row *row)
+{
+    *row = (struct worker_row){
+        .id = col_u64(statement, 0),
+        .pid = col_u64(statement, 1),
+        .name = col_bytes(statement, 3),
+        .host = col_bytes(statement, 4),
+    };
+    return is_id(row->id) && col_fixed(statement, 2, row->instance.b, UUID_SIZE);
+}
+
+static bool read_task(sqlite3_stmt *statement, struct task_row *row)
+{
+    *row = (struct task_row){
+        .id = col_u64(statement, 0),
+        .session = col_u64(statement, 1),
+        .call = col_u64(statement, 2),
+        .state = col_u32(statement, 3),
+        .priority = sqlite3_column_int(statement, 4),
+        .attempt = col_u32(statement, 5),
+        .epoch = col_u32(statement, 6),
+        .worker = col_u64(statement, 7),
+        .attempts = col_u32(statement, 8),
+        .crashes = col_u32(statement, 9),
+        .losses = col_u32(statement, 10),
+        .due = sqlite3_column_int64(statement, 11),
+        .created = sqlite3_column_int64(statement, 12),
+        .ordinal = col_u64(statement, 13),
+        .retry_of = col_u64(statement, 14),
+        .args = col_bytes(statement, 15),
+    };
+    return is_id(row->id) && row->state >= TASK_DELAYED && row->state <= TASK_BACKOFF;
+}
+
+static bool read_outcome(sqlite3_stmt *statement, struct outcome_row *row)
+{
+    *row = (struct outcome_row){
+        .id = col_u64(statement, 0),
+        .session = col_u64(statement, 1),
+        .completion = col_u64(statement, 2),
+        .finished = sqlite3_column_int64(statement, 3),
+        .call = col_u64(statement, 5),
+        .state = col_u32(statement, 6),
+        .cause = col_u32(statement, 7),
+        .attempt = col_u32(statement, 8),
+        .attempts = col_u32(statement, 9),
+        .signal = col_u32(statement, 10),
+        .exit_status = col_u32(statement, 11),
+        .created = sqlite3_column_int64(statement, 12),
+        .started = sqlite3_column_int64(statement, 13),
+        .run_us = col_u64(statement, 14),
+        .ordinal = col_u64(statement, 15),
+        .retry_of = col_u64(statement, 16),
+        .args_size = col_u64(statement, 17),
+        .args_hash = col_u64(statement, 18),
+        .worker = col_bytes(statement, 19),
+        .kind = col_bytes(statement, 20),
+        .message = col_bytes(statement, 21),
+        .detail = col_bytes(statement, 22),
+        .args = col_bytes(statement, 23),
+        .result = col_bytes(statement, 24),
+    };
+    return is_id(row->id) && row->state >= TASK_DONE && row->state <= TASK_CANCELLED;
+}
+
+static void read_failure(sqlite3_stmt *statement, struct failure_row *row)
+{
+    *row = (struct failure_row){
+        .task = col_u64(statement, 0),
+        .attempt = col_u32(statement, 1),
+        .at = sqlite3_column_int64(statement, 2),
+        .cause = col_u32(statement, 3),
+        .signal = col_u32(statement, 4),
+        .exit_status = col_u32(statement, 5),
+        .worker = col_bytes(statement, 6),
+        .kind = col_bytes(statement, 7),
+        .message = col_bytes(statement, 8),
+        .detail = col_bytes(statement, 9),
+    };
+}
+
+/* ---- everything, at the start ---- */
+
+struct scan {
+    struct store *store;
+    const struct store_visitor *visitor;
+    char **why_out;
+};
+
+/* visit_row: reads the row the statement stands on and passes it on; false if it is damaged. */
+static enum quern_err scan_all(const struct scan *scan, enum statement which, const char *table,
+                               bool (*visit_row)(const struct scan *scan, sqlite3_stmt *statement))
+{
+    sqlite3_stmt *statement = store_statement(scan->store, which);
+    int code;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        if (!visit_row(scan, statement)) {
+            *scan->why_out = sentence("%s is damaged: row %" PRId64 " of table %s", scan->store->disk.path,
+                                      (int64_t)sqlite3_column_int64(statement, 0), table);
+            sqlite3_reset(statement);
+            return QUERN_MALFORMED;
+        }
+    }
+    enum quern_err err = code == SQLITE_DONE ? QUERN_OK : store_err(scan->store, code, scan->why_out);
+    sqlite3_reset(statement);
+    return err;
+}
+
+static bool visit_call(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct call_row row;
+    bool is_whole = read_call(statement, &row);
+    if (is_whole) {
+        scan->visitor->call(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
+static bool visit_session(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct session_row row;
+    bool is_whole = read_session(statement, &row);
+    if (is_whole) {
+        scan->visitor->session(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
+static bool visit_series(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct series_row row;
+    bool is_whole = read_series(statement, &row);
+    if (is_whole) {
+        scan->visitor->series(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
+static bool visit_worker(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct worker_row row;
+    bool is_whole = read_worker(statement, &row);
+    if (is_whole) {
+        scan->visitor->worker(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
+static bool visit_task(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct task_row row;
+    bool is_whole = read_task(statement, &row);
+    if (is_whole) {
+        scan->visitor->task(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
+static bool visit_outcome(const struct scan *scan, sqlite3_stmt *statement)
+{
+    uint64_t id = col_u64(statement, 0);
+    if (!is_id(id)) {
+        return false;
+    }
+    scan->visitor->outcome(scan->visitor->context, id, col_u64(statement, 1), col_u64(statement, 2),
+                           sqlite3_column_int64(statement, 3), col_u64(statement, 4));
+    return true;
+}
+
+/* ---- sweeping: calls and workers that neither tasks nor outcomes refer to ---- */
+
+/* Before the broker sees them, or it might hand a number out again whose row is gone. */
+static enum quern_err sweep_table(struct store *store, const char *table, const char *sql, char **why_out)
+{
+    char *count_sql = sentence("SELECT count(*) > %u FROM %s", STORE_SWEEP_COUNT, table);
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->db, count_sql, -1, &statement, NULL);
+    free(count_sql);
+    code = code != SQLITE_OK ? code : sqlite3_step(statement);
+    bool is_due = code == SQLITE_ROW && sqlite3_column_int(statement, 0) != 0;
+    sqlite3_finalize(statement);
+    if (code == SQLITE_ROW) {
+        code = is_due ? sqlite3_exec(store->db, sql, NULL, NULL, NULL) : SQLITE_OK;
+    }
+    if ((code & 0xff) == SQLITE_FULL) {
+        log_event(LOG_WARN, "store not swept, the disk is full", "path=\"%s\"", store->disk.path);
+        return QUERN_OK; /* the statement is undone, and nothing needs it */
+    }
+    return code == SQLITE_OK ? QUERN_OK : store_err(store, code, why_out);
+}
+
+enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out)
+{
+    struct scan scan = {.store = store, .visitor = visitor, .why_out = why_out};
+    store_release(store);
+    *why_out = NULL;
+    enum quern_err err = sweep_table(store, "call",
+                                     "DELETE FROM call WHERE id NOT IN"
+                                     " (SELECT call FROM task UNION SELECT call FROM outcome)",
+                                     why_out);
+    err = err != QUERN_OK
+              ? err
+              : sweep_table(store, "worker", "DELETE FROM worker WHERE id NOT IN (SELECT worker FROM task)", why_out);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SERIES, "series", visit_series);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_WORKERS, "worker", visit_worker);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TASKS, "task", visit_task);
+    return err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_OUTCOMES, "outcome", visit_outcome);
+}
+
+/* ---- single rows ---- */
+
+/* Step to the one row with this number and hold it for the caller. */
+static enum quern_err find(struct store *store, enum statement which, uint64_t number, sqlite3_stmt **statement_out)
+{
+    store_release(store);
+    sqlite3_stmt *statement = store_statement(store, which);
+    sqlite3_bind_int64(statement, 1, (int64_t)number);
+    int code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) {
+        store->held = statement;
+        *statement_out = statement;
+        return QUERN_OK;
+    }
+    enum quern_err err = code == SQLITE_DONE ? QUERN_UNKNOWN : store_err(store, code, NULL);
+    sqlite3_reset(statement);
+    return err;
+}
+
+enum quern_err store_outcome(struct store *store, uint64_t task, struct outcome_row *row_out)
+{
+    sqlite3_stmt *statement;
+    enum quern_err err = find(store, STATEMENT_READ_OUTCOME, task, &statement);
+    return err == QUERN_OK && !read_outcome(statement, row_out) ? QUERN_MALFORMED : err;
+}
+
+enum quern_err store_task(struct store *store, uint64_t task, struct task_row *row_out)
+{
+    sqlite3_stmt *statement;
+    enum quern_err err = find(store, STATEMENT_READ_TASK, task, &statement);
+    return err == QUERN_OK && !read_task(statement, row_out) ? QUERN_MALFORMED : err;
+}
+
+enum quern_err store_call(struct store *store, uint64_t call, struct call_row *row_out)
+{
+    sqlite3_stmt *statement;
+    enum quern_err err = find(store, STATEMENT_READ_CALL, call, &statement);
+    return err == QUERN_OK && !read_call(statement, row_out) ? QUERN_MALFORMED : err;
+}
+
+enum quern_err store_failures(struct store *store, uint64_t task, size_t limit, void *context,
+                              void (*visit)(void *context, const struct failure_row *row))
+{
+    store_release(store);
+    sqlite3_stmt *statement = store_statement(store, STATEMENT_READ_FAILURES);
+    sqlite3_bind_int64(statement, 1, (int64_t)task);
+    sqlite3_bind_int64(statement, 2, (int64_t)limit);
+    int code;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        struct failure_row row;
+        read_failure(statement, &row);
+        visit(context, &row);
+    }
+    enum quern_err err = code == SQLITE_DONE ? QUERN_OK : store_err(store, code, NULL);
+    sqlite3_reset(statement);
+    return err;
+}
+
+/* ---- listings: tasks and outcomes merged by id, newest first ---- */
+
+struct side {
+    sqlite3_stmt *statement; /* NULL: nothing on this side can be asked for */
+    uint64_t id;             /* it stands on; 0: at its end */
+    int code;
+};
+
+static void side_step(struct side *side)
+{
+    side->code = sqlite3_step(side->statement);
+    side->id = side->code == SQLITE_ROW ? col_u64(side->statement, 0) : 0;
+}
+
+static void side_open(struct side *side, struct store *store, enum statement which, uint64_t before)
+{
+    *side = (struct side){.statement = store_statement(store, which)};
+    sqlite3_bind_int64(side->statement, 1, (int64_t)before);
+    side_step(side);
+}
+
+static void list_row_read(struct store *store, sqlite3_stmt *statement, struct list_row *row)
+{
+    *row = (struct list_row){
+        .id = col_u64(statement, 0),
+        .session = col_u64(statement, 1),
+        .call = col_u64(statement, 2),
+        .state = col_u32(statement, 3),
+        .cause = col_u32(statement, 4),
+        .attempts = col_u32(statement, 5),
+        .created = sqlite3_column_int64(statement, 6),
+        .finished = sqlite3_column_int64(statement, 7),
+        .worker = col_bytes(statement, 8),
+        .message = col_bytes(statement, 10),
+    };
+    if (sqlite3_column_type(statement, 9) != SQLITE_NULL) { /* a live task: HOST and PID stand apart */
+        int n = snprintf(store->list_worker, sizeof store->list_worker, "%.*s:%" PRIu64,
+                         (int)(row->worker.n < HOST_NAME_SIZE_MAX ? row->worker.n : HOST_NAME_SIZE_MAX),
+                         (const char *)row->worker.p, col_u64(statement, 9));
+        row->worker = bytes_of(store->list_worker, (size_t)n);
+    }
+}
+
+/* By the columns alone, so that a row that is not wanted costs no more than its first bytes. */
+static bool list_wants(const struct list_query *query, sqlite3_stmt *statement)
+{
+    return (query->session == 0 || query->session == col_u64(statement, 1)) &&
+           (query->state == 0 || query->state == col_u32(statement, 3)) &&
+           (query->cause == 0 || query->cause == col_u32(statement, 4));
+}
+
+static bool list_over(size_t examined, size_t visited, size_t rows_max, int64_t end_us)
+{
+    return visited >= rows_max || (examined % LIST_CLOCK_ROWS == 0 && clock_mono_us() >= end_us);
+}
+
+static enum quern_err list_merge(struct store *store, struct list_query *query, struct side sides[2], size_t rows_max,
+                                 int64_t end_us, void *context,
+                                 void (*visit)(void *context, const struct list_row *row))
+{
+    size_t visited = 0;
+    for (size_t examined = 1; sides[0].id != 0 || sides[1].id != 0; examined++) {
+        struct side *side = sides[0].id > sides[1].id ? &sides[0] : &sides[1];
+        if (list_wants(query, side->statement)) {
+            struct list_row row;
+            list_row_read(store, side->statement, &row);
+            visit(context, &row);
+            visited++;
+        }
+        query->before = side->id;
+        if (list_over(examined, visited, rows_max, end_us)) {
+            return QUERN_OK;
+        }
+        side_step(side);
+    }
+    return QUERN_END;
+}
+
+enum quern_err store_list_slice(struct store *store, struct list_query *query, size_t rows_max, uint64_t slice_us,
+                                void *context, void (*visit)(void *context, const struct list_row *row))
+{
+    store_release(store);
+    int64_t end_us = clock_mono_us() + (int64_t)slice_us;
+    uint64_t before = query->before == 0 ? INT64_MAX : query->before;
+    struct side sides[2] = {{.code = SQLITE_DONE}, {.code = SQLITE_DONE}};
+    bool is_final = query->state >= TASK_DONE;
+    if (!is_final && query->cause == 0) {
+        side_open(&sides[0], store, STATEMENT_LIST_TASKS, before);
+    }
+    if (query->state == 0 || is_final) {
+        side_open(&sides[1], store, STATEMENT_LIST_OUTCOMES, before);
+    }
+    enum quern_err err = list_merge(store, query, sides, rows_max, end_us, context, visit);
+    for (size_t i = 0; i < 2; i++) {
+        if (sides[i].code != SQLITE_ROW && sides[i].code != SQLITE_DONE) {
+            err = store_err(store, sides[i].code, NULL);
+        }
+        if (sides[i].statement != NULL) {
+            sqlite3_reset(sides[i].statement);
+        }
+    }
+    return err;
+}
