@@ -1,0 +1,571 @@
+/*
+ * ledger: what one client has promised and was promised.
+ * Knows nothing of sockets, threads, clocks or futures.
+ * Start at client_ledger_frame and client_ledger_write.
+ */
+#include "client/ledger.h"
+#include "common/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- life ---- */
+
+static void why_set(struct client_ledger *ledger, struct bytes why)
+{
+    free(ledger->why);
+    ledger->why = bytes_dup_text(why);
+}
+
+void client_ledger_init(struct client_ledger *ledger, const struct ledger_options *options,
+                        const struct ledger_sink *sink)
+{
+    *ledger = (struct client_ledger){.options = *options, .sink = *sink, .why = xstrdup("")};
+    ledger->options.host = xstrdup(options->host);
+    ledger->options.program = xstrdup(options->program);
+    ledger->options.session = options->session == NULL ? NULL : xstrdup(options->session);
+    buf_put(&ledger->description, options->description.p, options->description.n);
+    ledger->options.description = (struct bytes){NULL, 0};
+    ledger->sink.submits.context = sink->context;
+    ledger->heartbeat_ms = options->heartbeat_ms;
+    ledger->dead_ms = options->dead_ms;
+    submits_init(&ledger->submits, &ledger->sink.submits);
+    completions_init(&ledger->completions, options->window_count, options->window_bytes);
+}
+
+void client_ledger_fini(struct client_ledger *ledger)
+{
+    submits_fini(&ledger->submits);
+    completions_fini(&ledger->completions);
+    requests_fini(&ledger->requests);
+    buf_fini(&ledger->control);
+    buf_fini(&ledger->description);
+    free((char *)ledger->options.host);
+    free((char *)ledger->options.program);
+    free((char *)ledger->options.session);
+    free(ledger->why);
+    *ledger = (struct client_ledger){0};
+}
+
+static enum ledger_verdict verdict(struct client_ledger *ledger, enum ledger_verdict what, const char *why)
+{
+    why_set(ledger, bytes_text(why));
+    return what;
+}
+
+void client_ledger_end(struct client_ledger *ledger, enum quern_err code, const char *why)
+{
+    if (ledger->phase == LEDGER_ENDED) {
+        return;
+    }
+    ledger->phase = LEDGER_ENDED;
+    ledger->end_code = code;
+    why_set(ledger, bytes_text(why));
+    if (requests_end(&ledger->requests, code, why) > 0) {
+        ledger->sink.replied(ledger->sink.context);
+    }
+}
+
+static enum ledger_verdict end_with(struct client_ledger *ledger, enum quern_err code, const char *why)
+{
+    client_ledger_end(ledger, code, why);
+    return LEDGER_END;
+}
+
+void client_ledger_up(struct client_ledger *ledger, int64_t now_ms)
+{
+    if (ledger->phase == LEDGER_ENDED) {
+        return;
+    }
+    ledger->phase = LEDGER_OPENING;
+    ledger->generation++;
+    ledger->hello_is_due = true;
+    ledger->heard_ms = ledger->sent_ms = now_ms;
+    ledger->control.n = 0;
+    ledger->barrier_number = 0;
+}
+
+void client_ledger_down(struct client_ledger *ledger)
+{
+    if (ledger->phase == LEDGER_ENDED || ledger->phase == LEDGER_DOWN) {
+        return;
+    }
+    ledger->phase = LEDGER_DOWN;
+    ledger->hello_is_due = false;
+    ledger->control.n = 0;
+    ledger->barrier_number = 0;
+    if (requests_disconnected(&ledger->requests) > 0) {
+        ledger->sink.replied(ledger->sink.context);
+    }
+}
+
+/* ---- what comes: the handshake ---- */
+
+static enum ledger_verdict on_challenge(struct client_ledger *ledger, const struct msg_CHALLENGE *challenge)
+{
+    if (ledger->phase == LEDGER_OPENING) {
+        struct msg_ECHO echo = {.nonce = challenge->nonce};
+        msg_ECHO_put(&ledger->control, &echo);
+    }
+    return LEDGER_GO_ON;
+}
+
+static void session_keep(struct client_ledger *ledger, const struct msg_WELCOME_CLIENT *welcome)
+{
+    ledger->is_welcomed = true;
+    ledger->store = welcome->store;
+    ledger->session = welcome->session;
+    ledger->series = (uint32_t)welcome->series;
+    ledger->is_new = welcome->is_new;
+    ledger->ordinal_high = welcome->ordinal_high;
+    ledger->live = welcome->live;
+    ledger->untaken = welcome->untaken;
+    ledger->failed = welcome->failed;
+    if (welcome->digest.n == DIGEST_SIZE) {
+        memcpy(ledger->digest, welcome->digest.p, DIGEST_SIZE);
+    }
+    buf_fini(&ledger->description);
+    buf_put(&ledger->description, welcome->description.p, welcome->description.n);
+}
+
+static void heartbeat_keep(struct client_ledger *ledger, uint64_t heartbeat_ms, uint64_t dead_ms)
+{
+    ledger->heartbeat_ms = heartbeat_ms > 0 ? heartbeat_ms : ledger->options.heartbeat_ms;
+    ledger->dead_ms = dead_ms > 0 ? dead_ms : ledger->options.dead_ms;
+}
+
+static enum ledger_verdict on_welcome(struct client_ledger *ledger, const struct msg_WELCOME_CLIENT *welcome)
+{
+    if (ledger->phase != LEDGER_OPENING || ledger->options.is_operator) {
+        return LEDGER_GO_ON;
+    }
+    if (welcome->series == 0 || welcome->session == 0) {
+        return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker's WELCOME names no session");
+    }
+    if (!ledger->is_welcomed) {
+        session_keep(ledger, welcome);
+    } else if (!uuid_equal(&ledger->store, &welcome->store)) {
+        return end_with(ledger, QUERN_CLOSED,
+                        "the broker has another store than before: what was submitted to the old one is not there; "
+                        "open a new client");
+    }
+    if (submits_welcome(&ledger->submits, welcome) != QUERN_OK) {
+        return end_with(ledger, QUERN_CLOSED,
+                        "the broker's store has gone back behind what it had accepted (an old copy of it?); open a "
+                        "new client and look which tasks are there");
+    }
+    completions_welcome(&ledger->completions, welcome);
+    ledger->epoch = (uint32_t)welcome->epoch;
+    ledger->is_ending = welcome->is_ending;
+    heartbeat_keep(ledger, welcome->heartbeat_ms, welcome->dead_ms);
+    ledger->phase = LEDGER_UP;
+    return LEDGER_GO_ON;
+}
+
+static enum ledger_verdict on_welcome_operator(struct client_ledger *ledger, const struct msg_WELCOME_OPERATOR *welcome)
+{
+    if (ledger->phase == LEDGER_OPENING && ledger->options.is_operator) {
+        ledger->is_welcomed = true;
+        ledger->store = welcome->store;
+        ledger->epoch = (uint32_t)welcome->epoch;
+        heartbeat_keep(ledger, welcome->heartbeat_ms, welcome->dead_ms);
+        ledger->phase = LEDGER_UP;
+    }
+    return LEDGER_GO_ON;
+}
+
+static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct msg_DENIED *denied)
+{
+    char *text = bytes_dup_text(denied->text);
+    enum quern_err code = (enum quern_err)denied->code;
+    enum ledger_verdict what = LEDGER_END;
+    if (code == QUERN_DRAINING || code == QUERN_NEED_HELLO) {
+        what = verdict(ledger, LEDGER_RECONNECT_LATER, text);
+    } else {
+        /* A session that is gone while we were away: this client cannot be used any more. */
+        code = code == QUERN_UNKNOWN && ledger->is_welcomed ? QUERN_CLOSED : code;
+        client_ledger_end(ledger, code == QUERN_OK ? QUERN_DENIED : code, text);
+    }
+    free(text);
+    return what;
+}
+
+static enum ledger_verdict on_error(struct client_ledger *ledger, const struct msg_ERROR *error)
+{
+    if (error->code == QUERN_NEED_HELLO) {
+        return verdict(ledger, LEDGER_RECONNECT, "the broker does not know this connection");
+    }
+    if (requests_refuse(&ledger->requests, error->kind, (enum quern_err)error->code, error->text) > 0) {
+        ledger->sink.replied(ledger->sink.context);
+        return LEDGER_GO_ON;
+    }
+    why_set(ledger, error->text);
+    /* A message of the handshake or a submit that was not taken will never be answered: begin anew, not too fast. */
+    bool is_stuck = ledger->phase == LEDGER_OPENING || error->kind == MSG_SUBMIT || error->kind == MSG_TAKEN;
+    return is_stuck ? LEDGER_RECONNECT_LATER : LEDGER_GO_ON;
+}
+
+/* ---- what comes: submits, outcomes, requests ---- */
+
+static void answer(struct client_ledger *ledger, uint64_t series, uint64_t first, uint64_t count, enum quern_err code,
+                   uint64_t ordinal_high, struct bytes text, int64_t now_ms)
+{
+    if (series == ledger->series) {
+        ledger->completions.remaining +=
+            submits_answer(&ledger->submits, (uint32_t)first, (uint32_t)count, code, ordinal_high, text, now_ms);
+    }
+}
+
+static void on_refused(struct client_ledger *ledger, const struct msg_REFUSED *refused, int64_t now_ms)
+{
+    enum quern_err code = refused->code == QUERN_OK ? QUERN_PROTOCOL : (enum quern_err)refused->code;
+    answer(ledger, refused->series, refused->sequence, refused->count, code, refused->ordinal_high, refused->text,
+           now_ms);
+}
+
+uint64_t outcome_payload_size(const struct item_outcome *outcome)
+{
+    return outcome->result.n + outcome->detail.n + outcome->args.n;
+}
+
+static void on_outcomes(struct client_ledger *ledger, struct list items)
+{
+    struct item_outcome outcome;
+    while (item_outcome_next(&items, &outcome)) {
+        if (completions_receive(&ledger->completions, outcome.completion, outcome_payload_size(&outcome))) {
+            submits_outcome(&ledger->submits, outcome.task);
+            ledger->sink.outcome(ledger->sink.context, &outcome);
+        }
+    }
+}
+
+static void on_ping(struct client_ledger *ledger, const struct msg_PING *ping)
+{
+    struct msg_PONG pong = {.number = ping->number};
+    msg_PONG_put(&ledger->control, &pong);
+}
+
+static void on_pong(struct client_ledger *ledger, const struct msg_PONG *pong)
+{
+    if (ledger->barrier_number != 0 && pong->number >= ledger->barrier_number) {
+        ledger->barrier_is_due = false;
+        ledger->barrier_is_passed = true;
+    }
+}
+
+static void on_reply(struct client_ledger *ledger, const struct msg_REPLY *reply)
+{
+    if (requests_reply(&ledger->requests, reply) != NULL) {
+        ledger->sink.replied(ledger->sink.context);
+    }
+}
+
+/* What only a welcomed client may be told. */
+static void on_message_up(struct client_ledger *ledger, const struct message *message, int64_t now_ms)
+{
+    switch (message->kind) {
+    case MSG_ACCEPTED:
+        answer(ledger, message->ACCEPTED.series, message->ACCEPTED.sequence, message->ACCEPTED.count, QUERN_OK, 0,
+               bytes_text(""), now_ms);
+        break;
+    case MSG_REFUSED:
+        on_refused(ledger, &message->REFUSED, now_ms);
+        break;
+    case MSG_FORGOTTEN:
+        answer(ledger, message->FORGOTTEN.series, message->FORGOTTEN.sequence, message->FORGOTTEN.count,
+               QUERN_FORGOTTEN, 0, bytes_text("it was done, and its outcome is deleted"), now_ms);
+        break;
+    case MSG_OUTCOME:
+        on_outcomes(ledger, message->OUTCOME.items);
+        break;
+    case MSG_CREDIT:
+        submits_credit(&ledger->submits, &message->CREDIT);
+        break;
+    case MSG_REPLY:
+        on_reply(ledger, &message->REPLY);
+        break;
+    default: /* progress, and what is meant for others */
+        break;
+    }
+}
+
+static enum ledger_verdict on_message(struct client_ledger *ledger, const struct message *message, int64_t now_ms)
+{
+    switch (message->kind) {
+    case MSG_CHALLENGE:
+        return on_challenge(ledger, &message->CHALLENGE);
+    case MSG_WELCOME_CLIENT:
+        return on_welcome(ledger, &message->WELCOME_CLIENT);
+    case MSG_WELCOME_OPERATOR:
+        return on_welcome_operator(ledger, &message->WELCOME_OPERATOR);
+    case MSG_DENIED:
+        return on_denied(ledger, &message->DENIED);
+    case MSG_BYE:
+        return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker said goodbye");
+    case MSG_ERROR:
+        return on_error(ledger, &message->ERROR);
+    case MSG_PING:
+        on_ping(ledger, &message->PING);
+        return LEDGER_GO_ON;
+    case MSG_PONG:
+        on_pong(ledger, &message->PONG);
+        return LEDGER_GO_ON;
+    default:
+        if (ledger->phase == LEDGER_UP) {
+            on_message_up(ledger, message, now_ms);
+        }
+        return LEDGER_GO_ON;
+    }
+}
+
+static void unsupported_put(struct client_ledger *ledger, uint64_t kind)
+{
+    struct msg_ERROR error = {
+        .code = QUERN_UNSUPPORTED, .kind = kind & UINT32_MAX, .text = bytes_text("this client does not know it")};
+    msg_ERROR_put(&ledger->control, &error);
+}
+
+static enum ledger_verdict messages_read(struct client_ledger *ledger, struct cursor *cursor, int64_t now_ms)
+{
+    for (;;) {
+        struct message message;
+        uint64_t unknown = 0;
+        const char *why = "";
+        enum ledger_verdict what = LEDGER_GO_ON;
+        switch (message_next(cursor, &message, &unknown, &why)) {
+        case QUERN_OK:
+            what = on_message(ledger, &message, now_ms);
+            break;
+        case QUERN_END:
+            return LEDGER_GO_ON;
+        case QUERN_UNSUPPORTED:
+            unsupported_put(ledger, unknown);
+            break;
+        default:
+            what = verdict(ledger, LEDGER_RECONNECT_LATER, why);
+            break;
+        }
+        if (what != LEDGER_GO_ON) {
+            return what;
+        }
+    }
+}
+
+enum ledger_verdict client_ledger_frame(struct client_ledger *ledger, struct bytes frame, int64_t now_ms)
+{
+    uint32_t generation = 0;
+    struct cursor cursor;
+    if (ledger->phase == LEDGER_ENDED) {
+        return LEDGER_END;
+    }
+    if (ledger->phase == LEDGER_DOWN) {
+        return LEDGER_GO_ON;
+    }
+    switch (frame_open(frame, &generation, &cursor)) {
+    case QUERN_OK:
+        break;
+    case QUERN_VERSION:
+        return end_with(ledger, QUERN_VERSION, "the broker speaks a newer protocol; use a newer quern here");
+    default:
+        return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker sent something that is not a frame");
+    }
+    if (generation != ledger->generation) {
+        return LEDGER_GO_ON;
+    }
+    ledger->heard_ms = now_ms;
+    return messages_read(ledger, &cursor, now_ms);
+}
+
+/* ---- time ---- */
+
+static int64_t dead_at(const struct client_ledger *ledger)
+{
+    return ledger->heard_ms + (int64_t)ledger->dead_ms;
+}
+
+static int64_t ping_at(const struct client_ledger *ledger)
+{
+    return ledger->sent_ms + (int64_t)ledger->heartbeat_ms;
+}
+
+enum ledger_verdict client_ledger_tick(struct client_ledger *ledger, int64_t now_ms)
+{
+    if (ledger->phase == LEDGER_ENDED) {
+        return LEDGER_END;
+    }
+    if (ledger->phase != LEDGER_DOWN && now_ms >= dead_at(ledger)) {
+        return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker is silent");
+    }
+    return LEDGER_GO_ON;
+}
+
+int64_t client_ledger_wake_ms(const struct client_ledger *ledger)
+{
+    if (ledger->phase == LEDGER_ENDED || ledger->phase == LEDGER_DOWN) {
+        return INT64_MAX;
+    }
+    int64_t at = dead_at(ledger);
+    if (ledger->phase == LEDGER_UP) {
+        int64_t again_at = submits_wake_ms(&ledger->submits);
+        at = ping_at(ledger) < at ? ping_at(ledger) : at;
+        at = again_at < at ? again_at : at;
+    }
+    return at;
+}
+
+/* ---- what goes ---- */
+
+static void hello_operator_write(struct client_ledger *ledger, struct buf *frame)
+{
+    struct msg_HELLO_OPERATOR hello = {
+        .instance = ledger->options.instance,
+        .host = bytes_text(ledger->options.host),
+        .pid = ledger->options.pid,
+        .program = bytes_text(ledger->options.program),
+    };
+    msg_HELLO_OPERATOR_put(frame, &hello);
+}
+
+static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
+{
+    struct buf ranges = {0};
+    struct msg_HELLO_CLIENT hello = {
+        .instance = ledger->options.instance,
+        .host = bytes_text(ledger->options.host),
+        .pid = ledger->options.pid,
+        .program = bytes_text(ledger->options.program),
+        .session = ledger->session,
+        .series = ledger->series,
+        .name = bytes_text(ledger->options.session),
+        .description = ledger->is_welcomed ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
+        .take_over = ledger->options.take_over,
+        .must_exist = ledger->options.must_exist,
+        .keep = ledger->options.keep,
+        .want_args = ledger->options.want_args,
+    };
+    completions_hello(&ledger->completions, &hello, &ranges);
+    msg_HELLO_CLIENT_put(frame, &hello);
+    buf_fini(&ranges);
+}
+
+static void hello_write(struct client_ledger *ledger, struct buf *frame)
+{
+    ledger->hello_is_due = false;
+    if (ledger->options.is_operator) {
+        hello_operator_write(ledger, frame);
+    } else {
+        hello_client_write(ledger, frame);
+    }
+}
+
+static void ping_write(struct client_ledger *ledger, struct buf *frame)
+{
+    struct msg_PING ping = {.number = ++ledger->ping_number};
+    msg_PING_put(frame, &ping);
+}
+
+static bool up_has_news(const struct client_ledger *ledger, int64_t now_ms)
+{
+    return ledger->requests.unsent_count > 0 || submits_has_news(&ledger->submits, now_ms) ||
+           completions_has_news(&ledger->completions) || ledger->bye_is_due ||
+           (ledger->barrier_is_due && ledger->barrier_number == 0) || now_ms >= ping_at(ledger);
+}
+
+/* Submits before requests: a cancel may name one of them. */
+static void up_write(struct client_ledger *ledger, struct buf *frame, int64_t now_ms)
+{
+    size_t empty = frame->n;
+    if (!ledger->options.is_operator) {
+        completions_write(&ledger->completions, frame);
+    }
+    submits_write(&ledger->submits, frame, now_ms);
+    requests_write(&ledger->requests, frame);
+    if (ledger->barrier_is_due && ledger->barrier_number == 0) {
+        ping_write(ledger, frame);
+        ledger->barrier_number = ledger->ping_number;
+    }
+    if (ledger->bye_is_due) {
+        struct msg_BYE bye = {.code = QUERN_OK};
+        msg_BYE_put(frame, &bye);
+        ledger->bye_is_due = false;
+    }
+    if (frame->n == empty && now_ms >= ping_at(ledger)) {
+        ping_write(ledger, frame);
+    }
+}
+
+bool client_ledger_write(struct client_ledger *ledger, int64_t now_ms, struct buf *frame)
+{
+    if (ledger->phase != LEDGER_OPENING && ledger->phase != LEDGER_UP) {
+        return false;
+    }
+    if (!ledger->hello_is_due && ledger->control.n == 0 &&
+        (ledger->phase != LEDGER_UP || !up_has_news(ledger, now_ms))) {
+        return false;
+    }
+    frame_begin(frame, ledger->generation);
+    size_t empty = frame->n;
+    if (ledger->hello_is_due) {
+        hello_write(ledger, frame);
+    }
+    buf_put(frame, ledger->control.p, ledger->control.n);
+    ledger->control.n = 0;
+    if (ledger->phase == LEDGER_UP) {
+        up_write(ledger, frame, now_ms);
+    }
+    if (frame->n == empty) {
+        frame->n = 0;
+        return false;
+    }
+    ledger->sent_ms = now_ms;
+    return true;
+}
+
+/* ---- what the application does ---- */
+
+bool client_ledger_has_room(const struct client_ledger *ledger)
+{
+    return ledger->submits.count < ledger->options.submit_count_max &&
+           ledger->submits.bytes < ledger->options.submit_bytes_max;
+}
+
+enum quern_err client_ledger_submit(struct client_ledger *ledger, const struct msg_SUBMIT *head,
+                                    const struct task_options *options, struct submit **submit, uint64_t *id_out)
+{
+    if (ledger->phase == LEDGER_ENDED || ledger->series == 0) {
+        return QUERN_CLOSED;
+    }
+    return submits_add(&ledger->submits, head, options, submit, id_out);
+}
+
+void client_ledger_take(struct client_ledger *ledger, uint64_t completion, uint64_t size)
+{
+    completions_take(&ledger->completions, completion, size);
+}
+
+void client_ledger_want(struct client_ledger *ledger, bool is_wanted)
+{
+    ledger->completions.is_wanted = is_wanted;
+}
+
+uint64_t client_ledger_outstanding(const struct client_ledger *ledger)
+{
+    return ledger->completions.remaining + ledger->submits.count;
+}
+
+void client_ledger_expect(struct client_ledger *ledger)
+{
+    ledger->completions.remaining++;
+}
+
+void client_ledger_barrier(struct client_ledger *ledger)
+{
+    ledger->barrier_is_due = true;
+    ledger->barrier_is_passed = false;
+    ledger->barrier_number = 0;
+}
+
+void client_ledger_bye(struct client_ledger *ledger)
+{
+    ledger->bye_is_due = true;
+}

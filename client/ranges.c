@@ -1,0 +1,83 @@
+/*
+ * ranges: sorted disjoint ranges of numbers.
+ * Knows nothing of what the numbers mean.
+ * Start at ranges_add.
+ */
+#include "client/ranges.h"
+#include "common/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void ranges_fini(struct ranges *ranges)
+{
+    free(ranges->at);
+    *ranges = (struct ranges){0};
+}
+
+void ranges_clear(struct ranges *ranges)
+{
+    ranges->count = 0;
+}
+
+/* Index of the first range that ends at or behind number; count if there is none. New numbers are mostly the highest.
+ */
+static size_t ranges_find(const struct ranges *ranges, uint64_t number)
+{
+    size_t low = 0;
+    size_t high = ranges->count;
+    if (high > 0 && ranges->at[high - 1].last < number) {
+        return high;
+    }
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (ranges->at[middle].last < number) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void ranges_insert(struct ranges *ranges, size_t index, struct range range)
+{
+    if (ranges->count == ranges->cap) {
+        ranges->cap = ranges->cap == 0 ? 8 : ranges->cap * 2;
+        ranges->at = xrealloc(ranges->at, ranges->cap * sizeof(*ranges->at));
+    }
+    memmove(&ranges->at[index + 1], &ranges->at[index], (ranges->count - index) * sizeof(*ranges->at));
+    ranges->at[index] = range;
+    ranges->count++;
+}
+
+void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last)
+{
+    CHECK(first <= last);
+    /* A range that ends right before first is merged too. */
+    size_t index = ranges_find(ranges, first == 0 ? 0 : first - 1);
+    size_t end = index;
+    while (end < ranges->count && (last == UINT64_MAX || ranges->at[end].first <= last + 1)) {
+        first = ranges->at[end].first < first ? ranges->at[end].first : first;
+        last = ranges->at[end].last > last ? ranges->at[end].last : last;
+        end++;
+    }
+    if (end == index) {
+        ranges_insert(ranges, index, (struct range){first, last});
+        return;
+    }
+    ranges->at[index] = (struct range){first, last};
+    memmove(&ranges->at[index + 1], &ranges->at[end], (ranges->count - end) * sizeof(*ranges->at));
+    ranges->count -= end - index - 1;
+}
+
+bool ranges_has(const struct ranges *ranges, uint64_t number)
+{
+    size_t index = ranges_find(ranges, number);
+    return index < ranges->count && ranges->at[index].first <= number;
+}
+
+uint64_t ranges_prefix(const struct ranges *ranges)
+{
+    return ranges->count > 0 && ranges->at[0].first <= 1 ? ranges->at[0].last : 0;
+}

@@ -1,0 +1,32 @@
+/*
+ * ranges: a set of numbers kept as sorted, disjoint, non-adjacent ranges. Here: completion numbers.
+ * Knows nobody. Growing at either end costs O(1); in the middle a memmove.
+ */
+#ifndef QUERN_CLIENT_RANGES_H
+#define QUERN_CLIENT_RANGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct range {
+    uint64_t first;
+    uint64_t last;
+};
+
+/* {0} is the empty set. */
+struct ranges {
+    struct range *at;
+    size_t count;
+    size_t cap;
+};
+
+void ranges_fini(struct ranges *ranges);
+void ranges_clear(struct ranges *ranges); /* keeps its memory */
+/* first <= last. */
+void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
+bool ranges_has(const struct ranges *ranges, uint64_t number);
+/* n such that 1..n are all in the set; 0 if 1 is not. */
+uint64_t ranges_prefix(const struct ranges *ranges);
+
+#endif
