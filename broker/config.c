@@ -5,6 +5,7 @@
  */
 #include "broker/config.h"
 
+#include <ctype.h>
 #include <czmq.h>
 #include <errno.h>
 #include <stdio.h>
@@ -145,6 +146,60 @@ static enum quern_err take_section(struct config *config, const char *path, zcon
     return QUERN_OK;
 }
 
+/* One line of ZPL as it may stand here: nothing, a comment, or [indent] name [= value]. czmq would take a superset, and
+ * print its remarks on stdout, where `ready` is waited for. */
+static bool is_line(const char *p, const char *end)
+{
+    const char *begin = p;
+    const char *name = NULL;
+
+    while (p < end && *p == ' ') {
+        p++;
+    }
+    if (p == end || *p == '#') {
+        return true;
+    }
+    name = p;
+    while (p < end && (isalnum((unsigned char)*p) || *p == '_' || *p == '-')) {
+        p++;
+    }
+    if (p == name || (name - begin) % 4 != 0) {
+        return false;
+    }
+    while (p < end && *p == ' ') {
+        p++;
+    }
+    if (p == end) {
+        return true;
+    }
+    return *p == '=' && memchr(p, '"', (size_t)(end - p)) == NULL && memchr(p, '\'', (size_t)(end - p)) == NULL;
+}
+
+/* 0, or the number of the first line that is none. */
+static unsigned wrong_line(const char *text, size_t n)
+{
+    const char *p = text;
+    const char *end = text + n;
+
+    for (unsigned number = 1; p < end; number++) {
+        const char *line_end = memchr(p, '\n', (size_t)(end - p));
+
+        if (line_end == NULL) {
+            line_end = end;
+        }
+        for (const char *byte = p; byte < line_end; byte++) {
+            if ((unsigned char)*byte < ' ' || *byte == 0x7f) {
+                return number;
+            }
+        }
+        if (!is_line(p, line_end)) {
+            return number;
+        }
+        p = line_end + 1;
+    }
+    return 0;
+}
+
 /* The whole file, or NULL with errno set (EFBIG beyond CONFIG_SIZE_MAX). */
 static zchunk_t *read_file(const char *path)
 {
@@ -175,20 +230,25 @@ enum quern_err config_load(struct config *config, const char *path, char **why_o
     enum quern_err err = QUERN_OK;
     zchunk_t *chunk = read_file(path);
     zconfig_t *root = NULL;
+    unsigned wrong = 0;
 
     *why_out = NULL;
     if (chunk == NULL) {
         (void)refuse(why_out, "cannot read the configuration file %s: %s", path, strerror(errno));
         return QUERN_IO;
     }
+    wrong = wrong_line((const char *)zchunk_data(chunk), zchunk_size(chunk));
+    if (wrong > 0) {
+        zchunk_destroy(&chunk);
+        return refuse(why_out, "%s: line %u is not ZPL: sections at the margin, settings `name = value` indented by 4",
+                      path, wrong);
+    }
     /* czmq would take SIGINT and SIGTERM for itself if anything of it initialised the library. */
     (void)setenv("ZSYS_SIGHANDLER", "false", 1);
-    zsys_set_logstream(NULL); /* its remarks would go to stdout, where `ready` is waited for */
     root = zconfig_chunk_load(chunk);
     zchunk_destroy(&chunk);
     if (root == NULL) {
-        return refuse(why_out, "%s is not a ZPL file: sections at the margin, settings `name = value` indented by 4",
-                      path);
+        return refuse(why_out, "%s is not a ZPL file", path);
     }
     for (zconfig_t *section = zconfig_child(root); section != NULL && err == QUERN_OK;
          section = zconfig_next(section)) {

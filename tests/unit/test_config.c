@@ -103,6 +103,15 @@ static void test_bad_values_are_refused_by_name(void **state)
     assert_refused("limits\n    lease_ms =\n", "lease_ms");
 }
 
+static void test_a_line_that_is_no_setting_is_named_by_number(void **state)
+{
+    (void)state;
+    assert_refused("broker\n    db = x\n  log-level = info\n", "line 3");
+    assert_refused("broker\n    ???\n", "line 2");
+    assert_refused("broker\n\tdb = x\n", "line 2");
+    assert_refused("broker\n    db = \"x\n", "line 2");
+}
+
 static void test_too_many_listeners_are_refused(void **state)
 {
     char text[2048] = "broker\n";
@@ -196,6 +205,7 @@ int main(void)
         cmocka_unit_test(test_settings_and_limits_are_taken),
         cmocka_unit_test(test_unknown_names_are_refused_by_name),
         cmocka_unit_test(test_bad_values_are_refused_by_name),
+        cmocka_unit_test(test_a_line_that_is_no_setting_is_named_by_number),
         cmocka_unit_test(test_too_many_listeners_are_refused),
         cmocka_unit_test(test_a_missing_file_is_named),
         cmocka_unit_test(test_rubbish_does_not_crash),
