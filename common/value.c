@@ -363,6 +363,11 @@ static bool writer_is_whole(const struct quern_writer *writer)
     return writer->err == QUERN_OK && writer->depth == 0 && writer->left[0] == 0;
 }
 
+bool quern_writer_is_empty(const struct quern_writer *writer)
+{
+    return writer->err == QUERN_OK && writer->depth == 0 && writer->left[0] == 1;
+}
+
 void quern_writer_bytes(const struct quern_writer *writer, const void **p_out, size_t *n_out)
 {
     bool is_whole = writer_is_whole(writer);

@@ -92,6 +92,8 @@ void quern_writer_reset(struct quern_writer *writer);
 enum quern_err quern_writer_error(const struct quern_writer *writer);
 /* What was written; valid until the next call. Nothing if there was an error or a level is open still. */
 void quern_writer_bytes(const struct quern_writer *writer, const void **p_out, size_t *n_out);
+/* Nothing was written yet, nor did anything fail. */
+bool quern_writer_is_empty(const struct quern_writer *writer);
 
 void quern_write_nil(struct quern_writer *writer);
 void quern_write_bool(struct quern_writer *writer, bool value);
