@@ -38,7 +38,7 @@
 /* A batch is closed when it has grown to this; an empty one takes a message of any legal size. */
 #define BATCH_SIZE_SOFT (256u * 1024u)
 #define BATCH_COUNT_SOFT 4096u
-/* Levels of nesting in a frame's head or a message, the message itself included, and in a payload where it is decoded (arguments, JSON). */
+/* Levels of nesting in a message, itself included, and in a payload where it is decoded (arguments, JSON). */
 #define ENVELOPE_DEPTH_MAX 8u
 #define VALUE_DEPTH_MAX 64u
 /* Protocol errors after which a peer is dropped. */

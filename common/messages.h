@@ -329,7 +329,7 @@
     X(3, HELLO_OPERATOR, 4, "O>B")                                                                                     \
     X(4, CHALLENGE, 1, "B>C")                                                                                          \
     X(5, ECHO, 1, "C>B")                                                                                               \
-    X(6, WELCOME_CLIENT, 18, "B>C")                                                                                    \
+    X(6, WELCOME_CLIENT, 19, "B>C")                                                                                    \
     X(7, WELCOME_WORKER, 5, "B>W")                                                                                     \
     X(8, WELCOME_OPERATOR, 4, "B>O")                                                                                   \
     X(9, DENIED, 4, "B>any")                                                                                           \
