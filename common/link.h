@@ -48,7 +48,8 @@ bool router_next(struct router *router, struct router_event *event_out);
  * does not read and has gone beyond what it gave credit for: it was kicked, ROUTER_CLOSED follows. */
 enum quern_err router_send(struct router *router, uint64_t conn, struct buf *frame);
 
-/* Break the connection; ROUTER_CLOSED follows. Frames queued before it may be lost, so a DENIED before it is a courtesy.
+/* Break the connection; ROUTER_CLOSED follows. Frames queued before it may be lost, so a DENIED before it is a
+ * courtesy.
  */
 void router_kick(struct router *router, uint64_t conn);
 

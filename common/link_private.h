@@ -1,0 +1,68 @@
+/*
+ * What the files of the link share: the context, socket helpers, addresses, claims on socket paths, the guard on
+ * accept. Included by common/link*.c and the test of the link alone. Nothing here includes zmq.h: sockets are void *.
+ */
+#ifndef QUERN_COMMON_LINK_PRIVATE_H
+#define QUERN_COMMON_LINK_PRIVATE_H
+
+#include "common/bytes.h"
+#include "quern/err.h"
+
+/* ---- context (link.c): one per process, made for its first user, ended with its last ---- */
+
+/* NULL if libzmq cannot make one (descriptors or threads are used up); errno says why. */
+void *link_context_hold(void);
+/* The last one out waits until closed sockets have lingered. */
+void link_context_release(void);
+
+/* ---- sockets (link.c) ---- */
+
+void link_set(void *socket, int option, int value);
+/* Options that both ends share: no heartbeats of ZMTP, no limit on reading, a limit on frames, quick handshakes. */
+void link_set_common(void *socket, const char *url);
+int link_fd(void *socket);
+/* Makes libzmq look at its mailbox now; a send alone looks only about once a millisecond. */
+void link_refresh(void *socket);
+/* Watch a socket's connections: the reading end, or NULL. events: ZMQ_EVENT_... */
+void *link_monitor_open(void *context, void *socket, int events);
+/* The next event, false if there is none now. */
+bool link_monitor_next(void *monitor, int *event_out, int *value_out);
+/* Close a socket and its monitor; both may be NULL. */
+void link_socket_close(void **socket, void **monitor, int linger_ms);
+/* Send the frame as the last part, without copying a large one; the memory is taken. 0, or an errno. */
+int link_send(void *socket, struct buf *frame);
+
+/* ---- addresses (link.c) ---- */
+
+enum link_transport { LINK_IPC, LINK_TCP };
+
+/* QUERN_INVALID with a sentence unless "ipc://PATH" or "tcp://HOST:PORT" ("*" as the port only where is_listener). */
+QUERN_MUST_USE enum quern_err link_url_check(const char *url, bool is_listener, enum link_transport *transport_out,
+                                             char **why_out);
+const char *link_url_path(const char *url); /* of an ipc url */
+/* A malloc'd sentence. */
+char *link_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- the claim on a socket path (link_claim.c) ---- */
+
+struct claim {
+    int lock_fd; /* -1: none */
+    char *path;  /* NULL: none */
+};
+
+/* Lock PATH.lock; refuses a directory that others may write, a second broker, and a path that is something else. */
+QUERN_MUST_USE enum quern_err claim_take(const char *path, struct claim *claim_out, char **why_out);
+/* Removes the socket file, then lets go of the lock. */
+void claim_drop(struct claim *claim);
+/* A real directory of ours that nobody else may enter? QUERN_DENIED or, if it is not there, QUERN_IO, with a sentence.
+ */
+QUERN_MUST_USE enum quern_err claim_check_directory(const char *path, char **why_out);
+
+/* ---- the guard on accept (link_accept.c) ---- */
+
+/* Raise the soft limit of descriptors to the hard one and turn connections away before they are used up. */
+void accept_guard_arm(void);
+/* Connections turned away so far. */
+unsigned long accept_guard_refused(void);
+
+#endif
