@@ -283,6 +283,7 @@ enum quern_err store_open(const char *path, const struct limits *limits, struct 
     struct store *store = xcalloc(1, sizeof *store);
     mode_t mask = umask(077);
     store->limits = *limits;
+    store->checkpoint_pages = STORE_CHECKPOINT_PAGES;
     *store_out = NULL;
     *why_out = NULL;
     *facts_out = (struct store_facts){0};

@@ -110,9 +110,10 @@ struct store {
     struct sqlite3_stmt *held; /* whose row the caller still looks at; reset by the next call */
     struct limits limits;
     struct uuid uuid;
-    uint32_t epoch; /* 0: not open yet */
-    bool is_failed; /* what is on disk is not known any more: nothing further is written */
-    int log_pages;  /* in the log since it was last copied into the database */
+    uint32_t epoch;       /* 0: not open yet */
+    bool is_failed;       /* what is on disk is not known any more: nothing further is written */
+    int log_pages;        /* in the log since it was last copied into the database */
+    int checkpoint_pages; /* at which it is copied */
     uint64_t batches;
     uint64_t rows;
     struct disk_facts facts;

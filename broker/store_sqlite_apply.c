@@ -344,7 +344,7 @@ static bool checkpoint(struct store *store)
 enum quern_err store_rest(struct store *store)
 {
     store_release(store);
-    bool is_well = !store->is_failed && (store->log_pages < STORE_CHECKPOINT_PAGES || checkpoint(store));
+    bool is_well = !store->is_failed && (store->log_pages < store->checkpoint_pages || checkpoint(store));
     return is_well ? QUERN_OK : QUERN_IO;
 }
 

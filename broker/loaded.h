@@ -1,0 +1,27 @@
+/*
+ * loaded.h: the answer to a load, put together in slices, as copies that outlive the store's own rows.
+ * Private to journal.c. Must not know threads.
+ */
+#ifndef QUERN_BROKER_LOADED_H
+#define QUERN_BROKER_LOADED_H
+
+#include "broker/core.h"
+
+/* A load that is being answered. */
+struct job {
+    struct job *next; /* the queue's it stands in */
+    struct load *load;
+    struct loaded *loaded;
+    size_t at; /* OUTCOMES: ids looked up */
+};
+
+/* Takes the load. */
+struct job *job_open(struct load **load);
+/* Work for a slice (QUERY_SLICE_US, soft by one row). Errors are the store's: what is missing is no error. */
+QUERN_MUST_USE enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out);
+/* The answer, as far as it came. */
+struct loaded *job_close(struct job **job);
+
+void loaded_free(struct loaded **loaded);
+
+#endif
