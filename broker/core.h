@@ -1,7 +1,7 @@
 /*
- * core.h: the broker's decisions as one pure machine: events in, an update out. No I/O, no clock, no chance, no globals:
- * time and random numbers come with the event. loop.c feeds it in production, tests/simulation feeds it in a simulated
- * world, any crash between any two steps included.
+ * core.h: the broker's decisions as one pure machine: events in, an update out. No I/O, no clock, no chance, no
+ * globals: time and random numbers come with the event. loop.c feeds it in production, tests/simulation feeds it in a
+ * simulated world, any crash between any two steps included.
  *
  * The order law lives in the types: what may go out at once is in update.now; what must wait for the disk is in the
  * batch that core_seal hands over together with the rows it waits for (batch.gated), and goes out when that batch, and
@@ -94,14 +94,15 @@ void outbox_fini(struct outbox *outbox);
 
 /* What is to be done now. The caller empties it (update_clear) after it did all of it; steps only add. */
 struct update {
-    struct outbox now;    /* leave at once */
-    uint64_t *kicks;      /* connections to break, after what is in now */
+    struct outbox now; /* leave at once */
+    uint64_t *kicks;   /* connections to break, after what is in now */
     size_t kick_count;
     size_t kick_cap;
-    struct load **loads;  /* malloc'd; the caller takes them */
+    struct load **loads; /* malloc'd; the caller takes them */
     size_t load_count;
     size_t load_cap;
-    int64_t wake_ms;      /* call again at the latest then (monotonic), also to ask core_wants_commit; INT64_MAX never */
+    uint64_t serial; /* private to the core: which filling of this update it is */
+    int64_t wake_ms; /* call again at the latest then (monotonic), also to ask core_wants_commit; INT64_MAX never */
 };
 void update_init(struct update *update);
 void update_clear(struct update *update);
@@ -132,7 +133,8 @@ void core_step(struct core *core, const struct event *event, struct update *upda
 /* Is there something to commit now (rows that somebody waits for, or lazy rows whose time has come)? */
 bool core_wants_commit(const struct core *core, int64_t mono_ms);
 /* Close the open batch and hand it over; a fresh one is open afterwards. Batches are to be committed in order, and
- * EVENT_COMMITTED fed back for each. One without changes counts as committed as soon as all before it are. Never NULL. */
+ * EVENT_COMMITTED fed back for each. One without changes counts as committed as soon as all before it are. Never NULL.
+ */
 struct batch *core_seal(struct core *core);
 /* After its EVENT_COMMITTED step, when its gated frames were taken. */
 void batch_free(struct core *core, struct batch **batch);

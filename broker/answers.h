@@ -1,0 +1,15 @@
+/* answers.h: the bodies of answers to queries, as msgpack. Shapes: PROTOCOL.md, QUERY. Inside the core only. */
+#ifndef QUERN_BROKER_ANSWERS_H
+#define QUERN_BROKER_ANSWERS_H
+
+#include "broker/state.h"
+
+void answer_status(const struct core *core, struct buf *body);
+void answer_sessions(struct core *core, struct conn *conn, uint64_t request); /* several replies */
+void answer_list(const struct core *core, const struct loaded *loaded, struct buf *body);
+void answer_show(const struct core *core, uint64_t id, const struct loaded *loaded, struct buf *body);
+void answer_explain(const struct core *core, const struct task *task, struct buf *body);
+void answer_explain_finished(uint64_t id, struct buf *body);
+void answer_retry(const struct session *session, const struct task *task, bool is_new, struct buf *body);
+
+#endif

@@ -1,0 +1,403 @@
+/*
+ * batch.c: the open batch. Steps mark what changed; core_seal reads the final state of everything marked, so a row is
+ * written at most once a batch, and a task that came and went within it is one insert (collapse). Rows that are final
+ * as they are made (calls, workers, failures, deletions) are kept as they are. Must not know why anything changed.
+ */
+#include "broker/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+#define ARENA_CHUNK_SIZE (64u * 1024u)
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    size_t used;
+    size_t size;
+    uint8_t bytes[];
+};
+
+void *arena_alloc(struct arena *arena, size_t n)
+{
+    struct arena_chunk *chunk = arena->chunks;
+    n = (n + 7) & ~(size_t)7;
+    if (chunk == NULL || chunk->size - chunk->used < n) {
+        size_t size = n > ARENA_CHUNK_SIZE ? n : ARENA_CHUNK_SIZE;
+        chunk = xmalloc(sizeof *chunk + size);
+        *chunk = (struct arena_chunk){.next = arena->chunks, .size = size};
+        arena->chunks = chunk;
+    }
+    void *p = chunk->bytes + chunk->used;
+    chunk->used += n;
+    return p;
+}
+
+struct bytes arena_copy(struct arena *arena, struct bytes bytes)
+{
+    if (bytes.p == NULL) {
+        return bytes;
+    }
+    void *p = arena_alloc(arena, bytes.n ? bytes.n : 1);
+    memcpy(p, bytes.p, bytes.n);
+    return bytes_of(p, bytes.n);
+}
+
+void arena_fini(struct arena *arena)
+{
+    while (arena->chunks != NULL) {
+        struct arena_chunk *next = arena->chunks->next;
+        free(arena->chunks);
+        arena->chunks = next;
+    }
+}
+
+/* ---- marking ---- */
+
+static void mark(struct core *core, bool is_lazy)
+{
+    if (!is_lazy) {
+        core->open.is_urgent = true;
+    } else if (core->open.lazy_since == 0) {
+        core->open.lazy_since = core->now ? core->now : 1;
+    }
+}
+
+void batch_task(struct core *core, struct task *task, bool is_lazy)
+{
+    mark(core, is_lazy);
+    if (!task->is_dirty) {
+        ARRAY_RESERVE(core->open.tasks, core->open.task_count, core->open.task_cap);
+        core->open.tasks[core->open.task_count++] = task;
+        task->is_dirty = true;
+        task->refs++;
+    }
+    core->open.bytes += task->is_stored ? 0 : task->args_size;
+}
+
+void batch_session(struct core *core, struct session *session, bool is_lazy)
+{
+    mark(core, is_lazy);
+    if (!session->is_dirty) {
+        ARRAY_RESERVE(core->open.sessions, core->open.session_count, core->open.session_cap);
+        core->open.sessions[core->open.session_count++] = session;
+        session->is_dirty = true;
+    }
+}
+
+void batch_series(struct core *core, struct series *series)
+{
+    mark(core, false);
+    if (!series->is_dirty) {
+        ARRAY_RESERVE(core->open.series, core->open.series_count, core->open.series_cap);
+        core->open.series[core->open.series_count++] = series;
+        series->is_dirty = true;
+    }
+}
+
+struct change *batch_single(struct core *core, enum change_kind kind)
+{
+    mark(core, kind == CHANGE_OUTCOME_DELETE);
+    ARRAY_RESERVE(core->open.singles, core->open.single_count, core->open.single_cap);
+    struct change *change = &core->open.singles[core->open.single_count++];
+    *change = (struct change){.kind = kind};
+    return change;
+}
+
+void batch_record(struct core *core, struct record *record)
+{
+    mark(core, false);
+    ARRAY_RESERVE(core->open.records, core->open.record_count, core->open.record_cap);
+    core->open.records[core->open.record_count++] = record;
+    record->refs++;
+    core->open.bytes += record->row.result.n + record->row.detail.n;
+}
+
+void batch_amo(struct core *core, struct token token)
+{
+    ARRAY_RESERVE(core->open.amo, core->open.amo_count, core->open.amo_cap);
+    core->open.amo[core->open.amo_count++] = token;
+}
+
+/* The session and its series are about to be freed. */
+void batch_forget_session(struct core *core, struct session *session)
+{
+    struct open_batch *open = &core->open;
+    for (size_t i = 0; i < open->session_count; i++) {
+        if (open->sessions[i] == session) {
+            open->sessions[i] = open->sessions[--open->session_count];
+            break;
+        }
+    }
+    for (size_t i = 0; i < open->series_count;) {
+        if (open->series[i]->session == session) {
+            open->series[i] = open->series[--open->series_count];
+        } else {
+            i++;
+        }
+    }
+}
+
+/* ---- sealing ---- */
+
+/* What a sealed batch keeps alive until it is on disk. */
+struct batch_memory {
+    struct arena arena;
+    struct task **tasks;
+    size_t task_count;
+    struct record **records;
+    size_t record_count;
+    struct token *amo;
+    size_t amo_count;
+    struct batch_memory *next; /* sealed, in order */
+    uint64_t number;
+};
+
+static struct change *change_add(struct batch *batch, enum change_kind kind)
+{
+    ARRAY_RESERVE(batch->changes, batch->count, batch->cap);
+    struct change *change = &batch->changes[batch->count++];
+    *change = (struct change){.kind = kind};
+    return change;
+}
+
+static struct bytes ranges_of_acked(struct core *core, const struct session *session)
+{
+    struct buf buf = {0};
+    uint32_t count = 0;
+    uint64_t found = 0;
+    size_t at = array_open(&buf);
+    for (uint64_t i = session->acked_prefix + 1; found < session->acked_beyond; i++) {
+        if (!session_outcome(session, i)->is_acked) {
+            continue;
+        }
+        struct item_range range = {.first = i};
+        while (i < session->completion_last && session_outcome(session, i + 1)->is_acked) {
+            i++;
+        }
+        range.last = i;
+        found += range.last - range.first + 1;
+        item_range_put(&buf, &range);
+        if (++count == TAKEN_RANGE_COUNT_MAX) { /* what does not fit is delivered again after a crash: P5 allows it */
+            break;
+        }
+    }
+    array_close(&buf, at, count);
+    struct bytes copy = count ? arena_copy(&core->open.arena, buf_bytes(&buf)) : bytes_of(NULL, 0);
+    buf_fini(&buf);
+    return copy;
+}
+
+static void seal_session(struct core *core, struct batch *batch, struct session *session)
+{
+    struct arena *arena = &core->open.arena;
+    struct change *change = change_add(batch, CHANGE_SESSION);
+    session->is_dirty = false;
+    change->number = session->id;
+    change->session = (struct session_row){.id = session->id,
+                                           .name = arena_copy(arena, bytes_text(session->name)),
+                                           .description = arena_copy(arena, buf_bytes(&session->description)),
+                                           .owner = session->owner,
+                                           .owner_text = arena_copy(arena, bytes_text(session->owner_text)),
+                                           .completion_last = session->completion_last,
+                                           .acked_prefix = session->acked_prefix,
+                                           .ordinal_high = session->ordinal_high,
+                                           .failed = session->failed,
+                                           .keep = session->keep,
+                                           .is_ending = session->is_ending,
+                                           .created = session->created,
+                                           .used = session->used};
+    memcpy(change->session.digest, session->digest, DIGEST_SIZE);
+    if (session->acked_beyond > 0) {
+        change->session.acked_ranges = ranges_of_acked(core, session);
+    }
+}
+
+static void seal_series(struct core *core, struct batch *batch, struct series *series)
+{
+    struct change *change = change_add(batch, CHANGE_SERIES);
+    struct buf buf = {0};
+    series->is_dirty = false;
+    if (series->refused_count > 0) {
+        put_array(&buf, (uint32_t)series->refused_count);
+        for (size_t i = 0; i < series->refused_count; i++) {
+            put_array(&buf, 3);
+            put_u64(&buf, series->refused[i].first);
+            put_u64(&buf, series->refused[i].last);
+            put_u64(&buf, series->refused[i].code);
+        }
+    }
+    change->number = series->id;
+    change->series = (struct series_row){.id = series->id,
+                                         .session = series->session->id,
+                                         .instance = series->instance,
+                                         .submitted_high = series->submitted_high,
+                                         .refused = arena_copy(&core->open.arena, buf_bytes(&buf))};
+    buf_fini(&buf);
+}
+
+static void seal_task(struct core *core, struct batch *batch, struct task *task)
+{
+    (void)core;
+    task->is_dirty = false;
+    if (task_is_final(task->state)) {
+        return; /* its outcome says it all */
+    }
+    struct change *change = change_add(batch, task->is_stored ? CHANGE_TASK_STATE : CHANGE_TASK);
+    task->is_stored = true;
+    change->number = task->id;
+    change->task = (struct task_row){.id = task->id,
+                                     .session = task->session->id,
+                                     .call = task->call->id,
+                                     .state = task->state,
+                                     .priority = (int32_t)task->call->option.priority,
+                                     .attempt = task->attempt,
+                                     .epoch = task->epoch,
+                                     .worker = task->worker_id,
+                                     .attempts = task->attempts,
+                                     .crashes = task->crashes,
+                                     .losses = task->losses,
+                                     .due = task->due,
+                                     .created = task->created,
+                                     .ordinal = task->ordinal,
+                                     .retry_of = task->retry_of,
+                                     .args = task_args(task)};
+}
+
+static void seal_rows(struct core *core, struct batch *batch)
+{
+    struct open_batch *open = &core->open;
+    if (open->meta_changed) {
+        change_add(batch, CHANGE_META)->meta = core->meta;
+    }
+    for (size_t i = 0; i < open->single_count; i++) {
+        if (open->singles[i].kind == CHANGE_CALL || open->singles[i].kind == CHANGE_WORKER) {
+            *change_add(batch, open->singles[i].kind) = open->singles[i];
+        }
+    }
+    for (size_t i = 0; i < open->session_count; i++) {
+        seal_session(core, batch, open->sessions[i]);
+    }
+    for (size_t i = 0; i < open->series_count; i++) {
+        seal_series(core, batch, open->series[i]);
+    }
+    for (size_t i = 0; i < open->task_count; i++) {
+        seal_task(core, batch, open->tasks[i]);
+    }
+    for (size_t i = 0; i < open->record_count; i++) {
+        struct change *change = change_add(batch, CHANGE_OUTCOME);
+        change->number = open->records[i]->row.id;
+        change->had_task = open->records[i]->had_task;
+        change->outcome = open->records[i]->row;
+    }
+    for (size_t i = 0; i < open->single_count; i++) {
+        if (open->singles[i].kind != CHANGE_CALL && open->singles[i].kind != CHANGE_WORKER) {
+            *change_add(batch, open->singles[i].kind) = open->singles[i];
+        }
+    }
+}
+
+void batch_open(struct core *core)
+{
+    uint64_t number = core->open.number + 1;
+    free(core->open.singles);
+    free(core->open.sessions);
+    free(core->open.series);
+    core->open = (struct open_batch){.number = number};
+}
+
+struct batch *core_seal(struct core *core)
+{
+    struct batch *batch = xcalloc(1, sizeof *batch);
+    struct batch_memory *memory = xcalloc(1, sizeof *memory);
+    outcomes_retain(core, core->open.record_count);
+    batch->number = core->open.number;
+    seal_rows(core, batch);
+    batch->bytes = core->open.bytes;
+    batch->gated = core->open.gated;
+    batch->memory = memory;
+    *memory = (struct batch_memory){.arena = core->open.arena,
+                                    .number = batch->number,
+                                    .tasks = core->open.tasks,
+                                    .task_count = core->open.task_count,
+                                    .records = core->open.records,
+                                    .record_count = core->open.record_count,
+                                    .amo = core->open.amo,
+                                    .amo_count = core->open.amo_count};
+    core->sealed_bytes += batch->bytes;
+    struct batch_memory **at = &core->sealed;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = memory;
+    batch_open(core);
+    return batch;
+}
+
+/* On disk: what waited for it may go on. The frames are the caller's; here are the rest. */
+void batch_committed(struct core *core, uint64_t number)
+{
+    struct batch_memory *memory = core->sealed;
+    CHECK_THAT(memory != NULL && memory->number == number, "batch %llu committed out of order",
+               (unsigned long long)number);
+    core->sealed = memory->next;
+    core->committed = number;
+    core->counters.batches++;
+    outcomes_committed(core, memory->records, memory->record_count);
+    worker_welcomed(core, number);
+    dispatch_gated(core, memory->amo, memory->amo_count);
+    clients_grant(core);
+}
+
+void batch_free(struct core *core, struct batch **batch)
+{
+    if (*batch == NULL) {
+        return;
+    }
+    struct batch_memory *memory = (*batch)->memory;
+    for (size_t i = 0; i < memory->task_count; i++) {
+        task_unref(core, memory->tasks[i]);
+    }
+    for (size_t i = 0; i < memory->record_count; i++) {
+        record_unref(core, memory->records[i]);
+    }
+    for (struct batch_memory **at = &core->sealed; *at != NULL; at = &(*at)->next) {
+        if (*at == memory) { /* never committed: the core ends */
+            *at = memory->next;
+            break;
+        }
+    }
+    core->sealed_bytes -= (*batch)->bytes;
+    arena_fini(&memory->arena);
+    free(memory->tasks);
+    free(memory->records);
+    free(memory->amo);
+    free(memory);
+    outbox_fini(&(*batch)->gated);
+    free((*batch)->changes);
+    free(*batch);
+    *batch = NULL;
+}
+
+void batch_close(struct core *core)
+{
+    struct batch *batch = core_seal(core);
+    batch_free(core, &batch);
+    free(core->open.singles);
+    free(core->open.sessions);
+    free(core->open.series);
+    arena_fini(&core->open.arena);
+}
+
+bool core_wants_commit(const struct core *core, int64_t mono_ms)
+{
+    const struct open_batch *open = &core->open;
+    return open->is_urgent || open->gated.count > 0 || open->amo_count > 0 ||
+           (open->lazy_since != 0 && mono_ms >= open->lazy_since + (int64_t)core->limits.lazy_commit_ms);
+}
+
+size_t core_open_bytes(const struct core *core)
+{
+    return core->sealed_bytes + core->open.bytes;
+}

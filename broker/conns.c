@@ -1,0 +1,265 @@
+/*
+ * conns.c: connections, and the frames that are written to them. There are two ways out, and the caller chooses by
+ * name:
+ * *_now leaves at once; *_gated leaves when the batch that is open now is on disk. Must not know what messages mean.
+ * A frame is valid after every step: its last run's count is patched with every item.
+ */
+#include "broker/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* ---- outboxes ---- */
+
+void outbox_fini(struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->count; i++) {
+        buf_fini(&outbox->frames[i].frame);
+    }
+    free(outbox->frames);
+    *outbox = (struct outbox){0};
+}
+
+void update_init(struct update *update)
+{
+    *update = (struct update){.wake_ms = INT64_MAX, .serial = 1};
+}
+
+void update_clear(struct update *update)
+{
+    for (size_t i = 0; i < update->now.count; i++) {
+        buf_fini(&update->now.frames[i].frame);
+    }
+    for (size_t i = 0; i < update->load_count; i++) {
+        free(update->loads[i]);
+    }
+    update->now.count = 0;
+    update->kick_count = 0;
+    update->load_count = 0;
+    update->wake_ms = INT64_MAX;
+    update->serial++;
+}
+
+void update_fini(struct update *update)
+{
+    update_clear(update);
+    outbox_fini(&update->now);
+    free(update->kicks);
+    free(update->loads);
+    *update = (struct update){0};
+}
+
+/* ---- writing ---- */
+
+static struct buf *outlet_frame(struct conn *conn, struct outlet *outlet, struct outbox *outbox, uint64_t serial)
+{
+    struct buf *frame = outlet->serial == serial ? &outbox->frames[outlet->index].frame : NULL;
+    if (frame == NULL || frame->n >= BATCH_SIZE_SOFT || outlet->messages >= BATCH_COUNT_SOFT) {
+        ARRAY_RESERVE(outbox->frames, outbox->count, outbox->cap);
+        outlet->serial = serial;
+        outlet->index = outbox->count++;
+        outlet->messages = 0;
+        outlet->run_kind = 0;
+        outbox->frames[outlet->index] = (struct frame_out){.conn = conn->id};
+        frame = &outbox->frames[outlet->index].frame;
+        frame_begin(frame, conn->generation);
+    }
+    return frame;
+}
+
+static struct outlet *outlet_of(struct core *core, struct conn *conn, bool gated, struct buf **frame_out)
+{
+    struct outlet *outlet = gated ? &conn->gated : &conn->now;
+    if (gated) {
+        *frame_out = outlet_frame(conn, outlet, &core->open.gated, core->open.number);
+    } else {
+        *frame_out = outlet_frame(conn, outlet, &core->update->now, core->update->serial);
+        conn->sent_ms = core->now;
+    }
+    return outlet;
+}
+
+static struct buf *send_message(struct core *core, struct conn *conn, bool gated)
+{
+    struct buf *frame;
+    struct outlet *outlet = outlet_of(core, conn, gated, &frame);
+    outlet->run_kind = 0;
+    outlet->messages++;
+    return frame;
+}
+
+struct buf *send_now(struct core *core, struct conn *conn)
+{
+    return send_message(core, conn, false);
+}
+
+struct buf *send_gated(struct core *core, struct conn *conn)
+{
+    return send_message(core, conn, true);
+}
+
+static struct buf *run_message(struct core *core, struct conn *conn, const struct message *head, const void *key,
+                               bool gated)
+{
+    struct buf *frame;
+    struct outlet *outlet = outlet_of(core, conn, gated, &frame);
+    if (outlet->run_kind != head->kind || outlet->run_key != key) {
+        struct run run;
+        run_open(&run, frame, head);
+        outlet->run_kind = head->kind;
+        outlet->run_key = key;
+        outlet->count_at = run.count_at;
+        outlet->count = 0;
+    }
+    return frame;
+}
+
+struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key)
+{
+    return run_message(core, conn, head, key, false);
+}
+
+struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key)
+{
+    return run_message(core, conn, head, key, true);
+}
+
+void run_added(struct core *core, struct conn *conn, bool gated)
+{
+    struct outlet *outlet = gated ? &conn->gated : &conn->now;
+    struct outbox *outbox = gated ? &core->open.gated : &core->update->now;
+    struct run run = {
+        .out = &outbox->frames[outlet->index].frame, .count_at = outlet->count_at, .count = ++outlet->count};
+    outlet->messages++;
+    run_close(&run);
+}
+
+/* ---- life ---- */
+
+struct conn *conn_find(const struct core *core, uint64_t id)
+{
+    return map_get(&core->conns, id);
+}
+
+struct conn *conn_open(struct core *core, uint64_t id)
+{
+    struct conn *conn = xcalloc(1, sizeof *conn);
+    conn->id = id;
+    conn->heard_ms = core->now;
+    conn->sent_ms = core->now;
+    conn->next = core->conn_list;
+    if (conn->next != NULL) {
+        conn->next->prev = conn;
+    }
+    core->conn_list = conn;
+    map_put(&core->conns, id, conn);
+    core_sweep_by(core, core->now + (int64_t)core->limits.dead_ms);
+    return conn;
+}
+
+static void conn_free(struct conn *conn)
+{
+    free(conn->host);
+    free(conn->program);
+    if (conn->opening != NULL) {
+        free(conn->opening);
+    }
+    free(conn);
+}
+
+void conn_close(struct core *core, struct conn *conn)
+{
+    query_conn_closed(core, conn);
+    if (conn->session != NULL) {
+        session_left(core, conn->session);
+    }
+    if (conn->worker != NULL) {
+        worker_left(core, conn->worker);
+    }
+    if (conn->role == ROLE_CLIENT) {
+        core->client_count--;
+    }
+    if (conn->is_starving) {
+        core->starving_count--;
+    }
+    if (conn->prev != NULL) {
+        conn->prev->next = conn->next;
+    } else {
+        core->conn_list = conn->next;
+    }
+    if (conn->next != NULL) {
+        conn->next->prev = conn->prev;
+    }
+    map_remove(&core->conns, conn->id);
+    conn_free(conn);
+}
+
+/* Break it: it is forgotten here at once, and what still arrives from it finds an unknown connection. */
+void conn_kick(struct core *core, struct conn *conn)
+{
+    ARRAY_RESERVE(core->update->kicks, core->update->kick_count, core->update->kick_cap);
+    core->update->kicks[core->update->kick_count++] = conn->id;
+    core->counters.peers_kicked++;
+    conn_close(core, conn);
+}
+
+/* The last word to a peer, after the disk knows what it rests on. The peer then leaves, or is dropped for silence. */
+void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const char *owner, const char *text)
+{
+    struct msg_DENIED denied = {.code = code, .text = bytes_text(text), .owner = bytes_text(owner)};
+    msg_DENIED_put(send_gated(core, conn), &denied);
+    conn->is_denied = true;
+    if (conn->session != NULL) {
+        session_left(core, conn->session);
+    }
+    conn->session = NULL;
+}
+
+void conn_error(struct core *core, struct conn *conn, enum quern_err code, uint64_t kind, const char *text)
+{
+    struct msg_ERROR error = {.code = code, .kind = kind, .text = bytes_text(text)};
+    core->counters.protocol_errors++;
+    msg_ERROR_put(send_now(core, conn), &error);
+    conn->errors++;
+}
+
+static void conn_check(struct core *core, struct conn *conn, int64_t *next)
+{
+    int64_t dead = conn->heard_ms + (int64_t)core->limits.dead_ms;
+    int64_t ping = conn->sent_ms + (int64_t)core->limits.heartbeat_ms;
+    if (dead <= core->now) {
+        conn_kick(core, conn);
+        return;
+    }
+    if (conn->role != ROLE_NONE && ping <= core->now) {
+        struct msg_PING message = {.number = 0};
+        msg_PING_put(send_now(core, conn), &message);
+        ping = core->now + (int64_t)core->limits.heartbeat_ms;
+    }
+    int64_t first = conn->role != ROLE_NONE && ping < dead ? ping : dead;
+    *next = first < *next ? first : *next;
+}
+
+void conn_sweep(struct core *core)
+{
+    int64_t next_sweep = INT64_MAX;
+    for (struct conn *conn = core->conn_list; conn != NULL;) {
+        struct conn *next = conn->next;
+        conn_check(core, conn, &next_sweep);
+        conn = next;
+    }
+    core_sweep_by(core, next_sweep);
+}
+
+void conns_fini(struct core *core)
+{
+    for (struct conn *conn = core->conn_list; conn != NULL;) {
+        struct conn *next = conn->next;
+        conn_free(conn);
+        conn = next;
+    }
+    map_fini(&core->conns);
+}

@@ -1,0 +1,125 @@
+/*
+ * dispatch.c: ready tasks meet workers with room. Idle slots are served first, one task a worker in turn; then what is
+ * left is spread as prefetch in small runs. An at_most_once task goes to an idle slot only, and leaves after its lease
+ * row is on disk: until then its dispatch is an intention that a revoke simply forgets. Must not know how attempts end.
+ */
+#include "broker/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* Tasks given to one worker before the next has its turn, while prefetching. */
+#define PREFETCH_RUN 16u
+
+static bool has_room(const struct core *core, const struct worker *worker, bool only_idle)
+{
+    uint64_t count = only_idle && worker->slots < worker->capacity_count ? worker->slots : worker->capacity_count;
+    return worker->conn != NULL && worker->is_welcomed && worker->lease_until > core->now &&
+           worker->held_count < count && (worker->held_bytes < worker->capacity_bytes || worker->held_count == 0);
+}
+
+/* The lane this worker should take from: highest priority, and in turn among equals. */
+static struct lane *best_lane(struct worker *worker, bool only_idle)
+{
+    struct lane *best = NULL;
+    size_t best_at = 0;
+    for (size_t i = 0; i < worker->lane_count; i++) {
+        size_t at = (worker->lane_cursor + i) % worker->lane_count;
+        struct lane *lane = worker->lanes[at];
+        if (lane->ready == 0 || (!only_idle && lane_peek(lane)->call->option.at_most_once)) {
+            continue;
+        }
+        if (best == NULL || lane->levels[0]->priority > best->levels[0]->priority) {
+            best = lane;
+            best_at = at;
+        }
+    }
+    worker->lane_cursor = worker->lane_count ? (best_at + 1) % worker->lane_count : 0;
+    return best;
+}
+
+static void dispatch_send(struct core *core, struct task *task)
+{
+    const struct call *call = task->call;
+    struct message head = {.kind = MSG_DISPATCH};
+    head.DISPATCH.function = call->function;
+    head.DISPATCH.timeout_ms = call->option.timeout_ms;
+    head.DISPATCH.at_most_once = call->option.at_most_once;
+    struct item_dispatch item = {.task = task->id, .attempt = task->attempt, .args = task_args(task)};
+    item_dispatch_put(run_now(core, task->worker->conn, &head, call), &item);
+    run_added(core, task->worker->conn, false);
+    task->is_unsent = false;
+    core->counters.dispatched++;
+}
+
+static void dispatch_one(struct core *core, struct worker *worker, struct lane *lane)
+{
+    struct task *task = lane_pop(core, lane);
+    task->attempt++; /* with every dispatch, so that no two dispatches share a token */
+    task->epoch = core->epoch;
+    worker_hold(core, worker, task);
+    task_move(core, task, TASK_LEASED);
+    if (task->call->option.at_most_once) {
+        task->is_unsent = true;
+        batch_task(core, task, false);
+        batch_amo(core, task_token(task));
+    } else {
+        batch_task(core, task, true);
+        dispatch_send(core, task);
+    }
+}
+
+/* One round over the workers with room; true if anything was given. */
+static bool dispatch_round(struct core *core, bool only_idle)
+{
+    bool given = false;
+    for (size_t i = 0; i < core->hungry_count;) {
+        struct worker *worker = core->hungry[i];
+        if (!has_room(core, worker, false)) {
+            core->hungry[i] = core->hungry[--core->hungry_count];
+            worker->is_hungry = false;
+            continue;
+        }
+        for (unsigned k = 0; k < (only_idle ? 1 : PREFETCH_RUN) && core->ready > 0 && has_room(core, worker, only_idle);
+             k++) {
+            struct lane *lane = best_lane(worker, only_idle);
+            if (lane == NULL) {
+                break;
+            }
+            dispatch_one(core, worker, lane);
+            given = true;
+        }
+        i++;
+    }
+    return given;
+}
+
+void dispatch_all(struct core *core)
+{
+    if (core->ready == 0 || core->hungry_count == 0) {
+        return;
+    }
+    if (core->now < core->hold_until) {
+        core_sweep_by(core, core->hold_until);
+        return;
+    }
+    while (core->ready > 0 && dispatch_round(core, true)) {
+    }
+    while (core->ready > 0 && dispatch_round(core, false)) {
+    }
+}
+
+/* Their lease rows are on disk. What was revoked, lost or dispatched again meanwhile has another token or no lease. */
+void dispatch_gated(struct core *core, const struct token *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct task *task = task_find(core, tokens[i].task);
+        if (task != NULL && task->is_unsent && task->state == TASK_LEASED &&
+            token_compare(task_token(task), tokens[i]) == 0 && task->worker->conn != NULL &&
+            task->worker->is_welcomed) {
+            dispatch_send(core, task);
+        }
+    }
+}

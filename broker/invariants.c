@@ -1,0 +1,134 @@
+/*
+ * invariants.c: what must hold between the core's nouns, walked completely. For tests and the simulation; slow. Must
+ * not change anything.
+ */
+#include "broker/state.h"
+
+#include "common/check.h"
+
+static void check_tasks(const struct core *core)
+{
+    uint64_t bytes = 0;
+    uint64_t ready = 0;
+    uint64_t states[TASK_CANCELLED + 1] = {0};
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->tasks, &at, &id, &value)) {
+        const struct task *task = value;
+        CHECK(task->id == id && task->refs > 0 && !task_is_final(task->state));
+        CHECK(outcome_find(core, id) == NULL);
+        CHECK((task->state == TASK_READY) == (task->turn != NULL));
+        bool waits = task->state == TASK_DELAYED || task->state == TASK_BACKOFF;
+        CHECK(!waits || (task->heap_index != 0 && task->turn == NULL));
+        CHECK(task->epoch <= core->epoch);
+        CHECK(!task->is_listed);
+        bytes += task->args_size;
+        ready += task->state == TASK_READY;
+        states[task->state]++;
+    }
+    CHECK(bytes == core->task_bytes && ready == core->ready);
+    for (unsigned state = TASK_DELAYED; state <= TASK_BACKOFF; state++) {
+        CHECK(states[state] == core->state_count[state]);
+    }
+}
+
+static void check_turn(const struct turn *turn, uint64_t *count)
+{
+    const struct task *before = NULL;
+    CHECK(turn->head != NULL || turn->late.count > 0);
+    for (const struct task *task = turn->head; task != NULL; task = task->next) {
+        CHECK(task->turn == turn && task->prev == before && (before == NULL || before->id < task->id));
+        before = task;
+        (*count)++;
+    }
+    CHECK(turn->tail == before);
+    *count += turn->late.count;
+}
+
+static void check_lane(const struct lane *lane)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < lane->level_count; i++) {
+        const struct level *level = lane->levels[i];
+        CHECK(i == 0 || lane->levels[i - 1]->priority > level->priority);
+        const struct turn *turn = level->current;
+        CHECK(turn != NULL);
+        do {
+            check_turn(turn, &count);
+            CHECK(turn->next->prev == turn);
+            turn = turn->next;
+        } while (turn != level->current);
+    }
+    CHECK(count == lane->ready);
+}
+
+static void check_lanes(const struct core *core)
+{
+    for (size_t i = 0; i < core->lane_bucket_count; i++) {
+        for (const struct lane *lane = core->lane_buckets[i]; lane != NULL; lane = lane->next) {
+            check_lane(lane);
+        }
+    }
+}
+
+static void check_session(const struct session *session)
+{
+    uint64_t live = 0;
+    uint64_t untaken = 0;
+    uint64_t beyond = 0;
+    for (const struct task *task = session->tasks; task != NULL; task = task->session_next) {
+        CHECK(task->session == session);
+        live++;
+    }
+    for (uint64_t i = session->acked_prefix + 1; i <= session->completion_last; i++) {
+        const struct outcome *outcome = session_outcome(session, i);
+        CHECK(outcome != NULL && outcome->completion == i && outcome->session == session);
+        untaken += !outcome->is_acked;
+        beyond += outcome->is_acked;
+    }
+    CHECK(live == session->live && untaken == session->untaken && beyond == session->acked_beyond);
+    CHECK(session->acked_prefix == session->completion_last ||
+          !session_outcome(session, session->acked_prefix + 1)->is_acked);
+    CHECK(session->next_send > session->acked_prefix && session->next_send <= session->completion_last + 1);
+    CHECK(session->conn == NULL || session->conn->session == session);
+}
+
+static void check_workers(const struct core *core)
+{
+    for (const struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
+        uint64_t count = 0;
+        uint64_t bytes = 0;
+        for (const struct task *task = worker->held; task != NULL; task = task->next) {
+            CHECK(task->worker == worker && (task->state == TASK_LEASED || task->state == TASK_RUNNING));
+            count++;
+            bytes += task->args_size;
+        }
+        CHECK(count == worker->held_count && bytes == worker->held_bytes);
+        CHECK(worker->conn == NULL || worker->conn->worker == worker);
+    }
+}
+
+void core_check(const struct core *core)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    check_tasks(core);
+    check_lanes(core);
+    check_workers(core);
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        check_session(value);
+    }
+    uint64_t bytes = 0;
+    uint64_t resident = 0;
+    at = 0;
+    while (map_next(&core->outcomes, &at, &id, &value)) {
+        const struct outcome *outcome = value;
+        CHECK(!outcome->is_acked && outcome->id == id);
+        CHECK(outcome->record != NULL || outcome->batch <= core->committed);
+        bytes += outcome->size;
+        resident += outcome->record != NULL ? outcome->size : 0;
+    }
+    CHECK(bytes == core->unacked_bytes && resident == core->resident_bytes);
+}

@@ -1,0 +1,331 @@
+/*
+ * lanes.c: what runs next. A lane is the ready tasks of one (queue, function). In a lane higher priorities go first;
+ * within a priority sessions take turns; within a session tasks go in order of submission (of id). A task that comes
+ * back is put where its id belongs: at the end of the list if it is the newest, else into the turn's small heap of late
+ * ones. Every operation is O(1) or O(log n). Must not know of workers beyond who serves a lane.
+ */
+#include "broker/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* ---- lanes by name ---- */
+
+static uint64_t lane_hash(const struct core *core, struct bytes queue, struct bytes function)
+{
+    return name_hash(core, queue) * 31 + name_hash(core, function);
+}
+
+static void buckets_grow(struct core *core)
+{
+    size_t count = core->lane_bucket_count ? core->lane_bucket_count * 2 : 64;
+    struct lane **buckets = xcalloc(count, sizeof *buckets);
+    for (size_t i = 0; i < core->lane_bucket_count; i++) {
+        struct lane *lane = core->lane_buckets[i];
+        while (lane != NULL) {
+            struct lane *next = lane->next;
+            struct lane **bucket = &buckets[lane->hash & (count - 1)];
+            lane->next = *bucket;
+            *bucket = lane;
+            lane = next;
+        }
+    }
+    free(core->lane_buckets);
+    core->lane_buckets = buckets;
+    core->lane_bucket_count = count;
+}
+
+static bool list_has(const struct bytes *names, size_t count, struct bytes name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (bytes_equal(names[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool worker_serves(const struct worker *worker, const struct lane *lane)
+{
+    return list_has(worker->functions, worker->function_count, lane->function) &&
+           (worker->queue_count == 0 || list_has(worker->queues, worker->queue_count, lane->queue));
+}
+
+static void lane_join(struct lane *lane, struct worker *worker)
+{
+    ARRAY_RESERVE(lane->workers, lane->worker_count, lane->worker_cap);
+    lane->workers[lane->worker_count++] = worker;
+    ARRAY_RESERVE(worker->lanes, worker->lane_count, worker->lane_cap);
+    worker->lanes[worker->lane_count++] = lane;
+}
+
+static struct lane *lane_new(struct core *core, struct bytes queue, struct bytes function)
+{
+    if (core->lane_count >= core->lane_bucket_count) {
+        buckets_grow(core);
+    }
+    struct lane *lane = xcalloc(1, sizeof *lane + queue.n + function.n);
+    uint8_t *text = (uint8_t *)(lane + 1);
+    memcpy(text, queue.p, queue.n);
+    memcpy(text + queue.n, function.p, function.n);
+    lane->queue = bytes_of(text, queue.n);
+    lane->function = bytes_of(text + queue.n, function.n);
+    lane->hash = lane_hash(core, queue, function);
+    struct lane **bucket = &core->lane_buckets[lane->hash & (core->lane_bucket_count - 1)];
+    lane->next = *bucket;
+    *bucket = lane;
+    core->lane_count++;
+    for (struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
+        if (worker->conn != NULL && worker_serves(worker, lane)) {
+            lane_join(lane, worker);
+        }
+    }
+    return lane;
+}
+
+struct lane *lane_of(struct core *core, struct bytes queue, struct bytes function)
+{
+    uint64_t hash = lane_hash(core, queue, function);
+    struct lane *lane = core->lane_bucket_count ? core->lane_buckets[hash & (core->lane_bucket_count - 1)] : NULL;
+    for (; lane != NULL; lane = lane->next) {
+        if (lane->hash == hash && bytes_equal(lane->function, function) && bytes_equal(lane->queue, queue)) {
+            return lane;
+        }
+    }
+    return core->lane_count < LANE_COUNT_MAX ? lane_new(core, queue, function) : NULL;
+}
+
+/* ---- who serves which ---- */
+
+void lanes_serve(struct core *core, struct worker *worker)
+{
+    for (size_t i = 0; i < core->lane_bucket_count; i++) {
+        for (struct lane *lane = core->lane_buckets[i]; lane != NULL; lane = lane->next) {
+            if (worker_serves(worker, lane)) {
+                lane_join(lane, worker);
+            }
+        }
+    }
+}
+
+void lanes_unserve(struct core *core, struct worker *worker)
+{
+    (void)core;
+    for (size_t i = 0; i < worker->lane_count; i++) {
+        struct lane *lane = worker->lanes[i];
+        for (size_t k = 0; k < lane->worker_count; k++) {
+            if (lane->workers[k] == worker) {
+                lane->workers[k] = lane->workers[--lane->worker_count];
+                break;
+            }
+        }
+    }
+    worker->lane_count = 0;
+    worker->lane_cursor = 0;
+}
+
+/* ---- levels and turns ---- */
+
+static bool is_earlier(const void *a, const void *b)
+{
+    return ((const struct task *)a)->id < ((const struct task *)b)->id;
+}
+
+static struct level *level_of(struct lane *lane, int32_t priority)
+{
+    size_t low = 0;
+    size_t high = lane->level_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (lane->levels[middle]->priority > priority) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low < lane->level_count && lane->levels[low]->priority == priority) {
+        return lane->levels[low];
+    }
+    ARRAY_RESERVE(lane->levels, lane->level_count, lane->level_cap);
+    memmove(&lane->levels[low + 1], &lane->levels[low], (lane->level_count - low) * sizeof *lane->levels);
+    struct level *level = xcalloc(1, sizeof *level);
+    level->lane = lane;
+    level->priority = priority;
+    lane->levels[low] = level;
+    lane->level_count++;
+    return level;
+}
+
+static void level_drop(struct level *level)
+{
+    struct lane *lane = level->lane;
+    for (size_t i = 0; i < lane->level_count; i++) {
+        if (lane->levels[i] == level) {
+            lane->level_count--;
+            memmove(&lane->levels[i], &lane->levels[i + 1], (lane->level_count - i) * sizeof *lane->levels);
+            free(level);
+            return;
+        }
+    }
+}
+
+static void session_link(struct session *session, struct turn *turn)
+{
+    turn->session_prev = NULL;
+    turn->session_next = session->turns;
+    if (turn->session_next != NULL) {
+        turn->session_next->session_prev = turn;
+    }
+    session->turns = turn;
+}
+
+static void session_unlink(struct session *session, struct turn *turn)
+{
+    if (turn->session_prev != NULL) {
+        turn->session_prev->session_next = turn->session_next;
+    } else {
+        session->turns = turn->session_next;
+    }
+    if (turn->session_next != NULL) {
+        turn->session_next->session_prev = turn->session_prev;
+    }
+}
+
+static struct turn *turn_of(struct session *session, struct level *level)
+{
+    for (struct turn *turn = session->turns; turn != NULL; turn = turn->session_next) {
+        if (turn->level == level) {
+            if (turn != session->turns) { /* the next push is likely to want it too */
+                session_unlink(session, turn);
+                session_link(session, turn);
+            }
+            return turn;
+        }
+    }
+    struct turn *turn = xcalloc(1, sizeof *turn);
+    turn->session = session;
+    turn->level = level;
+    heap_init(&turn->late, offsetof(struct task, heap_index), is_earlier);
+    session_link(session, turn);
+    if (level->current == NULL) {
+        turn->prev = turn->next = turn;
+        level->current = turn;
+    } else { /* the last to come is the last in the round */
+        turn->next = level->current;
+        turn->prev = level->current->prev;
+        turn->prev->next = turn;
+        turn->next->prev = turn;
+    }
+    return turn;
+}
+
+static void turn_drop_if_empty(struct turn *turn)
+{
+    if (turn->head != NULL || turn->late.count > 0) {
+        return;
+    }
+    struct level *level = turn->level;
+    session_unlink(turn->session, turn);
+    heap_fini(&turn->late);
+    if (turn->next == turn) {
+        level_drop(level);
+    } else {
+        turn->prev->next = turn->next;
+        turn->next->prev = turn->prev;
+        if (level->current == turn) {
+            level->current = turn->next;
+        }
+    }
+    free(turn);
+}
+
+/* ---- tasks ---- */
+
+void lane_push(struct core *core, struct task *task)
+{
+    struct lane *lane = task->call->lane;
+    struct turn *turn = turn_of(task->session, level_of(lane, (int32_t)task->call->option.priority));
+    CHECK(task->turn == NULL && task->heap_index == 0);
+    task->turn = turn;
+    if (turn->tail == NULL || task->id > turn->tail->id) {
+        task->prev = turn->tail;
+        task->next = NULL;
+        if (turn->tail != NULL) {
+            turn->tail->next = task;
+        } else {
+            turn->head = task;
+        }
+        turn->tail = task;
+    } else {
+        heap_push(&turn->late, task);
+    }
+    lane->ready++;
+    core->ready++;
+}
+
+static struct task *turn_first(const struct turn *turn)
+{
+    struct task *late = heap_top(&turn->late);
+    if (late == NULL || (turn->head != NULL && turn->head->id < late->id)) {
+        return turn->head;
+    }
+    return late;
+}
+
+struct task *lane_peek(const struct lane *lane)
+{
+    return lane->level_count == 0 ? NULL : turn_first(lane->levels[0]->current);
+}
+
+void lane_remove(struct core *core, struct task *task)
+{
+    struct turn *turn = task->turn;
+    struct lane *lane = task->call->lane;
+    if (task->heap_index != 0) {
+        heap_remove(&turn->late, task);
+    } else {
+        if (task->prev != NULL) {
+            task->prev->next = task->next;
+        } else {
+            turn->head = task->next;
+        }
+        if (task->next != NULL) {
+            task->next->prev = task->prev;
+        } else {
+            turn->tail = task->prev;
+        }
+    }
+    task->prev = task->next = NULL;
+    task->turn = NULL;
+    lane->ready--;
+    core->ready--;
+    turn_drop_if_empty(turn);
+}
+
+struct task *lane_pop(struct core *core, struct lane *lane)
+{
+    struct task *task = lane_peek(lane);
+    if (task != NULL) {
+        struct level *level = lane->levels[0];
+        level->current = level->current->next; /* the next session's turn */
+        lane_remove(core, task);
+    }
+    return task;
+}
+
+void lanes_fini(struct core *core)
+{
+    for (size_t i = 0; i < core->lane_bucket_count; i++) {
+        struct lane *lane = core->lane_buckets[i];
+        while (lane != NULL) {
+            struct lane *next = lane->next;
+            free(lane->levels);
+            free(lane->workers);
+            free(lane);
+            lane = next;
+        }
+    }
+    free(core->lane_buckets);
+}

@@ -1,0 +1,508 @@
+/*
+ * outcomes.c: what ended a task for good: recorded once, numbered in order of completion within its session, sent to
+ * the session's client, acknowledged, kept for a time, deleted. Payloads stay in memory while there is room; others are
+ * read back when the client takes them. Must not know how an attempt ran. Start reading at task_finish.
+ */
+#include "broker/state.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* Bytes asked of the store at once for one client. */
+#define LOAD_BYTES_SOFT (4 * MIB)
+/* What an outcome takes besides its payloads, roughly, on disk. */
+#define OUTCOME_OVERHEAD 100u
+
+/* ---- records ---- */
+
+void record_unref(struct core *core, struct record *record)
+{
+    CHECK(record->refs > 0);
+    if (--record->refs == 0) {
+        call_release(core, record->call);
+        free(record);
+    }
+}
+
+static struct bytes copy_behind(uint8_t **at, struct bytes from)
+{
+    if (from.n == 0) {
+        return bytes_of(from.p == NULL ? NULL : *at, 0);
+    }
+    struct bytes copy = bytes_of(*at, from.n);
+    memcpy(*at, from.p, from.n);
+    *at += from.n;
+    return copy;
+}
+
+/* The same in every process and version: it is stored, to tell arguments apart that were not kept. */
+static uint64_t args_hash(const struct task *task)
+{
+    static const unsigned char key[crypto_shorthash_KEYBYTES] = {0};
+    uint64_t hash;
+    crypto_shorthash((unsigned char *)&hash, task->args, task->args_size, key);
+    return hash & INT64_MAX;
+}
+
+static struct record *record_new(struct core *core, struct task *task, const struct ending *ending)
+{
+    bool keeps_args = ending->state != TASK_DONE || task->args_size <= core->limits.args_keep_size;
+    struct bytes args = keeps_args ? task_args(task) : bytes_of(NULL, 0);
+    struct record *record = xmalloc(sizeof *record + ending->result.n + ending->kind.n + ending->message.n +
+                                    ending->detail.n + ending->worker.n + args.n);
+    uint8_t *at = record->memory;
+    record->call = task->call;
+    record->call->refs++;
+    record->refs = 1;
+    record->had_task = task->is_stored;
+    record->row = (struct outcome_row){.id = task->id,
+                                       .session = task->session->id,
+                                       .completion = ++task->session->completion_last,
+                                       .call = task->call->id,
+                                       .state = ending->state,
+                                       .cause = ending->cause,
+                                       .attempt = task->attempt,
+                                       .attempts = task->attempts + task->crashes + task->losses +
+                                                   (ending->state == TASK_DONE ? 1 : 0),
+                                       .signal = ending->signal,
+                                       .exit_status = ending->exit_status,
+                                       .created = task->created,
+                                       .started = ending->started,
+                                       .finished = core->wall,
+                                       .run_us = ending->run_us,
+                                       .ordinal = task->ordinal,
+                                       .retry_of = task->retry_of,
+                                       .args_size = task->args_size,
+                                       .args_hash = args_hash(task)};
+    record->row.result = copy_behind(&at, ending->result);
+    record->row.kind = copy_behind(&at, ending->kind);
+    record->row.message = copy_behind(&at, ending->message);
+    record->row.detail = copy_behind(&at, ending->detail);
+    record->row.worker = copy_behind(&at, ending->worker);
+    record->row.args = copy_behind(&at, args);
+    return record;
+}
+
+static uint64_t row_size(const struct outcome_row *row)
+{
+    return OUTCOME_OVERHEAD + row->result.n + row->kind.n + row->message.n + row->detail.n + row->args.n;
+}
+
+/* ---- the session's ring of outcomes behind its acknowledged prefix ---- */
+
+static size_t ring_index(const struct session *session, uint64_t completion)
+{
+    return (session->ring_head + (size_t)(completion - session->acked_prefix - 1)) & (session->ring_cap - 1);
+}
+
+struct outcome *session_outcome(const struct session *session, uint64_t completion)
+{
+    CHECK(completion > session->acked_prefix && completion <= session->completion_last);
+    return session->ring[ring_index(session, completion)];
+}
+
+/* Room for every completion up to completion_last. */
+static void ring_reserve(struct session *session, uint64_t used)
+{
+    uint64_t need = session->completion_last - session->acked_prefix;
+    if (need <= session->ring_cap) {
+        return;
+    }
+    size_t cap = session->ring_cap ? session->ring_cap : 16;
+    while (cap < need) {
+        cap *= 2;
+    }
+    struct outcome **ring = xcalloc(cap, sizeof *ring);
+    for (uint64_t i = 0; i < used; i++) {
+        ring[i] = session->ring[(session->ring_head + i) & (session->ring_cap - 1)];
+    }
+    free(session->ring);
+    session->ring = ring;
+    session->ring_cap = cap;
+    session->ring_head = 0;
+}
+
+static struct outcome *outcome_add(struct core *core, uint64_t id, struct session *session, uint64_t completion,
+                                   int64_t finished, uint64_t size)
+{
+    struct outcome *outcome = xcalloc(1, sizeof *outcome);
+    *outcome = (struct outcome){
+        .id = id, .completion = completion, .session = session, .finished = finished, .size = (uint32_t)size};
+    session->ring[ring_index(session, completion)] = outcome;
+    session->untaken++;
+    core->unacked_bytes += size;
+    map_put(&core->outcomes, id, outcome);
+    return outcome;
+}
+
+struct outcome *outcome_find(const struct core *core, uint64_t id)
+{
+    return map_get(&core->outcomes, id);
+}
+
+static void outcome_keep_record(struct core *core, struct outcome *outcome, struct record *record)
+{
+    outcome->record = record;
+    record->refs++;
+    core->resident_bytes += outcome->size;
+}
+
+static void outcome_drop_record(struct core *core, struct outcome *outcome)
+{
+    if (outcome->record != NULL) {
+        core->resident_bytes -= outcome->size;
+        record_unref(core, outcome->record);
+        outcome->record = NULL;
+    }
+}
+
+/* ---- recording ---- */
+
+static void count_ending(struct core *core, struct session *session, const struct ending *ending)
+{
+    switch (ending->state) {
+    case TASK_DONE:
+        core->counters.done++;
+        break;
+    case TASK_FAILED:
+        core->counters.failed++;
+        session->failed++;
+        break;
+    default:
+        core->counters.cancelled++;
+        break;
+    }
+}
+
+void task_finish(struct core *core, struct task *task, const struct ending *ending)
+{
+    struct session *session = task->session;
+    uint64_t id = task->id;
+    struct record *record = record_new(core, task, ending);
+    task_detach(core, task);
+    task_move(core, task, ending->state);
+    count_ending(core, session, ending);
+    core->counters.collapsed += task->is_stored ? 0 : 1;
+
+    ring_reserve(session, session->completion_last - 1 - session->acked_prefix);
+    struct outcome *outcome =
+        outcome_add(core, id, session, record->row.completion, record->row.finished, row_size(&record->row));
+    outcome->batch = core->open.number;
+    outcome_keep_record(core, outcome, record);
+    batch_record(core, record);
+    record_unref(core, record);
+    session_touch(core, session);
+    batch_session(core, session, false);
+    task_forget(core, task);
+    outcomes_deliver(core, session);
+    query_task_finished(core, id);
+}
+
+/* ---- delivering ---- */
+
+static void outcome_send(struct core *core, struct session *session, const struct outcome_row *row)
+{
+    struct message head = {.kind = MSG_OUTCOME};
+    struct conn *conn = session->conn;
+    struct item_outcome item = {.task = row->id,
+                                .completion = row->completion,
+                                .ordinal = row->ordinal,
+                                .state = row->state,
+                                .cause = row->cause,
+                                .result = row->result,
+                                .kind = row->kind,
+                                .message = row->message,
+                                .detail = row->detail,
+                                .attempts = row->attempts,
+                                .worker = row->worker,
+                                .created = (uint64_t)row->created,
+                                .started = (uint64_t)row->started,
+                                .finished = (uint64_t)row->finished,
+                                .run_us = row->run_us,
+                                .signal = row->signal,
+                                .exit_status = row->exit_status,
+                                .args = conn->want_args ? row->args : bytes_of(NULL, 0)};
+    item_outcome_put(run_gated(core, conn, &head, NULL), &item);
+    run_added(core, conn, true);
+    session->sent_count++;
+    session->sent_bytes += row->result.n + row->detail.n + item.args.n;
+    session->next_send = row->completion + 1;
+    core->counters.outcomes_sent++;
+}
+
+static void outcomes_load(struct core *core, struct session *session)
+{
+    struct load *load = load_new(core, LOAD_OUTCOMES);
+    uint64_t credit = session->credit_count - session->sent_count;
+    uint64_t bytes = 0;
+    for (uint64_t i = session->next_send; i <= session->completion_last; i++) {
+        struct outcome *outcome = session_outcome(session, i);
+        if (outcome->is_acked) {
+            continue;
+        }
+        if (outcome->record != NULL || load->count == LOAD_OUTCOME_COUNT_MAX || load->count == credit ||
+            (load->count > 0 && bytes + outcome->size > LOAD_BYTES_SOFT)) {
+            break;
+        }
+        load->ids[load->count++] = outcome->id;
+        bytes += outcome->size;
+    }
+    session->loading = load->number;
+}
+
+static bool has_credit(const struct session *session)
+{
+    return session->sent_count < session->credit_count && session->sent_bytes < session->credit_bytes;
+}
+
+void outcomes_deliver(struct core *core, struct session *session)
+{
+    while (session->conn != NULL && session->loading == 0 && session->next_send <= session->completion_last) {
+        struct outcome *outcome = session_outcome(session, session->next_send);
+        if (outcome->is_acked) {
+            session->next_send++;
+            continue;
+        }
+        if (!has_credit(session)) {
+            return;
+        }
+        if (outcome->record == NULL) {
+            outcomes_load(core, session);
+            return;
+        }
+        outcome_send(core, session, &outcome->record->row);
+        if (outcome->batch <= core->committed) {
+            outcome_drop_record(core, outcome);
+        }
+    }
+}
+
+/* Rows read back. If the session has another connection by now the load was forgotten, and these are not wanted. */
+void outcomes_loaded(struct core *core, const struct loaded *loaded)
+{
+    struct session *session = loaded->outcome_count ? session_find(core, loaded->outcomes[0].session) : NULL;
+    if (session == NULL || session->loading != loaded->number) {
+        return;
+    }
+    session->loading = 0;
+    core->counters.outcomes_loaded += loaded->outcome_count;
+    for (size_t i = 0; i < loaded->outcome_count && session->conn != NULL; i++) {
+        const struct outcome_row *row = &loaded->outcomes[i];
+        struct outcome *outcome = outcome_find(core, row->id);
+        if (outcome != NULL && row->completion >= session->next_send) {
+            outcome_send(core, session, row);
+        }
+    }
+    outcomes_deliver(core, session);
+}
+
+void outcomes_committed(struct core *core, struct record *const *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct outcome *outcome = outcome_find(core, records[i]->row.id);
+        if (outcome == NULL || outcome->record == NULL) {
+            continue;
+        }
+        bool is_sent = outcome->session->conn != NULL && outcome->completion < outcome->session->next_send;
+        if (is_sent || core->resident_bytes > core->limits.resident_bytes_max) {
+            outcome_drop_record(core, outcome);
+        }
+    }
+}
+
+/* ---- acknowledging ---- */
+
+static void acked_push(struct core *core, uint64_t id, int64_t finished, uint64_t size)
+{
+    if (core->acked_count == core->acked_cap) {
+        size_t cap = core->acked_cap ? core->acked_cap * 2 : 1024;
+        struct acked *ring = xmalloc(cap * sizeof *ring);
+        for (size_t i = 0; i < core->acked_count; i++) {
+            ring[i] = core->acked[(core->acked_head + i) & (core->acked_cap - 1)];
+        }
+        free(core->acked);
+        core->acked = ring;
+        core->acked_cap = cap;
+        core->acked_head = 0;
+    }
+    core->acked[(core->acked_head + core->acked_count++) & (core->acked_cap - 1)] =
+        (struct acked){.id = id, .finished = finished, .size = size};
+    core->acked_bytes += size;
+}
+
+static void outcome_acknowledge(struct core *core, struct outcome *outcome)
+{
+    struct session *session = outcome->session;
+    if (outcome->is_acked) {
+        return;
+    }
+    outcome_drop_record(core, outcome);
+    outcome->is_acked = true;
+    session->acked_beyond++;
+    session->untaken--;
+    core->unacked_bytes -= outcome->size;
+    map_remove(&core->outcomes, outcome->id);
+    acked_push(core, outcome->id, outcome->finished, outcome->size);
+}
+
+/* The prefix moves over what is acknowledged behind it. */
+static void prefix_advance(struct session *session)
+{
+    while (session->acked_prefix < session->completion_last) {
+        struct outcome *outcome = session->ring[session->ring_head];
+        if (!outcome->is_acked) {
+            return;
+        }
+        session->ring[session->ring_head] = NULL;
+        session->ring_head = (session->ring_head + 1) & (session->ring_cap - 1);
+        session->acked_prefix++;
+        session->acked_beyond--;
+        free(outcome);
+    }
+}
+
+void outcomes_acknowledge(struct core *core, struct session *session, uint64_t first, uint64_t last)
+{
+    first = first > session->acked_prefix ? first : session->acked_prefix + 1;
+    last = last < session->completion_last ? last : session->completion_last;
+    if (first > last) {
+        return;
+    }
+    for (uint64_t i = first; i <= last; i++) {
+        outcome_acknowledge(core, session_outcome(session, i));
+    }
+    prefix_advance(session);
+    if (session->next_send <= session->acked_prefix) {
+        session->next_send = session->acked_prefix + 1;
+    }
+    batch_session(core, session, true);
+}
+
+/* ---- retention: acknowledged ones, oldest first ---- */
+
+static bool acked_is_due(const struct core *core)
+{
+    if (core->acked_count == 0) {
+        return false;
+    }
+    const struct acked *oldest = &core->acked[core->acked_head];
+    return core->acked_count > core->limits.acked_count_max || core->acked_bytes > core->limits.acked_bytes_max ||
+           oldest->finished + (int64_t)core->limits.acked_keep_ms <= core->wall;
+}
+
+void outcomes_retain(struct core *core, size_t at_least)
+{
+    size_t most = core->limits.retention_row_count > 2 * at_least ? core->limits.retention_row_count : 2 * at_least;
+    for (size_t i = 0; i < most && acked_is_due(core); i++) {
+        struct acked *oldest = &core->acked[core->acked_head];
+        batch_single(core, CHANGE_OUTCOME_DELETE)->number = oldest->id;
+        core->acked_bytes -= oldest->size;
+        core->acked_head = (core->acked_head + 1) & (core->acked_cap - 1);
+        core->acked_count--;
+        core->counters.outcomes_deleted++;
+    }
+}
+
+/* Deletions ride with other commits; where there are none, this makes one. */
+void outcomes_sweep(struct core *core)
+{
+    if (acked_is_due(core)) {
+        outcomes_retain(core, 0);
+        core_sweep_by(core, core->now + (int64_t)core->limits.lazy_commit_ms);
+    } else if (core->acked_count > 0) {
+        int64_t age = core->wall - core->acked[core->acked_head].finished;
+        core_sweep_by(core, core->now + (int64_t)core->limits.acked_keep_ms - age);
+    }
+}
+
+/* ---- recovery ---- */
+
+void acked_restore(struct core *core, uint64_t id, int64_t finished, uint64_t size)
+{
+    acked_push(core, id, finished, size);
+}
+
+/* ranges restored with the session have put acknowledged stand-ins into the ring already. */
+void outcome_restore(struct core *core, uint64_t id, struct session *session, uint64_t completion, int64_t finished,
+                     uint64_t size)
+{
+    if (session == NULL || completion <= session->acked_prefix || completion > session->completion_last ||
+        session->ring[ring_index(session, completion)] != NULL) {
+        acked_restore(core, id, finished, size);
+        return;
+    }
+    outcome_add(core, id, session, completion, finished, size);
+}
+
+void session_restore_ring(struct session *session)
+{
+    ring_reserve(session, 0);
+}
+
+void session_restore_acked(struct session *session, uint64_t first, uint64_t last)
+{
+    for (uint64_t i = first; i <= last && i <= session->completion_last; i++) {
+        if (i <= session->acked_prefix || session->ring[ring_index(session, i)] != NULL) {
+            continue;
+        }
+        struct outcome *outcome = xcalloc(1, sizeof *outcome);
+        *outcome = (struct outcome){.completion = i, .session = session, .is_acked = true};
+        session->ring[ring_index(session, i)] = outcome;
+        session->acked_beyond++;
+    }
+}
+
+/* Completions without a row were acknowledged and deleted: fill their places. */
+void session_restore_end(struct session *session)
+{
+    session_restore_acked(session, session->acked_prefix + 1, session->completion_last);
+    prefix_advance(session);
+    session->next_send = session->acked_prefix + 1;
+}
+
+static int by_finish(const void *a, const void *b)
+{
+    const struct acked *x = a;
+    const struct acked *y = b;
+    if (x->finished != y->finished) {
+        return x->finished < y->finished ? -1 : 1;
+    }
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* Only at the start, when the ring has not turned yet. */
+void outcomes_sort_restored(struct core *core)
+{
+    CHECK(core->acked_head == 0);
+    if (core->acked_count > 0) {
+        qsort(core->acked, core->acked_count, sizeof *core->acked, by_finish);
+    }
+}
+
+/* Everything of a session that ends: what is in its ring goes; the rows go by retention. */
+void session_free_outcomes(struct core *core, struct session *session)
+{
+    outcomes_acknowledge(core, session, session->acked_prefix + 1, session->completion_last);
+    free(session->ring);
+    session->ring = NULL;
+    session->ring_cap = 0;
+}
+
+void outcomes_fini(struct core *core)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->outcomes, &at, &id, &value)) {
+        struct outcome *outcome = value;
+        if (outcome->record != NULL) {
+            record_unref(core, outcome->record);
+            outcome->record = NULL;
+        }
+    }
+    map_fini(&core->outcomes);
+    free(core->acked);
+}

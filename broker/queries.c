@@ -1,0 +1,532 @@
+/*
+ * queries.c: questions of people and programs: QUERY, CANCEL, RETRY, and who waits for an answer. What is in memory is
+ * answered at once (gated like everything a client reads); what is on disk is asked of the store after the batch that
+ * was open when the question came is on disk, so that one's own submits are seen. Must not change tasks but by the
+ * nouns' own functions. The shapes of the answers: PROTOCOL.md, QUERY; they are written in answers.c.
+ */
+#include "broker/answers.h"
+#include "broker/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+enum query_kind { QUERY_SHOW, QUERY_EXPLAIN, QUERY_RESULT, QUERY_LIST, QUERY_RETRY, QUERY_CANCELLED };
+enum query_stage {
+    STAGE_TASK,  /* waits for the task to end (result), or for its worker's word (cancel) */
+    STAGE_BATCH, /* waits for a batch before the store is asked */
+    STAGE_LOAD,  /* the store was asked */
+};
+
+struct query {
+    struct query *next;
+    enum query_kind kind;
+    enum query_stage stage;
+    uint64_t conn; /* 0: it left */
+    uint64_t request;
+    uint64_t task;
+    uint64_t batch;
+    uint64_t load;
+    struct list_query list;
+    size_t limit;
+};
+
+/* ---- the list of those under way ---- */
+
+static struct query *query_add(struct core *core, struct conn *conn, uint64_t request, enum query_kind kind,
+                               uint64_t task)
+{
+    if (conn->queries >= QUERY_COUNT_MAX) {
+        reply_put(core, conn, request, QUERN_FULL, "too many questions of this client are under way", false,
+                  bytes_of(NULL, 0));
+        return NULL;
+    }
+    struct query *query = xcalloc(1, sizeof *query);
+    query->kind = kind;
+    query->conn = conn->id;
+    query->request = request;
+    query->task = task;
+    query->next = core->queries;
+    core->queries = query;
+    core->query_count++;
+    conn->queries++;
+    return query;
+}
+
+static void query_end(struct core *core, struct query *query)
+{
+    struct conn *conn = query->conn ? conn_find(core, query->conn) : NULL;
+    struct query **at = &core->queries;
+    while (*at != query) {
+        at = &(*at)->next;
+    }
+    *at = query->next;
+    core->query_count--;
+    if (conn != NULL) {
+        conn->queries--;
+    }
+    free(query);
+}
+
+void query_conn_closed(struct core *core, struct conn *conn)
+{
+    for (struct query *query = core->queries; query != NULL && conn->queries > 0; query = query->next) {
+        if (query->conn == conn->id) {
+            query->conn = 0;
+        }
+    }
+}
+
+void queries_fini(struct core *core)
+{
+    while (core->queries != NULL) {
+        struct query *next = core->queries->next;
+        free(core->queries);
+        core->queries = next;
+    }
+}
+
+/* ---- replies ---- */
+
+void reply_put(struct core *core, struct conn *conn, uint64_t request, enum quern_err code, const char *text, bool more,
+               struct bytes body)
+{
+    struct msg_REPLY reply = {.request = request, .code = code, .text = bytes_text(text), .more = more, .body = body};
+    msg_REPLY_put(send_gated(core, conn), &reply);
+}
+
+static void query_reply(struct core *core, struct query *query, enum quern_err code, const char *text,
+                        struct bytes body)
+{
+    struct conn *conn = query->conn ? conn_find(core, query->conn) : NULL;
+    if (conn != NULL) {
+        reply_put(core, conn, query->request, code, text, false, body);
+    }
+    query_end(core, query);
+}
+
+static void reply_unknown(struct core *core, struct query *query)
+{
+    char text[96];
+    char id[ID_TEXT_SIZE];
+    snprintf(text, sizeof text, "there is no task %s, or retention has deleted it", id_text(query->task, id));
+    query_reply(core, query, QUERN_UNKNOWN, text, bytes_of(NULL, 0));
+}
+
+/* ---- asking the store ---- */
+
+struct load *load_new(struct core *core, enum load_kind kind)
+{
+    struct load *load = xcalloc(1, sizeof *load);
+    load->kind = kind;
+    load->number = ++core->load_number;
+    ARRAY_RESERVE(core->update->loads, core->update->load_count, core->update->load_cap);
+    core->update->loads[core->update->load_count++] = load;
+    return load;
+}
+
+static void query_load(struct core *core, struct query *query)
+{
+    struct load *load = load_new(core, query->kind == QUERY_LIST ? LOAD_LIST : LOAD_SHOW);
+    query->stage = STAGE_LOAD;
+    query->load = load->number;
+    if (query->kind == QUERY_LIST) {
+        load->list = query->list;
+        load->limit = query->limit;
+    } else {
+        load->count = 1;
+        load->ids[0] = query->task;
+    }
+}
+
+static void query_ask_store(struct core *core, struct query *query)
+{
+    query->batch = core->open.is_urgent ? core->open.number : core->open.number - 1;
+    query->stage = STAGE_BATCH;
+    if (query->batch <= core->committed) {
+        query_load(core, query);
+    }
+}
+
+void queries_committed(struct core *core)
+{
+    for (struct query *query = core->queries; query != NULL; query = query->next) {
+        if (query->stage == STAGE_BATCH && query->batch <= core->committed) {
+            query_load(core, query);
+        }
+    }
+}
+
+/* ---- QUERY ---- */
+
+struct params {
+    uint64_t id;
+    uint64_t limit;
+    bool wait;
+    bool ack;
+    struct bytes state;
+    struct bytes cause;
+    struct bytes session;
+};
+
+static bool params_read(struct bytes map, struct params *params)
+{
+    struct cursor cursor = cursor_of(map);
+    struct value head;
+    struct value key;
+    struct value value;
+    *params = (struct params){.limit = 100};
+    if (map.n == 0 || map.p[0] == 0xc0) {
+        return true;
+    }
+    if (!cursor_next(&cursor, &head) || head.type != VALUE_MAP) {
+        return false;
+    }
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct cursor at;
+        if (!cursor_next(&cursor, &key) || key.type != VALUE_STR) {
+            return false;
+        }
+        at = cursor;
+        if (!cursor_skip(&cursor, ENVELOPE_DEPTH_MAX, NULL) || !cursor_next(&at, &value)) {
+            return false;
+        }
+        if (bytes_is(key.bytes, "id") && value.type == VALUE_UINT) {
+            params->id = value.u;
+        } else if (bytes_is(key.bytes, "limit") && value.type == VALUE_UINT) {
+            params->limit = value.u;
+        } else if (bytes_is(key.bytes, "wait") && value.type == VALUE_FLAG) {
+            params->wait = value.flag;
+        } else if (bytes_is(key.bytes, "ack") && value.type == VALUE_FLAG) {
+            params->ack = value.flag;
+        } else if (bytes_is(key.bytes, "state") && value.type == VALUE_STR) {
+            params->state = value.bytes;
+        } else if (bytes_is(key.bytes, "cause") && value.type == VALUE_STR) {
+            params->cause = value.bytes;
+        } else if (bytes_is(key.bytes, "session") && value.type == VALUE_STR) {
+            params->session = value.bytes;
+        } else if (value.type != VALUE_NIL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A session by name, or as "#7". */
+static struct session *session_of_label(const struct core *core, struct bytes label)
+{
+    struct session *session = session_by_name(core, label);
+    if (session == NULL && label.n > 1 && label.n < 20 && label.p[0] == '#') {
+        char digits[24] = {0};
+        memcpy(digits, label.p + 1, label.n - 1);
+        session = session_find(core, strtoull(digits, NULL, 10));
+    }
+    return session;
+}
+
+static enum quern_err list_prepare(const struct core *core, const struct params *params, struct list_query *list)
+{
+    char word[32] = {0};
+    *list = (struct list_query){0};
+    if (params->session.n > 0) {
+        const struct session *session = session_of_label(core, params->session);
+        if (session == NULL) {
+            return QUERN_UNKNOWN;
+        }
+        list->session = session->id;
+    }
+    if (params->state.n > 0) {
+        snprintf(word, sizeof word, "%.*s", (int)params->state.n, (const char *)params->state.p);
+        int state = task_state_of_word(word);
+        if (state <= 0) {
+            return QUERN_INVALID;
+        }
+        list->state = (uint32_t)state;
+    }
+    if (params->cause.n > 0) {
+        snprintf(word, sizeof word, "%.*s", (int)params->cause.n, (const char *)params->cause.p);
+        int cause = cause_of_word(word);
+        if (cause <= 0) {
+            return QUERN_INVALID;
+        }
+        list->cause = (uint32_t)cause;
+    }
+    return QUERN_OK;
+}
+
+static void ask_list(struct core *core, struct conn *conn, uint64_t request, const struct params *params)
+{
+    struct list_query list;
+    enum quern_err err = list_prepare(core, params, &list);
+    if (err != QUERN_OK) {
+        reply_put(core, conn, request, err,
+                  err == QUERN_UNKNOWN ? "there is no such session" : "there is no such state or cause", false,
+                  bytes_of(NULL, 0));
+        return;
+    }
+    struct query *query = query_add(core, conn, request, QUERY_LIST, 0);
+    if (query != NULL) {
+        query->list = list;
+        query->limit = params->limit < QUERY_ROW_COUNT_MAX ? params->limit : QUERY_ROW_COUNT_MAX;
+        query_ask_store(core, query);
+    }
+}
+
+static void ask_explain(struct core *core, struct conn *conn, uint64_t request, uint64_t id)
+{
+    struct task *task = task_find(core, id);
+    if (task != NULL) {
+        struct buf body = {0};
+        answer_explain(core, task, &body);
+        reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+        buf_fini(&body);
+        return;
+    }
+    struct query *query = query_add(core, conn, request, QUERY_EXPLAIN, id);
+    if (query != NULL) {
+        query_ask_store(core, query);
+    }
+}
+
+static void ask_result(struct core *core, struct conn *conn, uint64_t request, const struct params *params)
+{
+    struct outcome *outcome = outcome_find(core, params->id);
+    if (params->ack) {
+        if (outcome != NULL) {
+            struct session *session = outcome->session; /* the outcome may go with its acknowledgement */
+            outcomes_acknowledge(core, session, outcome->completion, outcome->completion);
+            core->open.is_urgent = true;
+            session_settle(core, session);
+        }
+        reply_put(core, conn, request, QUERN_OK, NULL, false, bytes_of(NULL, 0));
+        return;
+    }
+    bool is_live = task_find(core, params->id) != NULL;
+    if (is_live && !params->wait) {
+        reply_put(core, conn, request, QUERN_NOT_FINISHED, "the task has no outcome yet", false, bytes_of(NULL, 0));
+        return;
+    }
+    struct query *query = query_add(core, conn, request, QUERY_RESULT, params->id);
+    if (query == NULL) {
+        return;
+    }
+    query->stage = STAGE_TASK;
+    if (!is_live) {
+        query_ask_store(core, query);
+    }
+}
+
+static void ask_show(struct core *core, struct conn *conn, uint64_t request, uint64_t id)
+{
+    struct query *query = query_add(core, conn, request, QUERY_SHOW, id);
+    if (query != NULL) {
+        query_ask_store(core, query);
+    }
+}
+
+static void ask_status(struct core *core, struct conn *conn, uint64_t request)
+{
+    struct buf body = {0};
+    answer_status(core, &body);
+    reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+    buf_fini(&body);
+}
+
+void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *query)
+{
+    struct params params;
+    if (!params_read(query->params, &params)) {
+        reply_put(core, conn, query->request, QUERN_INVALID, "the parameters of this query are not understood", false,
+                  bytes_of(NULL, 0));
+    } else if (bytes_is(query->what, "status")) {
+        ask_status(core, conn, query->request);
+    } else if (bytes_is(query->what, "sessions")) {
+        answer_sessions(core, conn, query->request);
+    } else if (bytes_is(query->what, "list")) {
+        ask_list(core, conn, query->request, &params);
+    } else if (bytes_is(query->what, "show")) {
+        ask_show(core, conn, query->request, params.id);
+    } else if (bytes_is(query->what, "explain")) {
+        ask_explain(core, conn, query->request, params.id);
+    } else if (bytes_is(query->what, "result")) {
+        ask_result(core, conn, query->request, &params);
+    } else {
+        reply_put(core, conn, query->request, QUERN_UNSUPPORTED, "there is no query of that name", false,
+                  bytes_of(NULL, 0));
+    }
+}
+
+/* ---- CANCEL ---- */
+
+void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL *cancel)
+{
+    struct task *task = task_find(core, cancel->task);
+    struct bytes none = bytes_of(NULL, 0);
+    if (task != NULL && task->state == TASK_RUNNING && !cancel->force) {
+        reply_put(core, conn, cancel->request, QUERN_RUNNING, "the task runs; it was left alone", false, none);
+        return;
+    }
+    struct query *query = query_add(core, conn, cancel->request, QUERY_CANCELLED, cancel->task);
+    if (query == NULL) {
+        return;
+    }
+    query->stage = STAGE_TASK;
+    if (task == NULL) {
+        query_ask_store(core, query);
+    } else if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
+        task->wants_cancel = true;
+        task->wants_kill = task->wants_kill || cancel->force;
+        task_revoke(core, task, task->wants_kill);
+    } else {
+        struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text("cancelled before it started")};
+        task_finish(core, task, &ending);
+    }
+}
+
+/* ---- RETRY ---- */
+
+void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *retry)
+{
+    if (task_find(core, retry->task) != NULL) {
+        reply_put(core, conn, retry->request, QUERN_NOT_FINISHED,
+                  "the task has no outcome yet; only a finished one can be submitted again", false, bytes_of(NULL, 0));
+        return;
+    }
+    struct query *query = query_add(core, conn, retry->request, QUERY_RETRY, retry->task);
+    if (query != NULL) {
+        query_ask_store(core, query);
+    }
+}
+
+static void retry_row(struct core *core, struct query *query, const struct loaded *loaded)
+{
+    const struct outcome_row *row = &loaded->outcomes[0];
+    struct task_options option;
+    const char *why;
+    if (row->args.p == NULL && row->args_size > 0) {
+        query_reply(core, query, QUERN_FORGOTTEN,
+                    "its arguments were not kept (a done task keeps them up to 4 KiB); submit it anew",
+                    bytes_of(NULL, 0));
+        return;
+    }
+    struct call *call =
+        task_options_read(loaded->call.options, &option, &why) == QUERN_OK
+            ? call_intern(core, loaded->call.queue, loaded->call.function, loaded->call.options, &option)
+            : NULL;
+    if (call == NULL || core->disk_low) {
+        query_reply(core, query, QUERN_FULL, "the broker takes no further tasks now", bytes_of(NULL, 0));
+        return;
+    }
+    struct session *session = session_find(core, row->session);
+    bool is_new = session == NULL || session->is_ending;
+    if (is_new) {
+        session = session_new(core, bytes_of(NULL, 0));
+        session->keep = true;
+    }
+    struct task *task = task_submit_retry(core, session, call, row->args, row->id);
+    call_release(core, call);
+    struct buf body = {0};
+    answer_retry(session, task, is_new, &body);
+    query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    buf_fini(&body);
+}
+
+/* ---- what they waited for ---- */
+
+static bool waits_for(const struct query *query, uint64_t id)
+{
+    return query->stage == STAGE_TASK && query->task == id;
+}
+
+static enum quern_err cancel_verdict(enum task_state state)
+{
+    return state == TASK_CANCELLED ? QUERN_OK : QUERN_FINISHED;
+}
+
+void query_task_finished(struct core *core, uint64_t id)
+{
+    struct query *next;
+    for (struct query *query = core->queries; query != NULL; query = next) {
+        next = query->next;
+        if (!waits_for(query, id)) {
+            continue;
+        }
+        const struct outcome *outcome = outcome_find(core, id);
+        if (query->kind == QUERY_CANCELLED && outcome != NULL && outcome->record != NULL) {
+            enum quern_err code = cancel_verdict((enum task_state)outcome->record->row.state);
+            query_reply(core, query, code, code == QUERN_OK ? NULL : "the task finished first", bytes_of(NULL, 0));
+        } else {
+            query_ask_store(core, query);
+        }
+    }
+}
+
+void query_task_not_cancelled(struct core *core, uint64_t id, enum quern_err code)
+{
+    struct query *next;
+    for (struct query *query = core->queries; query != NULL; query = next) {
+        next = query->next;
+        if (waits_for(query, id) && query->kind == QUERY_CANCELLED) {
+            query_reply(core, query, code, "the task has started; it was left alone", bytes_of(NULL, 0));
+        }
+    }
+}
+
+static void shown(struct core *core, struct query *query, const struct loaded *loaded)
+{
+    struct buf body = {0};
+    answer_show(core, query->task, loaded, &body);
+    query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    buf_fini(&body);
+}
+
+static void explained(struct core *core, struct query *query)
+{
+    struct buf body = {0};
+    answer_explain_finished(query->task, &body);
+    query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    buf_fini(&body);
+}
+
+static void listed(struct core *core, struct query *query, const struct loaded *loaded)
+{
+    struct buf body = {0};
+    answer_list(core, loaded, &body);
+    query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    buf_fini(&body);
+}
+
+static struct query *query_of_load(const struct core *core, uint64_t number)
+{
+    for (struct query *query = core->queries; query != NULL; query = query->next) {
+        if (query->stage == STAGE_LOAD && query->load == number) {
+            return query;
+        }
+    }
+    return NULL;
+}
+
+void query_loaded(struct core *core, const struct loaded *loaded)
+{
+    struct query *query = query_of_load(core, loaded->number);
+    if (query == NULL) {
+        return;
+    }
+    bool is_live = task_find(core, query->task) != NULL;
+    if (query->kind == QUERY_LIST) {
+        listed(core, query, loaded);
+    } else if (loaded->outcome_count == 0 && !(is_live && query->kind == QUERY_SHOW)) {
+        reply_unknown(core, query);
+    } else if (query->kind == QUERY_RETRY) {
+        retry_row(core, query, loaded);
+    } else if (query->kind == QUERY_EXPLAIN) {
+        explained(core, query);
+    } else if (query->kind == QUERY_CANCELLED) {
+        enum quern_err code = cancel_verdict((enum task_state)loaded->outcomes[0].state);
+        query_reply(core, query, code, code == QUERN_OK ? NULL : "the task has its outcome already", bytes_of(NULL, 0));
+    } else {
+        shown(core, query, loaded);
+    }
+}

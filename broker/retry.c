@@ -1,0 +1,62 @@
+/*
+ * retry.c: who is blamed for a failed attempt, and whether the task is tried again. Pure: numbers in, a decision out.
+ * The table:
+ *   handler failed, timeout, own memory limit   its retry policy   counts towards attempts (default 1)
+ *   slot died otherwise                         yes                crashes (default 3, then quarantined)
+ *   worker or host lost                         yes                losses (default 10, then lost)
+ *   broker restart, drained, returned unstarted yes                nothing (never comes here)
+ * Each counter has its own limit. An at_most_once task that may have started is never tried again, whatever the table
+ * says: its caller was promised that it runs once.
+ */
+#include "broker/state.h"
+
+static enum blame blame_of(enum cause cause)
+{
+    switch (cause) {
+    case CAUSE_CRASHED:
+        return BLAME_CRASH;
+    case CAUSE_LOST:
+        return BLAME_LOSS;
+    default:
+        return BLAME_ATTEMPT;
+    }
+}
+
+/* Doubling from backoff_ms up to the cap, and then between half of it and all of it, so that a crowd spreads. */
+static uint64_t backoff_delay(const struct task_options *option, uint32_t failures, uint64_t random)
+{
+    uint64_t cap = option->backoff_cap_ms ? option->backoff_cap_ms : (uint64_t)3600 * 1000;
+    uint64_t delay = option->backoff_ms;
+    for (uint32_t i = 1; i < failures && delay < cap; i++) {
+        delay *= 2;
+    }
+    if (delay > cap) {
+        delay = cap;
+    }
+    return delay - (delay > 1 ? random % (delay / 2 + 1) : 0);
+}
+
+/* attempts, crashes, losses: with this failure counted. */
+struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
+                             enum cause cause, uint64_t random)
+{
+    struct decision decision = {.blame = blame_of(cause), .cause = cause};
+    switch (decision.blame) {
+    case BLAME_CRASH:
+        decision.again = crashes < option->crashes_max;
+        decision.cause = CAUSE_QUARANTINED;
+        break;
+    case BLAME_LOSS:
+        decision.again = losses < option->losses_max;
+        break;
+    case BLAME_ATTEMPT:
+        decision.again = attempts < option->attempts && (option->retry_on & 1u << cause) != 0;
+        decision.delay_ms = decision.again ? backoff_delay(option, attempts, random) : 0;
+        break;
+    }
+    if (option->at_most_once) {
+        decision.again = false;
+        decision.cause = cause;
+    }
+    return decision;
+}

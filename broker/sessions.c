@@ -1,0 +1,604 @@
+/*
+ * sessions.c: the owners of futures. Who may open one, who owns it, what is told in WELCOME, when it ends. Must not
+ * know how tasks run. Rules (each closes a hole through which work was lost or doubled):
+ *   - an open by another instance changes the owner only after the newcomer has echoed a nonce: a HELLO of a dead
+ * process that arrives late changes nothing;
+ *   - a process that was never welcomed opens, it does not resume; the same instance that opens again is given the
+ * series it had;
+ *   - WELCOME leaves after the commit of what it says.
+ */
+#include "broker/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* A client that was challenged: what its HELLO asked for. */
+struct opening {
+    struct uuid nonce;
+    bool take_over;
+    bool must_exist;
+    bool keep;
+    uint64_t credit_count;
+    uint64_t credit_bytes;
+    size_t name_size;
+    size_t description_size;
+    uint8_t texts[]; /* name, description */
+};
+
+/* ---- finding and making ---- */
+
+struct session *session_find(const struct core *core, uint64_t id)
+{
+    return id == 0 ? NULL : map_get(&core->sessions, id);
+}
+
+struct session *session_by_name(const struct core *core, struct bytes name)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        struct session *session = value;
+        if (session->name != NULL && bytes_is(name, session->name)) {
+            return session;
+        }
+    }
+    return NULL;
+}
+
+static struct session *session_of_owner(const struct core *core, const struct uuid *instance)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        struct session *session = value;
+        if (session->name == NULL && uuid_equal(&session->owner, instance)) {
+            return session;
+        }
+    }
+    return NULL;
+}
+
+static struct session *session_add(struct core *core, uint64_t id)
+{
+    struct session *session = xcalloc(1, sizeof *session);
+    session->id = id;
+    session->next_send = 1;
+    session->idle_since = core->now;
+    map_put(&core->sessions, id, session);
+    return session;
+}
+
+struct session *session_new(struct core *core, struct bytes name)
+{
+    struct session *session = session_add(core, core->meta.session_next++);
+    core->open.meta_changed = true;
+    session->name = name.n > 0 ? bytes_dup_text(name) : NULL;
+    session->owner_text = xstrdup("");
+    session->created = core->wall;
+    session->used = core->wall;
+    batch_session(core, session, false);
+    return session;
+}
+
+void session_label(const struct session *session, struct buf *out)
+{
+    if (session->name != NULL) {
+        buf_printf(out, "%s", session->name);
+    } else {
+        buf_printf(out, "#%llu", (unsigned long long)session->id);
+    }
+}
+
+static struct series *series_add(struct core *core, struct session *session, uint64_t id, const struct uuid *instance)
+{
+    struct series *series = xcalloc(1, sizeof *series);
+    series->id = id;
+    series->session = session;
+    series->instance = *instance;
+    series->next = session->series;
+    session->series = series;
+    map_put(&core->series, id, series);
+    return series;
+}
+
+static struct series *series_of_instance(struct core *core, struct session *session, const struct uuid *instance)
+{
+    struct series *newest = NULL;
+    for (struct series *series = session->series; series != NULL; series = series->next) {
+        if (uuid_equal(&series->instance, instance) && (newest == NULL || series->id > newest->id)) {
+            newest = series;
+        }
+    }
+    if (newest != NULL && newest->submitted_high < SEQUENCE_MAX / 2) {
+        return newest;
+    }
+    struct series *series = series_add(core, session, core->meta.series_next++, instance);
+    core->open.meta_changed = true;
+    batch_series(core, series);
+    return series;
+}
+
+/* ---- recovery ---- */
+
+void session_restore(struct core *core, const struct session_row *row)
+{
+    struct session *session = session_add(core, row->id);
+    session->name = row->name.p != NULL ? bytes_dup_text(row->name) : NULL;
+    buf_put(&session->description, row->description.p, row->description.n);
+    session->owner = row->owner;
+    session->owner_text = bytes_dup_text(row->owner_text);
+    session->completion_last = row->completion_last;
+    session->acked_prefix = row->acked_prefix;
+    session->ordinal_high = row->ordinal_high;
+    memcpy(session->digest, row->digest, DIGEST_SIZE);
+    session->failed = row->failed;
+    session->keep = row->keep;
+    session->is_ending = row->is_ending;
+    session->created = row->created;
+    session->used = row->used;
+    session_restore_ring(session);
+    if (row->acked_ranges.n > 0) {
+        struct cursor cursor = cursor_of(row->acked_ranges);
+        struct value head;
+        struct value first;
+        struct value last;
+        CHECK(cursor_next(&cursor, &head) && head.type == VALUE_ARRAY);
+        for (uint32_t i = 0; i < head.count; i++) {
+            struct value pair;
+            CHECK(cursor_next(&cursor, &pair) && cursor_next(&cursor, &first) && cursor_next(&cursor, &last));
+            session_restore_acked(session, first.u, last.u);
+        }
+    }
+}
+
+void series_restore(struct core *core, const struct series_row *row)
+{
+    struct session *session = session_find(core, row->session);
+    if (session == NULL) {
+        return;
+    }
+    struct series *series = series_add(core, session, row->id, &row->instance);
+    series->submitted_high = row->submitted_high;
+    if (row->refused.n > 0) {
+        struct cursor cursor = cursor_of(row->refused);
+        struct value head;
+        CHECK(cursor_next(&cursor, &head) && head.type == VALUE_ARRAY);
+        series->refused_cap = head.count ? head.count : 1;
+        series->refused = xcalloc(series->refused_cap, sizeof *series->refused);
+        for (uint32_t i = 0; i < head.count; i++) {
+            struct value v[4];
+            CHECK(cursor_next(&cursor, &v[0]) && cursor_next(&cursor, &v[1]) && cursor_next(&cursor, &v[2]) &&
+                  cursor_next(&cursor, &v[3]));
+            series->refused[series->refused_count++] =
+                (struct refusal){.first = (uint32_t)v[1].u, .last = (uint32_t)v[2].u, .code = (uint32_t)v[3].u};
+        }
+    }
+}
+
+/* ---- opening ---- */
+
+static bool owner_is_connected(const struct session *session, const struct conn *conn)
+{
+    return session->conn != NULL && session->conn != conn && !uuid_equal(&session->owner, &conn->instance);
+}
+
+static void deny_in_use(struct core *core, struct conn *conn, const struct session *session)
+{
+    struct buf text = {0};
+    buf_printf(&text, "session ");
+    session_label(session, &text);
+    buf_printf(&text, " is in use by %s; wait until it ends, or ask to take it over", session->owner_text);
+    buf_put_u8(&text, 0);
+    conn_deny(core, conn, QUERN_IN_USE, session->owner_text, (const char *)text.p);
+    buf_fini(&text);
+}
+
+static void deny_taken_over(struct core *core, struct conn *conn, const struct session *session)
+{
+    struct buf text = {0};
+    buf_printf(&text, "session ");
+    session_label(session, &text);
+    buf_printf(&text, " was taken over by %s", session->owner_text);
+    buf_put_u8(&text, 0);
+    conn_deny(core, conn, QUERN_TAKEN_OVER, session->owner_text, (const char *)text.p);
+    buf_fini(&text);
+}
+
+static void welcome(struct core *core, struct conn *conn, struct session *session, struct series *series, bool is_new)
+{
+    conn->session = session;
+    conn->series = series;
+    session->conn = conn;
+    session->generation = conn->generation;
+    session->next_send = session->acked_prefix + 1;
+    session->loading = 0;
+    session->sent_count = 0;
+    session->sent_bytes = 0;
+    session->used = core->wall;
+    conn->granted_count = core->limits.client_window_count;
+    conn->granted_bytes = client_window_share(core);
+    batch_session(core, session, false);
+    struct msg_WELCOME_CLIENT message = {.store = core->store,
+                                         .epoch = core->epoch,
+                                         .session = session->id,
+                                         .series = series->id,
+                                         .submitted_high = series->submitted_high,
+                                         .completion_last = session->completion_last,
+                                         .acked_prefix = session->acked_prefix,
+                                         .ordinal_high = session->ordinal_high,
+                                         .digest = bytes_of(session->digest, DIGEST_SIZE),
+                                         .description = buf_bytes(&session->description),
+                                         .is_new = is_new,
+                                         .is_ending = session->is_ending,
+                                         .live = session->live,
+                                         .failed = session->failed,
+                                         .heartbeat_ms = core->limits.heartbeat_ms,
+                                         .dead_ms = core->limits.dead_ms,
+                                         .credit_count = conn->granted_count,
+                                         .credit_bytes = conn->granted_bytes,
+                                         .untaken = session->untaken};
+    msg_WELCOME_CLIENT_put(send_gated(core, conn), &message);
+    outcomes_deliver(core, session);
+}
+
+static void acknowledge_list(struct core *core, struct session *session, uint64_t prefix, struct list ranges)
+{
+    struct item_range range;
+    outcomes_acknowledge(core, session, 1, prefix);
+    while (item_range_next(&ranges, &range)) {
+        outcomes_acknowledge(core, session, range.first, range.last);
+    }
+}
+
+static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+{
+    struct session *session = session_find(core, hello->session);
+    struct series *series = map_get(&core->series, hello->series ? hello->series : UINT64_MAX);
+    if (session == NULL || series == NULL || series->session != session ||
+        !uuid_equal(&series->instance, &hello->instance)) {
+        conn_deny(core, conn, QUERN_UNKNOWN, NULL, "there is no such session any more; open a new one");
+        return;
+    }
+    if (!uuid_equal(&session->owner, &hello->instance)) {
+        deny_taken_over(core, conn, session);
+        return;
+    }
+    if (session->conn != NULL) {
+        if (session->conn->generation >= conn->generation) {
+            core->counters.frames_stale++; /* a HELLO that is older than the connection in use */
+            conn_kick(core, conn);
+            return;
+        }
+        conn_kick(core, session->conn);
+    } else if (session->generation >= conn->generation) {
+        core->counters.frames_stale++;
+        conn_kick(core, conn);
+        return;
+    }
+    acknowledge_list(core, session, hello->taken_prefix, hello->taken);
+    session->credit_count = hello->credit_count;
+    session->credit_bytes = hello->credit_bytes;
+    welcome(core, conn, session, series, false);
+}
+
+static void challenge(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+{
+    struct opening *opening = xcalloc(1, sizeof *opening + hello->name.n + hello->description.n);
+    uint64_t mixed[2] = {core->random ^ conn->id, core->random_second};
+    memcpy(opening->nonce.b, mixed, sizeof opening->nonce.b);
+    opening->take_over = hello->take_over;
+    opening->must_exist = hello->must_exist;
+    opening->keep = hello->keep;
+    opening->credit_count = hello->credit_count;
+    opening->credit_bytes = hello->credit_bytes;
+    opening->name_size = hello->name.n;
+    opening->description_size = hello->description.n;
+    if (hello->name.n > 0) {
+        memcpy(opening->texts, hello->name.p, hello->name.n);
+    }
+    if (hello->description.n > 0) {
+        memcpy(opening->texts + hello->name.n, hello->description.p, hello->description.n);
+    }
+    free(conn->opening);
+    conn->opening = opening;
+    struct msg_CHALLENGE message = {.nonce = opening->nonce};
+    msg_CHALLENGE_put(send_now(core, conn), &message);
+}
+
+void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+{
+    conn->want_args = hello->want_args;
+    if (hello->is_volatile) {
+        conn_deny(core, conn, QUERN_UNSUPPORTED, NULL,
+                  "volatile sessions are not in this version of the broker; open a durable one");
+    } else if (hello->session != 0 || hello->series != 0) {
+        resume(core, conn, hello);
+    } else {
+        challenge(core, conn, hello);
+    }
+}
+
+/* The session that an open asks for; NULL if it was denied. */
+static struct session *opening_session(struct core *core, struct conn *conn, const struct opening *opening,
+                                       bool *is_new_out)
+{
+    struct bytes name = bytes_of(opening->texts, opening->name_size);
+    struct session *session =
+        opening->name_size > 0 ? session_by_name(core, name) : session_of_owner(core, &conn->instance);
+    *is_new_out = false;
+    if (session != NULL) {
+        if (owner_is_connected(session, conn) && !opening->take_over) {
+            deny_in_use(core, conn, session);
+            return NULL;
+        }
+        return session;
+    }
+    if (opening->must_exist) {
+        conn_deny(core, conn, QUERN_UNKNOWN, NULL, "there is no session of that name");
+        return NULL;
+    }
+    if (core->sessions.count >= SESSION_COUNT_MAX) {
+        conn_deny(core, conn, QUERN_FULL, NULL, "the broker holds as many sessions as it can; close some");
+        return NULL;
+    }
+    *is_new_out = true;
+    session = session_new(core, name);
+    session->keep = opening->keep;
+    buf_put(&session->description, opening->texts + opening->name_size, opening->description_size);
+    return session;
+}
+
+/* The newcomer is alive: it echoed. The session is its own from here on. */
+void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *echo)
+{
+    struct opening *opening = conn->opening;
+    bool is_new;
+    if (opening == NULL || !uuid_equal(&opening->nonce, &echo->nonce)) {
+        conn_error(core, conn, QUERN_PROTOCOL, MSG_ECHO, "this nonce was not given to you");
+        return;
+    }
+    conn->opening = NULL;
+    struct session *session = opening_session(core, conn, opening, &is_new);
+    if (session == NULL) {
+        free(opening);
+        return;
+    }
+    struct conn *former = session->conn;
+    char owner[WORKER_NAME_SIZE_MAX + 32];
+    snprintf(owner, sizeof owner, "%.255s:%llu", conn->host, (unsigned long long)conn->pid);
+    free(session->owner_text);
+    session->owner_text = xstrdup(owner);
+    session->owner = conn->instance;
+    session->generation = 0;
+    if (former != NULL && former != conn) {
+        deny_taken_over(core, former, session);
+    }
+    session->credit_count = opening->credit_count;
+    session->credit_bytes = opening->credit_bytes;
+    free(opening);
+    welcome(core, conn, session, series_of_instance(core, session, &session->owner), is_new);
+}
+
+/* ---- what an owner says ---- */
+
+void client_taken(struct core *core, struct conn *conn, const struct msg_TAKEN *taken)
+{
+    if (conn->session != NULL) { /* anybody else's acknowledgement says nothing about this session */
+        acknowledge_list(core, conn->session, taken->prefix, taken->ranges);
+        session_settle(core, conn->session);
+    }
+}
+
+void client_credit(struct core *core, struct conn *conn, const struct msg_CREDIT *credit)
+{
+    struct session *session = conn->session;
+    if (session != NULL) {
+        session->credit_count = credit->count > session->credit_count ? credit->count : session->credit_count;
+        session->credit_bytes = credit->bytes > session->credit_bytes ? credit->bytes : session->credit_bytes;
+        outcomes_deliver(core, session);
+    }
+}
+
+void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *close)
+{
+    struct session *session =
+        close->session != 0 ? session_find(core, close->session) : session_by_name(core, close->name);
+    if (session == NULL) {
+        reply_put(core, conn, close->request, QUERN_UNKNOWN, "there is no such session", false, bytes_of(NULL, 0));
+        return;
+    }
+    session_end(core, session, close->cancel, close->drop);
+    reply_put(core, conn, close->request, QUERN_OK, NULL, false, bytes_of(NULL, 0));
+}
+
+/* ---- ending ---- */
+
+void session_touch(struct core *core, struct session *session)
+{
+    session->used = core->wall;
+    session->idle_since = core->now;
+}
+
+static void session_delete(struct core *core, struct session *session)
+{
+    session_free_outcomes(core, session);
+    batch_forget_session(core, session);
+    batch_single(core, CHANGE_SESSION_DELETE)->number = session->id;
+    core->open.is_urgent = true;
+    if (session->conn != NULL) {
+        session->conn->session = NULL;
+        session->conn->series = NULL;
+    }
+    while (session->series != NULL) {
+        struct series *series = session->series;
+        session->series = series->next;
+        map_remove(&core->series, series->id);
+        free(series->refused);
+        free(series);
+    }
+    if (session->is_sweeping) {
+        core->sweeping_count--;
+    }
+    map_remove(&core->sessions, session->id);
+    buf_fini(&session->description);
+    free(session->name);
+    free(session->owner_text);
+    free(session);
+}
+
+void session_settle(struct core *core, struct session *session)
+{
+    if (session->is_ending && session->live == 0 && session->untaken == 0) {
+        session_delete(core, session);
+    }
+}
+
+static void sweep_begin(struct core *core, struct session *session)
+{
+    if (!session->is_sweeping && session->tasks != NULL) {
+        session->is_sweeping = true;
+        session->sweep_next = session->tasks->id;
+        core->sweeping_count++;
+        core_sweep_by(core, core->now);
+    }
+}
+
+void session_end(struct core *core, struct session *session, bool cancel, bool drop)
+{
+    session->is_ending = true;
+    batch_session(core, session, false);
+    if (cancel) {
+        sweep_begin(core, session);
+    }
+    if (drop) {
+        outcomes_acknowledge(core, session, session->acked_prefix + 1, session->completion_last);
+    }
+    session_settle(core, session);
+}
+
+/* The owner's connection is gone. Durable work goes on; an unnamed session has a time to see its client again. */
+void session_left(struct core *core, struct session *session)
+{
+    session->conn = NULL;
+    session->loading = 0;
+    session_touch(core, session);
+    batch_session(core, session, true);
+    core_sweep_by(core, core->now + (int64_t)core->limits.session_gone_ms);
+}
+
+#define SWEEP_COUNT 4096u
+
+static bool task_has_started(const struct task *task)
+{
+    return task->state == TASK_LEASED || task->state == TASK_RUNNING;
+}
+
+/* Cancel what has not started, a slice a step, so that a session of a million tasks does not hold up the others. */
+static void sweep_slice(struct core *core, struct session *session)
+{
+    struct task *task = task_find(core, session->sweep_next);
+    if (task == NULL || task->session != session) {
+        task = session->tasks; /* it went meanwhile: begin again, what is left is less */
+    }
+    for (size_t i = 0; i < SWEEP_COUNT && task != NULL; i++) {
+        struct task *next = task->session_next;
+        if (task_has_started(task)) {
+            task->wants_cancel = true;
+            task_revoke(core, task, false);
+        } else {
+            struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text("its session was closed")};
+            task_finish(core, task, &ending);
+        }
+        task = next;
+    }
+    if (task == NULL) {
+        session->is_sweeping = false;
+        core->sweeping_count--;
+        session_settle(core, session);
+    } else {
+        session->sweep_next = task->id;
+        core_sweep_by(core, core->now);
+    }
+}
+
+static void lifetime_check(struct core *core, struct session *session, int64_t *next)
+{
+    bool is_passing = session->name == NULL && !session->keep;
+    if (session->conn != NULL) {
+        return;
+    }
+    int64_t deadline;
+    if (is_passing && !session->is_ending) {
+        deadline = session->idle_since + (int64_t)core->limits.session_gone_ms;
+        if (deadline <= core->now) {
+            session_end(core, session, true, false);
+            return;
+        }
+    } else if (session->live > 0) {
+        return;
+    } else {
+        uint64_t keep = session->untaken > 0 ? core->limits.unacked_keep_ms : core->limits.session_idle_ms;
+        deadline = session->idle_since + (int64_t)keep;
+        if (deadline <= core->now) {
+            session_end(core, session, false, true);
+            return;
+        }
+    }
+    *next = deadline < *next ? deadline : *next;
+}
+
+void sessions_sweep(struct core *core)
+{
+    int64_t next = INT64_MAX;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    size_t count = 0;
+    uint64_t *ids = xmalloc((core->sessions.count + 1) * sizeof *ids); /* ending one changes the map */
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        ids[count++] = id;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct session *session = session_find(core, ids[i]);
+        if (session != NULL && session->is_sweeping) {
+            sweep_slice(core, session);
+        }
+        session = session_find(core, ids[i]);
+        if (session != NULL) {
+            lifetime_check(core, session, &next);
+        }
+    }
+    free(ids);
+    core_sweep_by(core, next);
+}
+
+void sessions_fini(struct core *core)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        struct session *session = value;
+        for (uint64_t i = session->acked_prefix + 1; i <= session->completion_last; i++) {
+            free(session_outcome(session, i));
+        }
+        free(session->ring);
+        while (session->series != NULL) {
+            struct series *series = session->series;
+            session->series = series->next;
+            free(series->refused);
+            free(series);
+        }
+        buf_fini(&session->description);
+        free(session->name);
+        free(session->owner_text);
+        free(session);
+    }
+    map_fini(&core->sessions);
+    map_fini(&core->series);
+}

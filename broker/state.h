@@ -1,0 +1,530 @@
+/*
+ * state.h: the plain structs inside the core, and what its files call of each other. Nobody outside the core includes
+ * it. Knows no I/O. Start with struct core at the end; then the file of the noun you look for.
+ */
+#ifndef QUERN_BROKER_STATE_H
+#define QUERN_BROKER_STATE_H
+
+#include "broker/core.h"
+#include "broker/counters.h"
+#include "common/check.h"
+#include "common/heap.h"
+#include "common/map.h"
+
+struct conn;
+struct session;
+struct worker;
+struct lane;
+
+/* Memory that lives as long as a batch. */
+struct arena {
+    struct arena_chunk *chunks;
+};
+void *arena_alloc(struct arena *arena, size_t n);
+struct bytes arena_copy(struct arena *arena, struct bytes bytes);
+void arena_fini(struct arena *arena);
+
+/* ---- calls.c: queue, function and options shared by many tasks ---- */
+struct call {
+    uint64_t id;
+    struct bytes queue;
+    struct bytes function;
+    struct bytes options; /* as they came */
+    struct task_options option;
+    struct lane *lane;
+    uint64_t hash;
+    struct call *next; /* of the same bucket */
+    uint32_t refs;     /* tasks and outcomes in memory */
+};
+/* Find or make; NULL if CALL_COUNT_MAX are in use. A reference is taken. */
+struct call *call_intern(struct core *core, struct bytes queue, struct bytes function, struct bytes options,
+                         const struct task_options *option);
+struct call *call_restore(struct core *core, const struct call_row *row);
+void call_release(struct core *core, struct call *call);
+void calls_fini(struct core *core);
+uint64_t name_hash(const struct core *core, struct bytes name);
+
+/* ---- task.c ---- */
+struct task {
+    uint64_t id;
+    struct session *session;
+    struct call *call;
+    struct worker *worker; /* of the last dispatch; NULL: none, or forgotten */
+    struct turn *turn;     /* ready: where it waits */
+    uint64_t worker_id;    /* row of the worker of the last dispatch, 0 none */
+    struct task *prev;     /* ready: in its turn; leased, running: in its worker's list */
+    struct task *next;
+    struct task *session_prev; /* all live tasks of the session */
+    struct task *session_next;
+    struct progress *progress;
+    size_t heap_index; /* delayed, backoff: among the due; ready and out of order: in its turn */
+    int64_t due;       /* wall clock */
+    int64_t due_mono;
+    int64_t created;
+    int64_t started; /* wall clock, of the running attempt, 0 unknown */
+    uint64_t ordinal;
+    uint64_t retry_of;
+    uint32_t attempt;
+    uint32_t epoch;
+    uint32_t attempts;
+    uint32_t crashes;
+    uint32_t losses;
+    uint32_t refs; /* itself while live, and every batch whose rows look into it */
+    uint8_t state;
+    bool is_stored;    /* its row is in an earlier batch */
+    bool is_dirty;     /* its row changes with the open batch */
+    bool wants_cancel; /* cancelled as soon as it comes back unstarted */
+    bool wants_kill;   /* a forced cancel: cancelled also when it was running */
+    bool is_listed;    /* scratch: named in the HELLO being read */
+    bool is_unsent;    /* leased, but its dispatch waits for the commit (at_most_once) */
+    uint32_t args_size;
+    uint8_t args[];
+};
+struct progress {
+    double fraction;
+    char text[PROGRESS_TEXT_SIZE_MAX + 1];
+};
+/* The only writer of task.state: checks the arrow. */
+void task_move(struct core *core, struct task *task, enum task_state state);
+bool task_is_final(enum task_state state);
+struct task *task_new(struct core *core, uint64_t id, struct session *session, struct call *call, struct bytes args);
+void task_unref(struct core *core, struct task *task);
+void task_forget(struct core *core, struct task *task); /* it is not live any more */
+struct task *task_find(const struct core *core, uint64_t id);
+struct token task_token(const struct task *task);
+struct bytes task_args(const struct task *task);
+/* Make a delayed, backing-off, new or returned task wait for its turn. */
+void task_make_ready(struct core *core, struct task *task);
+void task_wait_until(struct core *core, struct task *task, enum task_state state, uint64_t delay_ms);
+/* Take it out of whatever queue or list it is in. */
+void task_detach(struct core *core, struct task *task);
+void tasks_wake_due(struct core *core);
+void core_free_tasks(struct core *core);
+
+/* ---- lanes.c: what runs next ---- */
+struct turn { /* the ready tasks of one session at one priority of a lane */
+    struct session *session;
+    struct level *level;
+    struct task *head; /* in order of id */
+    struct task *tail;
+    struct heap late;  /* came back out of order */
+    struct turn *prev; /* ring of the level */
+    struct turn *next;
+    struct turn *session_next; /* turns of the session */
+    struct turn *session_prev;
+};
+struct level {
+    struct lane *lane;
+    int32_t priority;
+    struct turn *current; /* whose turn it is */
+};
+struct lane {
+    struct bytes queue;
+    struct bytes function;
+    uint64_t hash;
+    struct lane *next;     /* of the same bucket */
+    struct level **levels; /* highest priority first; none is empty */
+    size_t level_count;
+    size_t level_cap;
+    uint64_t ready;
+    uint64_t leased;
+    struct worker **workers; /* connected ones that serve it */
+    size_t worker_count;
+    size_t worker_cap;
+};
+struct lane *lane_of(struct core *core, struct bytes queue, struct bytes function); /* NULL: LANE_COUNT_MAX reached */
+void lane_push(struct core *core, struct task *task);
+struct task *lane_peek(const struct lane *lane);
+struct task *lane_pop(struct core *core, struct lane *lane);
+void lane_remove(struct core *core, struct task *task);
+void lanes_serve(struct core *core, struct worker *worker); /* find the lanes a worker serves */
+void lanes_unserve(struct core *core, struct worker *worker);
+bool worker_serves(const struct worker *worker, const struct lane *lane);
+void lanes_fini(struct core *core);
+
+/* ---- outcomes.c ---- */
+struct record {             /* the whole of an outcome */
+    struct outcome_row row; /* views into memory */
+    struct call *call;
+    uint32_t refs;
+    bool had_task;
+    uint8_t memory[];
+};
+struct outcome { /* what nobody has acknowledged yet */
+    uint64_t id;
+    uint64_t completion;
+    struct session *session;
+    struct record *record; /* NULL: to be read from the store */
+    uint64_t batch;        /* on disk when this batch is */
+    int64_t finished;
+    uint32_t size;
+    bool is_acked;
+};
+struct acked {
+    uint64_t id;
+    int64_t finished;
+    uint64_t size;
+};
+/* How an attempt or a task ended, as told by a worker or decided here. */
+struct ending {
+    enum task_state state;
+    enum cause cause;
+    struct bytes result;
+    struct bytes kind;
+    struct bytes message;
+    struct bytes detail;
+    struct bytes worker; /* "HOST:PID" */
+    uint32_t signal;
+    uint32_t exit_status;
+    int64_t started;
+    uint64_t run_us;
+};
+/* Record the outcome of a task and forget the task. */
+void task_finish(struct core *core, struct task *task, const struct ending *ending);
+void outcome_restore(struct core *core, uint64_t id, struct session *session, uint64_t completion, int64_t finished,
+                     uint64_t size);
+void acked_restore(struct core *core, uint64_t id, int64_t finished, uint64_t size);
+struct outcome *outcome_find(const struct core *core, uint64_t id);
+void outcomes_deliver(struct core *core, struct session *session);
+void outcomes_loaded(struct core *core, const struct loaded *loaded);
+void outcomes_acknowledge(struct core *core, struct session *session, uint64_t first, uint64_t last);
+void outcomes_committed(struct core *core, struct record *const *records, size_t count);
+void outcomes_retain(struct core *core, size_t at_least); /* put deletions into the open batch */
+struct outcome *session_outcome(const struct session *session, uint64_t completion);
+void record_unref(struct core *core, struct record *record);
+void outcomes_sort_restored(struct core *core);
+void outcomes_sweep(struct core *core);
+void session_restore_ring(struct session *session);
+void session_restore_acked(struct session *session, uint64_t first, uint64_t last);
+void session_restore_end(struct session *session);
+void session_free_outcomes(struct core *core, struct session *session);
+void outcomes_fini(struct core *core);
+
+/* ---- sessions.c, submits.c ---- */
+struct series {
+    uint64_t id;
+    struct session *session;
+    struct uuid instance;
+    uint64_t submitted_high;
+    struct refusal {
+        uint32_t first;
+        uint32_t last;
+        uint32_t code;
+    } * refused;
+    size_t refused_count;
+    size_t refused_cap;
+    struct series *next; /* of the session */
+    bool is_dirty;
+};
+struct session {
+    uint64_t id;
+    char *name; /* NULL: unnamed */
+    struct buf description;
+    struct uuid owner;
+    char *owner_text;
+    struct conn *conn;   /* of the owner, while connected */
+    uint32_t generation; /* of the owner's newest connection */
+    struct series *series;
+    struct turn *turns;
+    struct task *tasks; /* live ones */
+    uint64_t live;
+    uint64_t completion_last;
+    uint64_t acked_prefix;
+    struct outcome **ring; /* completions acked_prefix + 1 .. completion_last */
+    size_t ring_head;
+    size_t ring_cap;       /* a power of two */
+    uint64_t acked_beyond; /* acknowledged ones behind one that is not */
+    uint64_t untaken;      /* outcomes not acknowledged */
+    uint64_t next_send;
+    uint64_t loading;      /* number of the load under way, 0 none */
+    uint64_t credit_count; /* totals on this connection */
+    uint64_t credit_bytes;
+    uint64_t sent_count;
+    uint64_t sent_bytes;
+    uint64_t ordinal_high;
+    uint8_t digest[DIGEST_SIZE];
+    uint64_t failed;
+    int64_t created;
+    int64_t used;
+    int64_t idle_since; /* monotonic: neither client nor live tasks, or client gone */
+    bool keep;
+    bool is_ending;
+    bool is_dirty;
+    uint64_t sweep_next; /* task to go on with */
+    bool is_sweeping;    /* what has not started is being cancelled, in slices */
+};
+void session_restore(struct core *core, const struct session_row *row);
+void series_restore(struct core *core, const struct series_row *row);
+struct session *session_find(const struct core *core, uint64_t id);
+struct session *session_by_name(const struct core *core, struct bytes name);
+struct session *session_new(struct core *core, struct bytes name);
+void session_label(const struct session *session, struct buf *out); /* its name, or "#7" */
+void session_touch(struct core *core, struct session *session);
+void session_settle(struct core *core, struct session *session); /* delete it if nothing is left of it */
+void session_end(struct core *core, struct session *session, bool cancel, bool drop);
+void session_left(struct core *core, struct session *session); /* its client is gone */
+void sessions_sweep(struct core *core);                        /* lifetimes; slices of cancelling */
+void sessions_fini(struct core *core);
+void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello);
+void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *echo);
+void client_taken(struct core *core, struct conn *conn, const struct msg_TAKEN *taken);
+void client_credit(struct core *core, struct conn *conn, const struct msg_CREDIT *credit);
+void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *close);
+void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit);
+void clients_grant(struct core *core); /* credit that was withheld */
+uint64_t client_window_share(const struct core *core);
+struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
+                               uint64_t retry_of);
+
+/* ---- workers.c, dispatch.c, retry.c ---- */
+struct worker {
+    uint64_t id;
+    struct uuid instance;
+    char *name;
+    char *host;
+    uint64_t pid;
+    char *label; /* "HOST:PID" */
+    struct conn *conn;
+    uint32_t generation;
+    uint64_t welcomed_batch; /* may be sent to once this batch is on disk; UINT64_MAX before */
+    bool is_welcomed;
+    uint64_t slots;
+    uint64_t capacity_count;
+    uint64_t capacity_bytes;
+    struct bytes *functions;
+    size_t function_count;
+    struct bytes *queues;
+    size_t queue_count;
+    struct lane **lanes; /* that it serves */
+    size_t lane_count;
+    size_t lane_cap;
+    size_t lane_cursor;
+    struct task *held;
+    uint64_t held_count;
+    uint64_t held_bytes;
+    int64_t lease_until; /* monotonic */
+    struct worker *next; /* all of them */
+    bool is_hungry;      /* in core->hungry */
+};
+struct worker *worker_restore(struct core *core, const struct worker_row *row);
+void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_WORKER *hello);
+void worker_left(struct core *core, struct worker *worker); /* its connection is gone; its lease runs on */
+void worker_hold(struct core *core, struct worker *worker, struct task *task);
+void worker_drop(struct core *core, struct task *task); /* no longer held */
+void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished);
+void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *returned);
+void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started);
+void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *progress);
+void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity);
+void worker_welcomed(struct core *core, uint64_t batch);
+void workers_sweep(struct core *core); /* leases that are over */
+void workers_fini(struct core *core);
+/* The attempt is over without the task having been started: back, without blame. */
+void attempt_returned(struct core *core, struct task *task);
+void attempt_failed(struct core *core, struct task *task, const struct ending *ending);
+void attempt_lost(struct core *core, struct task *task, const char *how);
+void task_revoke(struct core *core, struct task *task, bool force);
+void dispatch_all(struct core *core);
+void dispatch_gated(struct core *core, const struct token *tokens, size_t count);
+
+/* retry.c: pure. What follows from a failed attempt. */
+enum blame { BLAME_ATTEMPT, BLAME_CRASH, BLAME_LOSS };
+struct decision {
+    bool again;
+    uint64_t delay_ms;
+    enum blame blame;
+    enum cause cause; /* of the task, if it is not tried again */
+};
+struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
+                             enum cause cause, uint64_t random);
+
+/* ---- conns.c: connections and what is written to them ---- */
+enum role { ROLE_NONE, ROLE_CLIENT, ROLE_WORKER, ROLE_OPERATOR };
+struct outlet {      /* the frame under way to one connection */
+    uint64_t serial; /* of the outbox it is in */
+    size_t index;
+    enum message_kind run_kind; /* an open run at its end, 0 none */
+    const void *run_key;
+    size_t count_at;
+    uint32_t count;
+    uint32_t messages;
+};
+struct conn {
+    uint64_t id;
+    enum role role;
+    uint32_t generation;
+    bool is_denied;
+    bool has_hello;
+    struct uuid instance;
+    char *host;
+    uint64_t pid;
+    char *program;
+    int64_t heard_ms;
+    int64_t sent_ms;
+    uint32_t errors;
+    uint32_t queries; /* under way */
+    struct outlet now;
+    struct outlet gated;
+    struct opening *opening; /* a client that was challenged */
+    struct session *session;
+    struct series *series;
+    bool want_args;
+    bool is_starving;        /* credit was withheld */
+    uint64_t received_count; /* submits on this connection */
+    uint64_t received_bytes;
+    uint64_t granted_count;
+    uint64_t granted_bytes;
+    struct worker *worker;
+    struct conn *prev;
+    struct conn *next;
+};
+struct conn *conn_find(const struct core *core, uint64_t id);
+struct conn *conn_open(struct core *core, uint64_t id);
+void conn_close(struct core *core, struct conn *conn); /* it is gone: forget it */
+void conn_kick(struct core *core, struct conn *conn);
+void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const char *owner, const char *text);
+void conn_error(struct core *core, struct conn *conn, enum quern_err code, uint64_t kind, const char *text);
+void conn_sweep(struct core *core); /* heartbeats, and peers that are silent */
+/* A frame to append one message to. */
+struct buf *send_now(struct core *core, struct conn *conn);
+struct buf *send_gated(struct core *core, struct conn *conn);
+/* A frame with a run of that kind open at its end: append one item, then call run_added. */
+struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
+struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
+void run_added(struct core *core, struct conn *conn, bool gated);
+void conns_fini(struct core *core);
+
+/* ---- batch.c: the open batch ---- */
+struct batch_memory;
+struct open_batch {
+    uint64_t number;
+    struct arena arena;
+    struct outbox gated;
+    struct task **tasks;
+    size_t task_count, task_cap;
+    struct session **sessions;
+    size_t session_count, session_cap;
+    struct series **series;
+    size_t series_count, series_cap;
+    struct change *singles; /* calls, workers, failures, deletions: rows that are final as they are made */
+    size_t single_count, single_cap;
+    struct record **records;
+    size_t record_count, record_cap;
+    struct token *amo; /* dispatches that wait for this batch */
+    size_t amo_count, amo_cap;
+    size_t bytes;
+    bool meta_changed;
+    bool is_urgent;
+    int64_t lazy_since; /* 0: nothing lazy */
+};
+void batch_open(struct core *core);
+void batch_close(struct core *core); /* throw the open batch away (the core ends) */
+void batch_task(struct core *core, struct task *task, bool is_lazy);
+void batch_session(struct core *core, struct session *session, bool is_lazy);
+void batch_series(struct core *core, struct series *series);
+struct change *batch_single(struct core *core, enum change_kind kind); /* fill it in; copy texts with arena_copy */
+void batch_record(struct core *core, struct record *record);
+void batch_amo(struct core *core, struct token token);
+void batch_forget_session(struct core *core, struct session *session);
+void batch_committed(struct core *core, uint64_t number);
+
+/* ---- queries.c ---- */
+void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *query);
+void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL *cancel);
+void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *retry);
+void query_loaded(struct core *core, const struct loaded *loaded);
+void query_conn_closed(struct core *core, struct conn *conn);
+void query_task_finished(struct core *core, uint64_t id);                           /* answers who waits for it */
+void query_task_not_cancelled(struct core *core, uint64_t id, enum quern_err code); /* it runs, or it finished first */
+void reply_put(struct core *core, struct conn *conn, uint64_t request, enum quern_err code, const char *text, bool more,
+               struct bytes body);
+void queries_fini(struct core *core);
+void queries_committed(struct core *core); /* those that waited for a batch ask the store */
+struct load *load_new(struct core *core, enum load_kind kind);
+
+struct core {
+    struct limits limits;
+    struct uuid store;
+    uint32_t epoch;
+    struct meta_row meta;
+    uint64_t pid; /* of this process, to show */
+    bool was_clean;
+    bool disk_low;
+    bool has_begun;
+    struct store_stats stats;
+    struct counters counters;
+    int64_t begun_ms;
+    int64_t hold_until; /* ready tasks wait for claims until then */
+
+    /* of the step under way */
+    struct update *update;
+    int64_t now;  /* monotonic */
+    int64_t wall; /* since 1970 */
+    uint64_t random;
+    uint64_t random_second;
+    const char *peer;
+
+    struct open_batch open;
+    uint64_t committed;          /* highest batch on disk */
+    struct batch_memory *sealed; /* in order, until each is on disk */
+    size_t sealed_bytes;
+
+    struct map conns; /* by connection number */
+    struct conn *conn_list;
+    size_t client_count;
+    size_t starving_count;
+
+    struct map sessions; /* by id */
+    struct map series;   /* by id */
+    uint32_t own_series; /* for retries */
+    uint32_t own_sequence;
+    size_t sweeping_count;
+
+    struct call **call_buckets;
+    size_t call_bucket_count;
+    size_t call_count;
+    struct map calls; /* by id */
+
+    struct lane **lane_buckets;
+    size_t lane_bucket_count;
+    size_t lane_count;
+    uint64_t ready; /* tasks in lanes */
+
+    struct map tasks; /* by id */
+    uint64_t task_bytes;
+    uint64_t state_count[TASK_CANCELLED + 1];
+    struct heap due;
+
+    struct map outcomes; /* unacknowledged, by id */
+    uint64_t unacked_bytes;
+    uint64_t resident_bytes;
+    struct acked *acked; /* a ring, oldest first */
+    size_t acked_head, acked_count, acked_cap;
+    uint64_t acked_bytes;
+
+    struct worker *workers;
+    size_t worker_count;
+    struct map workers_by_id;
+    struct worker **hungry;
+    size_t hungry_count, hungry_cap;
+
+    struct query *queries;
+    size_t query_count;
+    uint64_t load_number;
+
+    int64_t sweep_ms; /* next look at lifetimes, leases, heartbeats */
+};
+
+/* Ask to be woken for a sweep at the latest then. */
+void core_sweep_by(struct core *core, int64_t mono_ms);
+
+/* Grow an array of anything by one. */
+#define ARRAY_RESERVE(items, count, cap)                                                                               \
+    do {                                                                                                               \
+        if ((count) == (cap)) {                                                                                        \
+            (cap) = (cap) ? (cap)*2 : 16;                                                                              \
+            (items) = xrealloc((items), (cap) * sizeof *(items));                                                      \
+        }                                                                                                              \
+    } while (0)
+
+#endif

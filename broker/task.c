@@ -1,0 +1,188 @@
+/*
+ * task.c: a live task and its states. The table below is the diagram: only task_move writes a state, and only along an
+ * arrow. Must not know of messages or rows beyond marking the task as changed. Start reading at task_rule.
+ */
+#include "broker/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+#define TO(state) (1u << TASK_##state)
+#define TO_FINAL (TO(DONE) | TO(FAILED) | TO(CANCELLED))
+
+/*
+ *  delayed --due--> ready --dispatch--> leased --start--> running --> done | failed | cancelled
+ *                     ^ ^                  |                 |
+ *                     | +-- backoff <------+-- lost, failed -+      (if its policy has attempts left)
+ *                     +--------------------+-- returned unstarted, drained, not listed in HELLO
+ *  leased --> done | failed: its start was never told. ready, backoff, delayed --> leased: a worker still had it.
+ */
+static const uint32_t task_rule[] = {
+    [TASK_DELAYED] = TO(READY) | TO(LEASED) | TO_FINAL,
+    [TASK_WAITING] = TO(READY) | TO(FAILED) | TO(CANCELLED),
+    [TASK_READY] = TO(LEASED) | TO_FINAL,
+    [TASK_LEASED] = TO(RUNNING) | TO(READY) | TO(BACKOFF) | TO_FINAL,
+    [TASK_RUNNING] = TO(READY) | TO(BACKOFF) | TO_FINAL,
+    [TASK_BACKOFF] = TO(READY) | TO(LEASED) | TO_FINAL,
+};
+
+bool task_is_final(enum task_state state)
+{
+    return (TO_FINAL & 1u << state) != 0;
+}
+
+static void check_invariant(const struct task *task)
+{
+    bool held = task->state == TASK_LEASED || task->state == TASK_RUNNING;
+    CHECK(!held || task->worker != NULL);
+    CHECK(!held || task->attempt > 0);
+    CHECK(task->state == TASK_READY || task->turn == NULL);
+}
+
+void task_move(struct core *core, struct task *task, enum task_state state)
+{
+    char text[ID_TEXT_SIZE];
+    if (task->state != 0) {
+        CHECK_THAT((task_rule[task->state] & 1u << state) != 0, "task %s: %s -> %s", id_text(task->id, text),
+                   task_state_word(task->state), task_state_word(state));
+        core->state_count[task->state]--;
+    }
+    task->state = (uint8_t)state;
+    core->state_count[state]++;
+    check_invariant(task);
+}
+
+static void session_link(struct task *task)
+{
+    task->session_next = task->session->tasks;
+    if (task->session_next != NULL) {
+        task->session_next->session_prev = task;
+    }
+    task->session->tasks = task;
+    task->session->live++;
+}
+
+static void session_unlink(struct task *task)
+{
+    if (task->session_prev != NULL) {
+        task->session_prev->session_next = task->session_next;
+    } else {
+        task->session->tasks = task->session_next;
+    }
+    if (task->session_next != NULL) {
+        task->session_next->session_prev = task->session_prev;
+    }
+    task->session->live--;
+}
+
+/* The task comes without a state: the caller moves it to its first. */
+struct task *task_new(struct core *core, uint64_t id, struct session *session, struct call *call, struct bytes args)
+{
+    struct task *task = xmalloc(sizeof *task + args.n);
+    memset(task, 0, sizeof *task);
+    task->id = id;
+    task->session = session;
+    task->call = call;
+    task->refs = 1;
+    task->args_size = (uint32_t)args.n;
+    if (args.n > 0) {
+        memcpy(task->args, args.p, args.n);
+    }
+    core->task_bytes += args.n;
+    map_put(&core->tasks, id, task);
+    session_link(task);
+    return task;
+}
+
+void task_unref(struct core *core, struct task *task)
+{
+    (void)core;
+    CHECK(task->refs > 0);
+    if (--task->refs == 0) {
+        free(task->progress);
+        free(task);
+    }
+}
+
+void task_forget(struct core *core, struct task *task)
+{
+    map_remove(&core->tasks, task->id);
+    core->task_bytes -= task->args_size;
+    session_unlink(task);
+    call_release(core, task->call);
+    task_unref(core, task);
+}
+
+struct task *task_find(const struct core *core, uint64_t id)
+{
+    return id == 0 ? NULL : map_get(&core->tasks, id);
+}
+
+struct token task_token(const struct task *task)
+{
+    return (struct token){.task = task->id, .epoch = task->epoch, .attempt = task->attempt};
+}
+
+struct bytes task_args(const struct task *task)
+{
+    return bytes_of(task->args, task->args_size);
+}
+
+void task_detach(struct core *core, struct task *task)
+{
+    if (task->turn != NULL) {
+        lane_remove(core, task);
+    } else if (task->heap_index != 0) {
+        heap_remove(&core->due, task);
+    } else if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
+        worker_drop(core, task);
+    }
+}
+
+void task_make_ready(struct core *core, struct task *task)
+{
+    task_detach(core, task);
+    task_move(core, task, TASK_READY);
+    task->due = 0;
+    task->started = 0;
+    lane_push(core, task);
+}
+
+void task_wait_until(struct core *core, struct task *task, enum task_state state, uint64_t delay_ms)
+{
+    task_detach(core, task);
+    task_move(core, task, state);
+    task->started = 0;
+    task->due = core->wall + (int64_t)delay_ms;
+    task->due_mono = core->now + (int64_t)delay_ms;
+    heap_push(&core->due, task);
+}
+
+void tasks_wake_due(struct core *core)
+{
+    for (;;) {
+        struct task *task = heap_top(&core->due);
+        if (task == NULL || task->due_mono > core->now) {
+            return;
+        }
+        task_make_ready(core, task);
+        batch_task(core, task, true);
+    }
+}
+
+void core_free_tasks(struct core *core)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->tasks, &at, &id, &value)) {
+        struct task *task = value;
+        if (task->turn != NULL) {
+            lane_remove(core, task);
+        }
+        task_unref(core, task);
+    }
+    map_fini(&core->tasks);
+}
