@@ -332,21 +332,21 @@ static enum quern_err find(struct store *store, enum statement which, uint64_t n
 
 enum quern_err store_outcome(struct store *store, uint64_t task, struct outcome_row *row_out)
 {
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     enum quern_err err = find(store, STATEMENT_READ_OUTCOME, task, &statement);
     return err == QUERN_OK && !read_outcome(statement, row_out) ? QUERN_MALFORMED : err;
 }
 
 enum quern_err store_task(struct store *store, uint64_t task, struct task_row *row_out)
 {
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     enum quern_err err = find(store, STATEMENT_READ_TASK, task, &statement);
     return err == QUERN_OK && !read_task(statement, row_out) ? QUERN_MALFORMED : err;
 }
 
 enum quern_err store_call(struct store *store, uint64_t call, struct call_row *row_out)
 {
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     enum quern_err err = find(store, STATEMENT_READ_CALL, call, &statement);
     return err == QUERN_OK && !read_call(statement, row_out) ? QUERN_MALFORMED : err;
 }
