@@ -143,18 +143,6 @@ ITEM_LIST(X)
 #define RUN_any PUT_any
 #define RUN_list(name, item) run->count_at = array_open(buf);
 
-#define RUN_LIST(X)                                                                                                    \
-    X(SUBMIT)                                                                                                          \
-    X(OUTCOME)                                                                                                         \
-    X(DISPATCH)                                                                                                        \
-    X(REVOKE)                                                                                                          \
-    X(DROP)                                                                                                            \
-    X(RETURNED)                                                                                                        \
-    X(STARTED)                                                                                                         \
-    X(FINISHED)                                                                                                        \
-    X(RECEIPT)                                                                                                         \
-    X(PROGRESS)
-
 #define X(message)                                                                                                     \
     static void run_##message##_open(struct run *run, const struct msg_##message *m)                                   \
     {                                                                                                                  \

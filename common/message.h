@@ -16,7 +16,8 @@
 #include "common/limits.h"
 #include "common/messages.h"
 
-/* A list inside a message: count elements, still encoded; read with item_NAME_next. Already checked to be well-formed. */
+/* A list inside a message: count elements, still encoded; read with item_NAME_next. Already checked to be well-formed.
+ */
 struct list {
     uint32_t count;
     struct bytes items;
@@ -97,8 +98,9 @@ void frame_begin(struct buf *frame, uint32_t generation);
 QUERN_MUST_USE enum quern_err frame_open(struct bytes frame, uint32_t *generation_out, struct cursor *cursor_out);
 /* Decodes the next message. QUERN_OK; QUERN_END at the end of the frame; QUERN_UNSUPPORTED: a kind this version does
  * not know, stepped over, *unknown_out is its number; QUERN_PROTOCOL: malformed, a value out of bounds or over its
- * limit: what, in *why_out (static text); if the value itself was well-formed it was stepped over and the next call goes
- * on behind it, else the next call answers QUERN_END. */
+ * limit: what, in *why_out (static text), and message_out->kind says which message if that could be read, else 0; if
+ * the value itself was well-formed it was stepped over and the next call goes on behind it, else the next call answers
+ * QUERN_END. */
 QUERN_MUST_USE enum quern_err message_next(struct cursor *cursor, struct message *message_out, uint64_t *unknown_out,
                                            const char **why_out);
 
@@ -121,9 +123,21 @@ ITEM_LIST(X)
  *   run_open(&run, out, MSG_DISPATCH, &message)   writes every field before the list (message.DISPATCH.items is unused)
  *   item_dispatch_put(run.out, &item); run.count++;
  *   run_close(&run)
- * Only for messages whose last field is their only list: SUBMIT, OUTCOME, DISPATCH, REVOKE, DROP, RETURNED, STARTED,
- * FINISHED, RECEIPT, PROGRESS. Nothing else may be appended to out between open and close.
+ * Only for the messages of RUN_LIST, whose last field is their only list. Nothing else may be appended to out between
+ * open and close.
  */
+#define RUN_LIST(X)                                                                                                    \
+    X(SUBMIT)                                                                                                          \
+    X(OUTCOME)                                                                                                         \
+    X(DISPATCH)                                                                                                        \
+    X(REVOKE)                                                                                                          \
+    X(DROP)                                                                                                            \
+    X(RETURNED)                                                                                                        \
+    X(STARTED)                                                                                                         \
+    X(FINISHED)                                                                                                        \
+    X(RECEIPT)                                                                                                         \
+    X(PROGRESS)
+
 struct run {
     struct buf *out;
     size_t count_at;
