@@ -100,7 +100,7 @@ class Program:
     def is_running(self):
         return self.process.poll() is None
 
-    def signal(self, number):
+    def send(self, number):
         self.process.send_signal(number)
 
     def status(self, patience=PATIENCE_S):
@@ -112,13 +112,13 @@ class Program:
 
     def kill9(self):
         """kill -9 and wait until it is gone."""
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         return self.status()
 
     def end(self, number=signal.SIGTERM, patience=PATIENCE_S):
         """Ask it to end; its exit status."""
         if self.is_running():
-            self.signal(number)
+            self.send(number)
         return self.status(patience)
 
     def write(self, data):
@@ -166,7 +166,7 @@ class Story(unittest.TestCase):
     def tearDown(self):
         for program in reversed(self.programs):
             if program.is_running():
-                program.signal(signal.SIGKILL)
+                program.send(signal.SIGKILL)
             program.status()
             for stream in (program.process.stdin, program.process.stdout, program.process.stderr):
                 if stream is not None:

@@ -103,6 +103,7 @@ class Starting(stage.Story):
         self.assertEqual(self.quern("--url", url, "submit", "square", "5").stdout, "25\n")
 
     def test_several_listeners_serve_the_same_broker(self):
+        os.mkdir(self.path("run", "quern"), 0o700)
         broker = self.broker("--listen", self.url, "--listen", "tcp://127.0.0.1:*", "--insecure-tcp")
         stage.wait_until(lambda: len(broker.out) == 2, "two ready lines")
         tcp = broker.out[1].split()[1]
