@@ -1,0 +1,604 @@
+/*
+ * world.c owns virtual time, the broker's life and death, its batches on their way to disk, and the pipes.
+ * It must not know what messages mean (peers and oracle do), nor the core's insides.
+ * Start reading at broker_step.
+ */
+#include "world.h"
+
+#include "common/check.h"
+#include "oracle.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WALL_START 1700000000000
+#define CHECK_EVERY_STEPS 8u
+
+/* ---- chance: splitmix64 ---- */
+
+uint64_t rng_next(struct rng *rng)
+{
+    uint64_t z = (rng->state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+uint64_t rng_below(struct rng *rng, uint64_t bound)
+{
+    return bound == 0 ? 0 : rng_next(rng) % bound;
+}
+
+bool rng_percent(struct rng *rng, unsigned percent)
+{
+    return rng_below(rng, 100) < percent;
+}
+
+/* ---- trace ---- */
+
+void world_say(struct world *world, const char *format, ...)
+{
+    char *line = world->trace[world->trace_count++ % TRACE_LINE_COUNT];
+    int n = snprintf(line, TRACE_LINE_SIZE, "%8" PRId64 " ", world->now);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + n, TRACE_LINE_SIZE - (size_t)n, format, args);
+    va_end(args);
+    if (world->echo) {
+        puts(line);
+    }
+}
+
+void world_report(struct world *world)
+{
+    uint64_t count = world->trace_count < TRACE_LINE_COUNT ? world->trace_count : TRACE_LINE_COUNT;
+    fflush(stdout);
+    for (uint64_t i = world->trace_count - count; !world->echo && i < world->trace_count; i++) {
+        fprintf(stderr, "%s\n", world->trace[i % TRACE_LINE_COUNT]);
+    }
+    fprintf(stderr, "seed %" PRIu64 " after %" PRIu64 " steps (run test_random --seed %" PRIu64 " --trace)\n",
+            world->seed, world->step_count, world->seed);
+}
+
+void world_fail(struct world *world, const char *format, ...)
+{
+    va_list args;
+    world_report(world);
+    fprintf(stderr, "BROKEN: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    fflush(stderr);
+    exit(99);
+}
+
+/* ---- pipes ---- */
+
+static void fifo_push(struct fifo *fifo, struct bytes frame)
+{
+    if (fifo->head + fifo->count == fifo->cap) {
+        if (fifo->head > 0) {
+            memmove(fifo->items, fifo->items + fifo->head, fifo->count * sizeof *fifo->items);
+            fifo->head = 0;
+        } else {
+            fifo->cap = fifo->cap ? fifo->cap * 2 : 8;
+            fifo->items = xrealloc(fifo->items, fifo->cap * sizeof *fifo->items);
+        }
+    }
+    struct buf copy = {0};
+    buf_put(&copy, frame.p, frame.n);
+    fifo->items[fifo->head + fifo->count++] = copy;
+}
+
+static struct buf fifo_pop(struct fifo *fifo)
+{
+    fifo->count--;
+    return fifo->items[fifo->head++];
+}
+
+static void fifo_keep(struct fifo *fifo, size_t keep)
+{
+    while (fifo->count > keep) {
+        buf_fini(&fifo->items[fifo->head + --fifo->count]);
+    }
+}
+
+static void fifo_fini(struct fifo *fifo)
+{
+    fifo_keep(fifo, 0);
+    free(fifo->items);
+    *fifo = (struct fifo){0};
+}
+
+static struct wire *wire_of(const struct world *world, uint64_t conn)
+{
+    for (size_t i = world->wire_count; i-- > 0;) {
+        if (world->wires[i]->conn == conn) {
+            return world->wires[i];
+        }
+    }
+    return NULL;
+}
+
+struct wire *world_wire_make(struct world *world, struct peer *peer)
+{
+    struct wire *wire = xcalloc(1, sizeof *wire);
+    wire->conn = ++world->conn_last;
+    wire->life = world->life;
+    wire->peer = peer;
+    wire->maker = peer;
+    if (world->wire_count == world->wire_cap) {
+        world->wire_cap = world->wire_cap ? world->wire_cap * 2 : 16;
+        world->wires = xrealloc(world->wires, world->wire_cap * sizeof(struct wire *));
+    }
+    world->wires[world->wire_count++] = wire;
+    return wire;
+}
+
+void wires_sweep(struct world *world)
+{
+    for (size_t i = world->wire_count; i-- > 0;) {
+        struct wire *wire = world->wires[i];
+        bool is_of_use =
+            world->core != NULL && wire->life == world->life && (wire->to_broker.count > 0 || wire->wants_closed);
+        if (wire->peer == NULL && !is_of_use) {
+            fifo_fini(&wire->to_broker);
+            fifo_fini(&wire->to_peer);
+            free(wire);
+            world->wires[i] = world->wires[--world->wire_count];
+        }
+    }
+}
+
+void wire_lose(struct world *world, struct wire *wire, bool to_broker, size_t keep)
+{
+    struct fifo *fifo = to_broker ? &wire->to_broker : &wire->to_peer;
+    if (fifo->count > keep) {
+        world_say(world, "wire %" PRIu64 " loses %zu frames to %s", wire->conn, fifo->count - keep,
+                  to_broker ? "broker" : "peer");
+    }
+    fifo_keep(fifo, keep);
+}
+
+/* ---- the broker: one step ---- */
+
+static void send_frames(struct world *world, struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->count; i++) {
+        struct frame_out *out = &outbox->frames[i];
+        struct bytes frame = buf_bytes(&out->frame);
+        struct wire *wire = wire_of(world, out->conn);
+        if (world->send_left > 0) {
+            world->send_left -= world->send_left != SIZE_MAX;
+            if (wire != NULL) {
+                oracle_sent(world, wire, frame);
+            }
+            if (wire != NULL && wire->peer != NULL && !wire->is_broken) {
+                fifo_push(&wire->to_peer, frame);
+            }
+        }
+        buf_fini(&out->frame);
+    }
+    outbox->count = 0;
+}
+
+static void keep_loads(struct world *world)
+{
+    for (size_t i = 0; i < world->update.load_count; i++) {
+        if (world->load_count == world->load_cap) {
+            world->load_cap = world->load_cap ? world->load_cap * 2 : 8;
+            world->loads = xrealloc(world->loads, world->load_cap * sizeof(struct load *));
+        }
+        world->loads[world->load_count++] = world->update.loads[i];
+    }
+    world->update.load_count = 0;
+}
+
+static void carry_out(struct world *world)
+{
+    send_frames(world, &world->update.now);
+    for (size_t i = 0; i < world->update.kick_count; i++) {
+        struct wire *wire = wire_of(world, world->update.kicks[i]);
+        if (wire != NULL) {
+            world_say(world, "broker kicks wire %" PRIu64, wire->conn);
+            wire->is_broken = true;
+            wire->wants_closed = true;
+        }
+    }
+    keep_loads(world);
+    world->wake_at = world->update.wake_ms;
+    update_clear(&world->update);
+}
+
+static void core_take(struct world *world, struct event *event)
+{
+    event->mono_ms = world->now;
+    event->wall_ms = world->now + WALL_START;
+    event->random[0] = rng_next(&world->rng);
+    event->random[1] = rng_next(&world->rng);
+    if (world->observe != NULL) {
+        world->observe(world->observe_context, event);
+    }
+    world->step_count++;
+    core_step(world->core, event, &world->update);
+    if (world->check_every != 0 && world->step_count % world->check_every == 0) {
+        core_check(world->core);
+    }
+}
+
+static void broker_step(struct world *world, struct event *event)
+{
+    core_take(world, event);
+    carry_out(world);
+}
+
+/* ---- life ---- */
+
+static void begin_core(struct world *world)
+{
+    struct store_facts facts;
+    struct store_visitor visitor;
+    memstore_start(world->disk, &facts);
+    world->core = core_open(&world->limits, &facts);
+    core_visitor(world->core, &visitor);
+    memstore_load(world->disk, &visitor);
+    core_begin(world->core, world->now, world->now + WALL_START);
+    core_check(world->core);
+}
+
+void broker_start(struct world *world)
+{
+    CHECK(world->core == NULL);
+    world->life++;
+    world->send_left = SIZE_MAX;
+    update_init(&world->update);
+    begin_core(world);
+    oracle_restarted(world);
+    world_say(world, "broker starts, epoch %u", memstore_epoch(world->disk));
+    struct event event = {.kind = EVENT_TICK};
+    broker_step(world, &event);
+}
+
+static void apply(struct world *world, const struct batch *batch, bool again)
+{
+    if (!again) {
+        oracle_before_apply(world, batch->changes, batch->count);
+    }
+    const char *why = memstore_apply(world->disk, batch->changes, batch->count, again);
+    WORLD_CHECK(world, why == NULL, "batch %" PRIu64 ": %s", batch->number, why);
+    if (!again) {
+        oracle_after_apply(world, batch->changes, batch->count);
+    }
+}
+
+static void break_wires(struct world *world)
+{
+    for (size_t i = 0; i < world->wire_count; i++) {
+        world->wires[i]->is_broken = true;
+        fifo_keep(&world->wires[i]->to_broker, 0);
+    }
+}
+
+static void end_core(struct world *world)
+{
+    while (world->sealed_count > 0) {
+        batch_free(world->core, &world->sealed[--world->sealed_count].batch);
+    }
+    for (size_t i = 0; i < world->load_count; i++) {
+        free(world->loads[i]);
+    }
+    world->load_count = 0;
+    update_fini(&world->update);
+    core_close(&world->core);
+    break_wires(world);
+    world->wake_at = INT64_MAX;
+}
+
+void broker_crash(struct world *world)
+{
+    if (world->core == NULL) {
+        return;
+    }
+    bool had_open = core_wants_commit(world->core, world->now);
+    for (size_t i = 0; i < world->sealed_count; i++) {
+        world->unheard_batches += world->sealed[i].is_applied && world->sealed[i].batch->count > 0;
+        world->lost_batches += !world->sealed[i].is_applied && world->sealed[i].batch->count > 0;
+    }
+    world->lost_batches += had_open;
+    world->crash_count++;
+    world_say(world, "broker crashes: %zu sealed%s", world->sealed_count, had_open ? ", one open" : "");
+    end_core(world);
+}
+
+void broker_restart(struct world *world)
+{
+    broker_crash(world);
+    broker_start(world);
+}
+
+void broker_stop(struct world *world)
+{
+    if (world->core == NULL) {
+        return;
+    }
+    commit(world);
+    core_stop(world->core, &world->update);
+    carry_out(world);
+    memstore_mark_clean(world->disk);
+    world_say(world, "broker stops cleanly");
+    end_core(world);
+}
+
+void broker_tick(struct world *world)
+{
+    struct event event = {.kind = EVENT_TICK};
+    if (world->core != NULL) {
+        broker_step(world, &event);
+    }
+}
+
+void broker_stats(struct world *world, bool disk_low)
+{
+    struct store_stats stats = {.disk_low = disk_low};
+    struct event event = {.kind = EVENT_STATS, .stats = &stats};
+    if (world->core != NULL) {
+        world->disk_low = disk_low;
+        broker_step(world, &event);
+    }
+}
+
+/* ---- batches ---- */
+
+bool broker_seal(struct world *world)
+{
+    if (world->core == NULL || world->sealed_count == SEALED_COUNT_MAX) {
+        return false;
+    }
+    struct batch *batch = core_seal(world->core);
+    world_say(world, "seal %" PRIu64 ": %zu rows, %zu gated frames", batch->number, batch->count, batch->gated.count);
+    world->sealed[world->sealed_count++] = (struct sealed){.batch = batch};
+    return true;
+}
+
+bool broker_apply(struct world *world)
+{
+    for (size_t i = 0; world->core != NULL && i < world->sealed_count; i++) {
+        if (!world->sealed[i].is_applied) {
+            apply(world, world->sealed[i].batch, false);
+            /* The outcome of a commit may be unknown, and the same batch applied again (idempotent rows). */
+            if (rng_percent(&world->rng, 10)) {
+                apply(world, world->sealed[i].batch, true);
+            }
+            world->sealed[i].is_applied = true;
+            world_say(world, "batch %" PRIu64 " is on disk", world->sealed[i].batch->number);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In the loop's order: the step, the gated frames, then what the step itself said. */
+bool broker_notice(struct world *world)
+{
+    if (world->core == NULL || world->sealed_count == 0 || !world->sealed[0].is_applied) {
+        return false;
+    }
+    struct batch *batch = world->sealed[0].batch;
+    struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
+    core_take(world, &event);
+    send_frames(world, &batch->gated);
+    batch_free(world->core, &batch);
+    world->sealed_count--;
+    memmove(&world->sealed[0], &world->sealed[1], world->sealed_count * sizeof world->sealed[0]);
+    carry_out(world);
+    return true;
+}
+
+bool broker_answer_load(struct world *world)
+{
+    if (world->core == NULL || world->load_count == 0) {
+        return false;
+    }
+    struct load *load = world->loads[0];
+    memmove(&world->loads[0], &world->loads[1], --world->load_count * sizeof world->loads[0]);
+    struct loaded *loaded = memstore_answer(world->disk, load);
+    struct event event = {.kind = EVENT_LOADED, .loaded = loaded};
+    broker_step(world, &event);
+    memstore_loaded_free(&loaded);
+    free(load);
+    return true;
+}
+
+/* ---- delivering ---- */
+
+static bool deliver_closed(struct world *world, struct wire *wire)
+{
+    if (!wire->wants_closed) {
+        return false;
+    }
+    wire->wants_closed = false;
+    world_say(world, "broker learns that wire %" PRIu64 " is gone", wire->conn);
+    struct event event = {.kind = EVENT_CLOSED, .conn = wire->conn};
+    broker_step(world, &event);
+    return true;
+}
+
+bool wire_deliver_to_broker(struct world *world, struct wire *wire)
+{
+    if (world->core == NULL || wire->life != world->life || wire->is_cut) {
+        return false;
+    }
+    if (wire->is_broken) { /* kicked: the link says so, once */
+        fifo_keep(&wire->to_broker, 0);
+        return deliver_closed(world, wire);
+    }
+    if (wire->to_broker.count == 0) {
+        return deliver_closed(world, wire);
+    }
+    struct buf frame = fifo_pop(&wire->to_broker);
+    struct event event = {.kind = EVENT_FRAME, .conn = wire->conn, .frame = buf_bytes(&frame), .peer = "simulated"};
+    broker_step(world, &event);
+    buf_fini(&frame);
+    return true;
+}
+
+bool wire_deliver_to_peer(struct world *world, struct wire *wire)
+{
+    struct peer *peer = wire->peer;
+    if (peer == NULL || wire->is_cut || peer->paused_until > world->now) {
+        return false;
+    }
+    if (wire->to_peer.count > 0) {
+        struct buf frame = fifo_pop(&wire->to_peer);
+        sim_peer_receive(peer, buf_bytes(&frame));
+        buf_fini(&frame);
+        return true;
+    }
+    if (wire->is_broken) {
+        sim_peer_down(peer);
+        return true;
+    }
+    return false;
+}
+
+/* ---- for scenarios ---- */
+
+void commit(struct world *world)
+{
+    for (unsigned i = 0; world->core != NULL && i < 8; i++) {
+        while (broker_apply(world) || broker_notice(world)) {
+        }
+        if (!core_wants_commit(world->core, INT64_MAX)) {
+            return;
+        }
+        broker_seal(world);
+    }
+}
+
+static bool deliver_some(struct world *world)
+{
+    bool did = false;
+    for (size_t i = 0; i < world->wire_count; i++) {
+        while (wire_deliver_to_broker(world, world->wires[i])) {
+            did = true;
+        }
+        while (wire_deliver_to_peer(world, world->wires[i])) {
+            did = true;
+        }
+    }
+    wires_sweep(world);
+    return did;
+}
+
+void deliver(struct world *world)
+{
+    for (unsigned i = 0; i < 1000 && deliver_some(world); i++) {
+    }
+}
+
+void settle(struct world *world)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        bool did = deliver_some(world);
+        while (broker_answer_load(world)) {
+            did = true;
+        }
+        if (world->core != NULL && core_wants_commit(world->core, INT64_MAX)) {
+            commit(world);
+            did = true;
+        }
+        if (!did) {
+            return;
+        }
+    }
+}
+
+static int64_t next_wake(const struct world *world, int64_t end)
+{
+    int64_t at = end;
+    if (world->core != NULL && world->wake_at < at) {
+        at = world->wake_at;
+    }
+    for (size_t i = 0; i < world->peer_count; i++) {
+        int64_t wake = sim_peer_wake(world->peers[i]);
+        at = wake < at ? wake : at;
+    }
+    return at > world->now ? at : world->now + 1;
+}
+
+void pass_still(struct world *world, int64_t ms)
+{
+    world->now += ms;
+    broker_tick(world);
+}
+
+void pass(struct world *world, int64_t ms)
+{
+    int64_t end = world->now + ms;
+    settle(world);
+    while (world->now < end) {
+        world->now = next_wake(world, end);
+        if (world->core != NULL && world->wake_at <= world->now) {
+            broker_tick(world);
+        }
+        for (size_t i = 0; i < world->peer_count; i++) {
+            sim_peer_tick(world->peers[i]);
+        }
+        settle(world);
+    }
+}
+
+/* ---- the whole ---- */
+
+struct world *world_new(uint64_t seed)
+{
+    struct world *world = xcalloc(1, sizeof *world);
+    world->seed = seed;
+    world->rng.state = seed * 0x2545f4914f6cdd1du + 1;
+    world->now = 1000;
+    world->limits = limits_default();
+    world->trace = xcalloc(TRACE_LINE_COUNT, TRACE_LINE_SIZE);
+    world->disk = memstore_open(seed + 1);
+    world->send_left = SIZE_MAX;
+    world->wake_at = INT64_MAX;
+    world->check_every = CHECK_EVERY_STEPS;
+    world->oracle = oracle_new(world);
+    return world;
+}
+
+static void peer_free(struct peer *peer)
+{
+    if (peer->kind == PEER_CLIENT) {
+        sim_client_free((struct client *)(void *)peer);
+    } else {
+        sim_worker_free((struct worker *)(void *)peer);
+    }
+}
+
+void world_free(struct world **world_in)
+{
+    struct world *world = *world_in;
+    if (world->core != NULL) {
+        end_core(world);
+    }
+    for (size_t i = 0; i < world->wire_count; i++) {
+        fifo_fini(&world->wires[i]->to_broker);
+        fifo_fini(&world->wires[i]->to_peer);
+        free(world->wires[i]);
+    }
+    for (size_t i = 0; i < world->peer_count; i++) {
+        peer_free(world->peers[i]);
+    }
+    oracle_free(&world->oracle);
+    memstore_close(&world->disk);
+    free(world->wires);
+    free(world->peers);
+    free(world->loads);
+    free(world->trace);
+    free(world);
+    *world_in = NULL;
+}
