@@ -32,8 +32,10 @@ static void out_failed(struct out *out, int error)
     if (error == EPIPE) {
         out->state = OUT_CLOSED;
     } else {
-        say("standard output: %s; nothing further was printed or acknowledged", strerror(error));
         out->state = OUT_BROKEN;
+        if (out->fd != STDERR_FILENO) {
+            say("standard output: %s; nothing further was printed or acknowledged", strerror(error));
+        }
     }
 }
 

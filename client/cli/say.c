@@ -3,6 +3,7 @@
  * Must not know commands. Start at say.
  */
 #include "client/cli/cli.h"
+#include "client/cli/print.h"
 #include "client/cli/progress.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,24 +11,39 @@
 
 #define SAY_SIZE_MAX 8192u
 
-void say(const char *format, ...)
+static void put_line(struct buf *to, const char *format, va_list list)
 {
     char text[SAY_SIZE_MAX];
+    (void)vsnprintf(text, sizeof text, format, list);
+    buf_printf(to, "quern: ");
+    for (const char *p = text; *p != '\0'; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '\n') {
+            buf_put(to, "\\n", 2);
+        } else if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            buf_printf(to, "\\x%02x", c);
+        } else {
+            buf_put_u8(to, c);
+        }
+    }
+    buf_put_u8(to, '\n');
+}
+
+void say_into(struct buf *to, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    put_line(to, format, list);
+    va_end(list);
+}
+
+void say(const char *format, ...)
+{
     struct buf line = {0};
     va_list list;
     va_start(list, format);
-    (void)vsnprintf(text, sizeof text, format, list);
+    put_line(&line, format, list);
     va_end(list);
-    buf_printf(&line, "quern: ");
-    for (const char *p = text; *p != '\0'; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c < 0x20 || c == 0x7f) {
-            buf_printf(&line, c == '\n' ? "\\n" : c == '\t' ? "\t" : "\\x%02x", c);
-        } else {
-            buf_put_u8(&line, c);
-        }
-    }
-    buf_put_u8(&line, '\n');
     progress_clear();
     /* A closed stderr is no reason to stop working. */
     ssize_t written = write(STDERR_FILENO, line.p, line.n);
