@@ -280,11 +280,25 @@ void outcomes_deliver(struct core *core, struct session *session)
     }
 }
 
-/* Rows read back. If the session has another connection by now the load was forgotten, and these are not wanted. */
+static struct session *session_of_load(const struct core *core, uint64_t number)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        if (((struct session *)value)->loading == number) {
+            return value;
+        }
+    }
+    return NULL;
+}
+
+/* Rows read back. If the session has another connection by now the load was forgotten, and these are not wanted; what
+ * is missing was acknowledged and deleted meanwhile. */
 void outcomes_loaded(struct core *core, const struct loaded *loaded)
 {
-    struct session *session = loaded->outcome_count ? session_find(core, loaded->outcomes[0].session) : NULL;
-    if (session == NULL || session->loading != loaded->number) {
+    struct session *session = session_of_load(core, loaded->number);
+    if (session == NULL) {
         return;
     }
     session->loading = 0;

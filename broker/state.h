@@ -504,6 +504,7 @@ struct core {
 
     struct worker *workers;
     size_t worker_count;
+    uint64_t welcome_batch; /* the newest that holds a WELCOME of a worker */
     struct map workers_by_id;
     struct worker **hungry;
     size_t hungry_count, hungry_cap;

@@ -241,15 +241,62 @@ static enum quern_err submit_check(const struct conn *conn, const struct msg_SUB
     return task_options_read(submit->options, option_out, why_out);
 }
 
-static void credit_use(struct core *core, struct conn *conn, uint64_t count, uint64_t bytes)
+/* ---- credit for submits ---- */
+
+uint64_t client_window_share(const struct core *core)
 {
-    conn->received_count += count;
-    conn->received_bytes += bytes;
-    if (!conn->is_starving) {
+    uint64_t share = core->limits.submit_pool_bytes / (core->client_count ? core->client_count : 1);
+    share = share < MIB ? MIB : share;
+    return share < core->limits.client_window_bytes ? share : core->limits.client_window_bytes;
+}
+
+/* The disk is behind: nobody is given more until the next commit. */
+static bool disk_is_behind(const struct core *core)
+{
+    return core_open_bytes(core) > core->limits.batch_bytes_max ||
+           core->open.task_count + core->open.record_count > core->limits.batch_row_count_max;
+}
+
+static void grant(struct core *core, struct conn *conn)
+{
+    uint64_t share = client_window_share(core);
+    uint64_t count = conn->received_count + core->limits.client_window_count;
+    uint64_t bytes = conn->received_bytes + share;
+    if (conn->granted_count >= count - core->limits.client_window_count / 2 &&
+        conn->granted_bytes >= bytes - share / 2) {
+        return; /* more than half is left: later, in one message */
+    }
+    conn->granted_count = count > conn->granted_count ? count : conn->granted_count;
+    conn->granted_bytes = bytes > conn->granted_bytes ? bytes : conn->granted_bytes;
+    struct msg_CREDIT message = {.count = conn->granted_count, .bytes = conn->granted_bytes};
+    msg_CREDIT_put(send_now(core, conn), &message);
+}
+
+static void credit_renew(struct core *core, struct conn *conn)
+{
+    if (!disk_is_behind(core)) {
+        grant(core, conn);
+    } else if (!conn->is_starving) {
         conn->is_starving = true;
         core->starving_count++;
     }
 }
+
+void clients_grant(struct core *core)
+{
+    if (core->starving_count == 0 || disk_is_behind(core)) {
+        return;
+    }
+    for (struct conn *conn = core->conn_list; conn != NULL && core->starving_count > 0; conn = conn->next) {
+        if (conn->is_starving) {
+            grant(core, conn);
+            conn->is_starving = false;
+            core->starving_count--;
+        }
+    }
+}
+
+/* ---- SUBMIT ---- */
 
 void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit)
 {
@@ -282,47 +329,9 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
     if (call != NULL) {
         call_release(core, call);
     }
-    credit_use(core, conn, submit->items.count, bytes);
-    clients_grant(core);
-}
-
-/* ---- credit for submits ---- */
-
-uint64_t client_window_share(const struct core *core)
-{
-    uint64_t share = core->limits.submit_pool_bytes / (core->client_count ? core->client_count : 1);
-    share = share < MIB ? MIB : share;
-    return share < core->limits.client_window_bytes ? share : core->limits.client_window_bytes;
-}
-
-static void grant(struct core *core, struct conn *conn)
-{
-    uint64_t count = conn->received_count + core->limits.client_window_count;
-    uint64_t bytes = conn->received_bytes + client_window_share(core);
-    if (conn->granted_count >= count - core->limits.client_window_count / 2 &&
-        conn->granted_bytes >= bytes - client_window_share(core) / 2) {
-        return; /* more than half is left: later, in one message */
-    }
-    conn->granted_count = count > conn->granted_count ? count : conn->granted_count;
-    conn->granted_bytes = bytes > conn->granted_bytes ? bytes : conn->granted_bytes;
-    struct msg_CREDIT message = {.count = conn->granted_count, .bytes = conn->granted_bytes};
-    msg_CREDIT_put(send_now(core, conn), &message);
-}
-
-/* While the disk is behind nobody is given more; the next commit looks again. */
-void clients_grant(struct core *core)
-{
-    if (core->starving_count == 0 || core_open_bytes(core) > core->limits.batch_bytes_max ||
-        core->open.task_count + core->open.record_count > core->limits.batch_row_count_max) {
-        return;
-    }
-    for (struct conn *conn = core->conn_list; conn != NULL && core->starving_count > 0; conn = conn->next) {
-        if (conn->is_starving && conn->session != NULL) {
-            grant(core, conn);
-            conn->is_starving = false;
-            core->starving_count--;
-        }
-    }
+    conn->received_count += submit->items.count;
+    conn->received_bytes += bytes;
+    credit_renew(core, conn);
 }
 
 /* ---- retry: a new task, in a series of the broker's own ---- */

@@ -406,6 +406,7 @@ static void welcome(struct core *core, struct conn *conn, struct worker *worker)
     msg_WELCOME_WORKER_put(send_gated(core, conn), &message);
     worker->welcomed_batch = core->open.number;
     worker->is_welcomed = false;
+    core->welcome_batch = core->open.number;
 }
 
 static bool hello_is_late(struct core *core, struct conn *conn, struct worker *worker)
@@ -470,6 +471,9 @@ void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_W
 /* WELCOME is on its way: from here on the worker can be sent to. */
 void worker_welcomed(struct core *core, uint64_t batch)
 {
+    if (core->welcome_batch < batch) {
+        return; /* nobody has been welcomed since */
+    }
     for (struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
         if (worker->conn == NULL || worker->is_welcomed || worker->welcomed_batch > batch) {
             continue;
