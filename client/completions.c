@@ -125,7 +125,7 @@ bool completions_is_exhausted(const struct completions *completions)
     return completions->came_count >= completions->told_count || completions->came_bytes >= completions->told_bytes;
 }
 
-static bool credit_has_grown(const struct completions *completions)
+bool completions_is_urgent(const struct completions *completions)
 {
     return completions->grant_count - completions->told_count >= step_of(completions->window_count) ||
            completions->grant_bytes - completions->told_bytes >= step_of(completions->window_bytes);
@@ -133,7 +133,7 @@ static bool credit_has_grown(const struct completions *completions)
 
 bool completions_has_news(const struct completions *completions)
 {
-    return completions->fresh.count > 0 || credit_has_grown(completions) ||
+    return completions->fresh.count > 0 || completions_is_urgent(completions) ||
            (completions->is_wanted && completions_is_exhausted(completions));
 }
 
@@ -176,7 +176,7 @@ void completions_write(struct completions *completions, struct buf *frame)
     if (is_stuck) {
         credit_stretch(completions);
     }
-    if (is_stuck || credit_has_grown(completions)) {
+    if (is_stuck || completions_is_urgent(completions)) {
         struct msg_CREDIT credit = {.count = completions->grant_count, .bytes = completions->grant_bytes};
         msg_CREDIT_put(frame, &credit);
         completions->told_count = completions->grant_count;

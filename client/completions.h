@@ -48,6 +48,8 @@ void completions_take(struct completions *completions, uint64_t completion, uint
 
 /* The window is used up: nothing can come before something is taken or credit is stretched. */
 bool completions_is_exhausted(const struct completions *completions);
+/* Credit has grown enough to be told without waiting for another reason to send. */
+bool completions_is_urgent(const struct completions *completions);
 /* CREDIT or TAKEN would be written. */
 bool completions_has_news(const struct completions *completions);
 /* Appends TAKEN and CREDIT if there is something to tell. */

@@ -255,9 +255,17 @@ static void on_pong(struct client_ledger *ledger, const struct msg_PONG *pong)
 
 static void on_reply(struct client_ledger *ledger, const struct msg_REPLY *reply)
 {
-    if (requests_reply(&ledger->requests, reply) != NULL) {
-        ledger->sink.replied(ledger->sink.context);
+    const struct request *request = requests_reply(&ledger->requests, reply);
+    if (request == NULL) {
+        return;
     }
+    uint64_t id;
+    uint64_t session;
+    if (request->kind == MSG_RETRY && request->code == QUERN_OK &&
+        reply_retry_read(buf_bytes(&request->body), &id, &session) && session == ledger->session) {
+        ledger->completions.remaining++; /* a task of this session that no submit of ours announced */
+    }
+    ledger->sink.replied(ledger->sink.context);
 }
 
 /* What only a welcomed client may be told. */
@@ -551,11 +559,6 @@ void client_ledger_want(struct client_ledger *ledger, bool is_wanted)
 uint64_t client_ledger_outstanding(const struct client_ledger *ledger)
 {
     return ledger->completions.remaining + ledger->submits.count;
-}
-
-void client_ledger_expect(struct client_ledger *ledger)
-{
-    ledger->completions.remaining++;
 }
 
 void client_ledger_barrier(struct client_ledger *ledger)

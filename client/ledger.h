@@ -132,8 +132,6 @@ uint64_t outcome_payload_size(const struct item_outcome *outcome);
 void client_ledger_want(struct client_ledger *ledger, bool is_wanted);
 /* Outcomes that are still to come, submits without answer included. */
 uint64_t client_ledger_outstanding(const struct client_ledger *ledger);
-/* One more is to come (a retry into this session). */
-void client_ledger_expect(struct client_ledger *ledger);
 
 /* The broker has read everything that was told before: barrier_is_passed. */
 void client_ledger_barrier(struct client_ledger *ledger);

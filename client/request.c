@@ -223,3 +223,33 @@ void requests_write(struct requests *requests, struct buf *frame)
         }
     }
 }
+
+bool reply_retry_read(struct bytes body, uint64_t *id_out, uint64_t *session_out)
+{
+    struct cursor cursor = cursor_of(body);
+    struct value map;
+    struct value key;
+    struct value value;
+    *id_out = *session_out = 0;
+    if (!cursor_next(&cursor, &map) || map.type != VALUE_MAP) {
+        return false;
+    }
+    for (uint32_t i = 0; i < map.count; i++) {
+        struct bytes whole;
+        if (!cursor_next(&cursor, &key) || !cursor_skip(&cursor, ENVELOPE_DEPTH_MAX, &whole)) {
+            return false;
+        }
+        struct cursor inner = cursor_of(whole);
+        if (!cursor_next(&inner, &value)) {
+            return false;
+        }
+        if (bytes_is(key.bytes, "id") && value.type == VALUE_STR) {
+            char *text = bytes_dup_text(value.bytes);
+            (void)id_parse(text, id_out);
+            free(text);
+        } else if (bytes_is(key.bytes, "session") && value.type == VALUE_UINT) {
+            *session_out = value.u;
+        }
+    }
+    return *id_out != 0;
+}

@@ -54,6 +54,9 @@ uint32_t requests_disconnected(struct requests *requests);
 /* Nothing will be answered any more. How many ended by that. */
 uint32_t requests_end(struct requests *requests, enum quern_err code, const char *text);
 
+/* What the reply to RETRY says; false if it says something else. */
+bool reply_retry_read(struct bytes body, uint64_t *id_out, uint64_t *session_out);
+
 /* Appends unsent requests until the frame has its size. */
 void requests_write(struct requests *requests, struct buf *frame);
 

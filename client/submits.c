@@ -103,18 +103,26 @@ void submits_init(struct submits *submits, const struct submits_sink *sink)
     submits->ring = xcalloc(submits->cap, sizeof(struct submit *));
 }
 
+static void submit_drop(struct submits *submits, struct submit *submit)
+{
+    if (submits->sink->dropped != NULL) {
+        submits->sink->dropped(submits->sink->context, submit->owner);
+    }
+    submit_free(submit);
+}
+
 void submits_fini(struct submits *submits)
 {
     for (uint32_t sequence = submits->base; submits->ring != NULL && sequence < submits->next; sequence++) {
         struct submit *submit = *slot_of(submits, sequence);
         if (submit != NULL) {
-            submit_free(submit);
+            submit_drop(submits, submit);
         }
     }
     while (submits->again_first != NULL) {
         struct submit *submit = submits->again_first;
         submits->again_first = submit->next;
-        submit_free(submit);
+        submit_drop(submits, submit);
     }
     for (unsigned i = 0; i < SHAPE_CACHE_COUNT; i++) {
         shape_release(submits->shapes[i]);

@@ -54,6 +54,8 @@ struct submits_sink {
     /* It will be submitted under another id. Called from the last to the first, so that no two have one id meanwhile.
      */
     void (*renumbered)(void *context, void *owner, uint64_t old_id, uint64_t id);
+    /* The ledger ends without an answer to it. May be NULL. */
+    void (*dropped)(void *context, void *owner);
 };
 
 struct submits {

@@ -1,0 +1,233 @@
+/*
+ * ask: cancel, retry, close a session, query: one question, one answer, with a time to wait.
+ * Knows nothing of futures.
+ * Start at ask.
+ */
+#include "client/inside.h"
+#include "common/check.h"
+#include "common/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum quern_err reply_await(struct quern_client *client, const struct request *request, int64_t deadline_ms)
+{
+    while (!request->is_done) {
+        if (client->is_closed) {
+            return client_end(client);
+        }
+        if (clock_mono_ms() >= deadline_ms) {
+            return error_set(QUERN_TIMEOUT, "the broker has not answered in time (%s); ask again",
+                             client->ledger.phase == LEDGER_UP ? "it is connected" : client->down_why);
+        }
+        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+    }
+    return QUERN_OK;
+}
+
+static const char *reply_text(const struct request *request)
+{
+    const char *text = request->text.n > 1 ? (const char *)request->text.p : quern_err_text(request->code);
+    return text;
+}
+
+/* Under the lock. body (may be NULL) gets the answer's body. */
+static enum quern_err ask_locked(struct quern_client *client, struct message *message, int64_t deadline_ms,
+                                 struct buf *body)
+{
+    enum quern_err err = client_end(client);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct request *request = requests_ask(&client->ledger.requests, message);
+    if (request == NULL) {
+        return error_set(QUERN_FULL, "%u requests are under way already; wait for one of them", REQUEST_COUNT_MAX);
+    }
+    if (io_poke(client)) {
+        io_wake(client);
+    }
+    err = reply_await(client, request, deadline_ms);
+    if (client->is_closed) {
+        return err; /* the ledger has freed it */
+    }
+    if (err == QUERN_OK) {
+        err = request->code;
+        if (err != QUERN_OK) {
+            (void)error_set(err, "%s", reply_text(request));
+        }
+        if (body != NULL) {
+            *body = request->body;
+            request->body = (struct buf){0};
+        }
+    }
+    requests_drop(&client->ledger.requests, &request);
+    return err;
+}
+
+static enum quern_err ask(struct quern_client *client, struct message *message, int timeout_ms, struct buf *body)
+{
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    enum quern_err err = ask_locked(client, message, deadline_of(timeout_ms), body);
+    client_unref_unlock(client);
+    return err;
+}
+
+enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms)
+{
+    struct message message = {.kind = MSG_CLOSE};
+    message.CLOSE = (struct msg_CLOSE){
+        .session = client->ledger.session,
+        .cancel = (flags & QUERN_CLOSE_CANCEL) != 0,
+        .drop = (flags & QUERN_CLOSE_DROP) != 0,
+    };
+    return ask_locked(client, &message, deadline_ms, NULL);
+}
+
+static enum quern_err id_check(uint64_t id)
+{
+    if (id_series(id) == 0 || id_series(id) > SERIES_MAX || id_sequence(id) == 0 || id_sequence(id) > SEQUENCE_MAX) {
+        return error_set(QUERN_INVALID, "%llu is no id of a task", (unsigned long long)id);
+    }
+    return QUERN_OK;
+}
+
+/* A task of ours that the broker may not know yet: let it answer first. */
+static enum quern_err submit_await(struct quern_client *client, uint64_t id, int64_t deadline_ms)
+{
+    for (;;) {
+        enum quern_err err = client_end(client);
+        if (err != QUERN_OK || !submits_is_unanswered(&client->ledger.submits, id)) {
+            return err;
+        }
+        if (clock_mono_ms() >= deadline_ms) {
+            return error_set(QUERN_TIMEOUT, "the broker has not answered the submit of task %u-%u yet", id_series(id),
+                             id_sequence(id));
+        }
+        client->flush_waiters++;
+        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        client->flush_waiters--;
+    }
+}
+
+enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms)
+{
+    enum quern_err err = client_check(client);
+    err = err != QUERN_OK ? err : id_check(id);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct message message = {.kind = MSG_CANCEL};
+    message.CANCEL = (struct msg_CANCEL){.task = id, .force = force};
+    int64_t deadline_ms = deadline_of(timeout_ms);
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    err = submit_await(client, id, deadline_ms);
+    err = err != QUERN_OK ? err : ask_locked(client, &message, deadline_ms, NULL);
+    client_unref_unlock(client);
+    return err;
+}
+
+enum quern_err quern_retry(struct quern_client *client, uint64_t id, uint64_t *new_id_out, uint64_t *session_out,
+                           int timeout_ms)
+{
+    enum quern_err err = client_check(client);
+    err = err != QUERN_OK ? err : id_check(id);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct message message = {.kind = MSG_RETRY};
+    message.RETRY = (struct msg_RETRY){.task = id};
+    struct buf body = {0};
+    uint64_t new_id = 0;
+    uint64_t session = 0;
+    err = ask(client, &message, timeout_ms, &body);
+    if (err == QUERN_OK && !reply_retry_read(buf_bytes(&body), &new_id, &session)) {
+        err = error_set(QUERN_PROTOCOL, "the broker's answer to retry names no task; is it of another version?");
+    }
+    buf_fini(&body);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    if (new_id_out != NULL) {
+        *new_id_out = new_id;
+    }
+    if (session_out != NULL) {
+        *session_out = session;
+    }
+    return QUERN_OK;
+}
+
+/* "#7" is session number 7; anything else a name. */
+static enum quern_err session_parse(const char *text, struct msg_CLOSE *close)
+{
+    if (text == NULL || text[0] != '#') {
+        close->name = bytes_text(text);
+        return text_check("session", text, SESSION_NAME_SIZE_MAX);
+    }
+    char *end = NULL;
+    errno = 0;
+    unsigned long long number = strtoull(text + 1, &end, 10);
+    if (errno != 0 || *end != 0 || text[1] < '0' || text[1] > '9' || number == 0 || number > INT64_MAX) {
+        return error_set(QUERN_INVALID, "session \"%.140s\": behind # stands its number, as in #7", text);
+    }
+    close->session = number;
+    return QUERN_OK;
+}
+
+enum quern_err quern_session_close(struct quern_client *client, const char *session, unsigned flags, int timeout_ms)
+{
+    struct message message = {.kind = MSG_CLOSE};
+    message.CLOSE = (struct msg_CLOSE){
+        .cancel = (flags & QUERN_CLOSE_CANCEL) != 0,
+        .drop = (flags & QUERN_CLOSE_DROP) != 0,
+    };
+    enum quern_err err = client_check(client);
+    if (err == QUERN_OK && (flags & ~(QUERN_CLOSE_CANCEL | QUERN_CLOSE_SESSION | QUERN_CLOSE_DROP)) != 0) {
+        err = error_set(QUERN_INVALID, "quern_session_close: flags has a bit that is not known");
+    }
+    err = err != QUERN_OK ? err : session_parse(session, &message.CLOSE);
+    return err != QUERN_OK ? err : ask(client, &message, timeout_ms, NULL);
+}
+
+static enum quern_err params_check(const void *params, size_t params_size)
+{
+    if (params == NULL) {
+        return QUERN_OK;
+    }
+    struct bytes bytes = bytes_of(params, params_size);
+    struct cursor cursor = cursor_of(bytes);
+    struct value head;
+    if (!cursor_next(&cursor, &head) || head.type != VALUE_MAP || !value_is_whole(bytes, ENVELOPE_DEPTH_MAX - 2)) {
+        return error_set(QUERN_INVALID, "params is not one msgpack map; write it with quern_writer");
+    }
+    return QUERN_OK;
+}
+
+enum quern_err quern_query(struct quern_client *client, const char *what, const void *params, size_t params_size,
+                           int timeout_ms, void **answer_out, size_t *size_out)
+{
+    enum quern_err err = client_check(client);
+    err = err != QUERN_OK ? err : text_check("what", what, FUNCTION_NAME_SIZE_MAX);
+    err = err != QUERN_OK ? err : params_check(params, params_size);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct message message = {.kind = MSG_QUERY};
+    message.QUERY = (struct msg_QUERY){
+        .what = bytes_text(what),
+        .params = params == NULL ? (struct bytes){NULL, 0} : bytes_of(params, params_size),
+    };
+    struct buf body = {0};
+    err = ask(client, &message, timeout_ms, &body);
+    if (err != QUERN_OK) {
+        buf_fini(&body);
+        return err;
+    }
+    if (body.n == 0) {
+        put_nil(&body);
+    }
+    *answer_out = buf_release(&body, size_out);
+    return QUERN_OK;
+}

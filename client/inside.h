@@ -1,0 +1,175 @@
+/*
+ * inside.h: what the files of the client library share; no user sees it.
+ *
+ * One mutex (client->lock) guards the client, its ledger, its futures and the queue of outcomes. The I/O thread takes
+ * it for each frame it reads or writes; application threads for each call. Sockets belong to the I/O thread alone and
+ * are used without the lock. What a frame brings is told to waiting threads once per frame, and only if somebody waits.
+ *
+ * Names: functions that begin with client_ want the lock held unless they say otherwise.
+ */
+#ifndef QUERN_CLIENT_INSIDE_H
+#define QUERN_CLIENT_INSIDE_H
+
+#include "client/ledger.h"
+#include "common/heap.h"
+#include "common/map.h"
+#include "quern/client.h"
+
+#include <pthread.h>
+
+/* Submits queued or unanswered before quern_submit waits. */
+#define CLIENT_SUBMIT_COUNT_MAX 20000u
+#define CLIENT_SUBMIT_BYTES_MAX (64u * MIB)
+#define CLIENT_WINDOW_COUNT_DEFAULT 10000u
+#define CLIENT_WINDOW_BYTES_DEFAULT (64u * MIB)
+#define CLIENT_WINDOW_MAX ((uint64_t)1 << 40)
+#define CLIENT_CLOSE_MS 5000
+
+/* An outcome or refusal that came. Counted by the queue or future that keeps it and by every copy handed out. */
+struct delivery {
+    struct quern_outcome outcome; /* first: a handed out outcome is its delivery */
+    struct quern_client *client;
+    struct delivery *next; /* in the queue */
+    size_t heap_index;     /* among the late ones */
+    unsigned refs;
+    uint64_t size; /* of the window */
+    bool is_taken; /* or nothing to take: a refusal */
+    char memory[];
+};
+
+/* What quern_next gives: mostly in order of completion as it comes; a future that was released late puts its outcome
+ * among the late ones. */
+struct outcome_queue {
+    struct delivery *first;
+    struct delivery *last;
+    struct heap late;
+};
+
+struct quern_client {
+    unsigned fork_count; /* of the process that opened it */
+    pthread_mutex_t lock;
+    pthread_cond_t arrived; /* for quern_next */
+    pthread_cond_t settled; /* for futures, flush, replies, opening and closing */
+    pthread_cond_t room;    /* for quern_submit */
+    unsigned arrived_waiters;
+    unsigned settled_waiters;
+    unsigned room_waiters;
+    unsigned flush_waiters;
+    unsigned wanting;  /* threads that wait for outcomes */
+    bool settled_wake; /* somebody who waits for settled has what he waits for */
+    uint64_t refs;     /* the opener, futures, outcomes handed out, threads inside a wait */
+    bool is_closing;   /* no further submits */
+    bool is_closed;    /* no I/O thread, no ledger */
+    bool is_operator;
+
+    struct client_ledger ledger;
+    struct map futures;     /* unfinished, by id */
+    uint64_t pending_count; /* of them, those the application holds */
+    struct outcome_queue queue;
+    enum quern_err refusal; /* the first since the last flush */
+    char *refusal_text;
+
+    /* I/O */
+    pthread_t thread;
+    char *url_text; /* cut at the commas */
+    const char *urls[URL_COUNT_MAX];
+    size_t url_count;
+    int wake_fd;
+    bool is_sleeping; /* the I/O thread: poke it */
+    bool must_stop;
+    char *down_why; /* why there is no connection; never NULL */
+    int ready_fd;   /* -1 until asked for */
+    bool is_ready;
+    void (*on_connection)(void *context, bool is_up, const char *text);
+    void *context;
+};
+
+struct quern_future {
+    struct quern_client *client;
+    uint64_t id;
+    struct delivery *delivery; /* NULL: none yet */
+    unsigned refs;             /* the application; its submit until answered; client->futures until done */
+    unsigned waiters;
+    bool is_held; /* by the application */
+    bool is_accepted;
+    bool is_asked; /* its outcome was handed out */
+};
+
+/* ---- error.c: without lock ---- */
+/* Sets the text of quern_last_error and returns the code. */
+enum quern_err error_set(enum quern_err code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- options: without lock ---- */
+/* Copies a struct that begins with its size into ours, which holds the defaults. QUERN_INVALID: no size, or it has
+ * fields of a newer version that are set. */
+QUERN_MUST_USE enum quern_err sized_copy(void *to, size_t to_size, const void *from, const char *what);
+
+/* ---- client.c ---- */
+/* QUERN_OK if this process may use the client. Without lock. */
+QUERN_MUST_USE enum quern_err client_check(const struct quern_client *client);
+unsigned client_fork_count(void);
+void client_ref(struct quern_client *client);
+/* Unlocks; frees the client if this was the last reference. */
+void client_unref_unlock(struct quern_client *client);
+/* The error that ends waits; QUERN_OK while they may go on. Sets the text. */
+enum quern_err client_end(const struct quern_client *client);
+
+/* ---- waiting ---- */
+/* Absolute monotonic ms of a timeout; INT64_MAX for QUERN_FOREVER. */
+int64_t deadline_of(int timeout_ms);
+/* False: the deadline has passed. Counts the waiter in *waiters. */
+bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters, int64_t deadline_ms);
+/* After whatever may have changed something: wakes those it concerns. */
+void client_tell(struct quern_client *client);
+
+/* ---- io.c ---- */
+void client_ledger_begin(struct quern_client *client, const struct ledger_options *options);
+QUERN_MUST_USE enum quern_err io_start(struct quern_client *client);
+void io_stop(struct quern_client *client); /* without lock; joins the thread */
+/* True: call io_wake after unlocking. */
+bool io_poke(struct quern_client *client);
+void io_wake(const struct quern_client *client); /* without lock */
+
+/* ---- futures.c ---- */
+struct quern_future *future_make(struct quern_client *client); /* without lock */
+void future_free(struct quern_future *future);                 /* one that was never queued; without lock */
+void future_queued(struct quern_future *future, uint64_t id);
+void future_accepted(struct quern_future *future);
+void future_renumbered(struct quern_future *future, uint64_t old_id, uint64_t id);
+void future_refused(struct quern_future *future, struct delivery *delivery);
+void future_dropped(struct quern_future *future);
+/* True: the outcome belonged to a future. */
+bool futures_outcome(struct quern_client *client, struct delivery *delivery);
+/* The client closes: nothing will come any more. */
+void futures_end(struct quern_client *client);
+
+/* ---- outcomes.c ---- */
+struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item);
+struct delivery *delivery_of_refusal(struct quern_client *client, const struct submit_refusal *refusal);
+void delivery_unref(struct delivery *delivery);
+/* Give it to the application: a reference for it. */
+struct quern_outcome *delivery_hand_out(struct delivery *delivery);
+/* The application has taken it: acknowledge it, once. */
+void delivery_take(struct delivery *delivery);
+void queue_init(struct outcome_queue *queue);
+void queue_fini(struct outcome_queue *queue);
+void queue_push(struct outcome_queue *queue, struct delivery *delivery);
+void queue_push_late(struct outcome_queue *queue, struct delivery *delivery);
+bool queue_is_empty(const struct outcome_queue *queue);
+/* Nothing is outstanding for quern_next. */
+bool client_is_drained(const struct quern_client *client);
+/* Somebody found no outcome: tell the broker what was taken, stretch credit. True: call io_wake after unlocking. */
+bool client_want(struct quern_client *client);
+/* Would quern_next return at once? */
+bool client_is_ready(const struct quern_client *client);
+void client_ready_update(struct quern_client *client);
+
+/* ---- ask.c ---- */
+/* End the own session as flags (QUERN_CLOSE_*) say. */
+enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms);
+
+/* ---- call.c: without lock ---- */
+/* QUERN_OK if text is 1..size_max bytes of UTF-8; what: the field's name for the error. */
+QUERN_MUST_USE enum quern_err text_check(const char *what, const char *text, size_t size_max);
+
+#endif

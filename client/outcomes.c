@@ -1,0 +1,306 @@
+/*
+ * outcomes: what came, in order of completion, for quern_next; acknowledged when it is released.
+ * Knows nothing of sockets.
+ * Start at quern_next and quern_outcome_release.
+ */
+#include "client/inside.h"
+#include "common/check.h"
+#include "common/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ---- deliveries ---- */
+
+static struct delivery *delivery_make(struct quern_client *client, size_t size)
+{
+    struct delivery *delivery = xmalloc(sizeof(*delivery) + size);
+    *delivery = (struct delivery){.client = client, .refs = 1};
+    return delivery;
+}
+
+static const void *copy_bytes(char **at, struct bytes bytes)
+{
+    if (bytes.p == NULL) {
+        return NULL;
+    }
+    char *copy = *at;
+    memcpy(copy, bytes.p, bytes.n);
+    *at += bytes.n;
+    return copy;
+}
+
+static const char *copy_text(char **at, struct bytes bytes)
+{
+    char *copy = *at;
+    if (bytes.n > 0) {
+        memcpy(copy, bytes.p, bytes.n);
+    }
+    copy[bytes.n] = 0;
+    *at += bytes.n + 1;
+    return copy;
+}
+
+struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item)
+{
+    struct delivery *delivery = delivery_make(client, item->result.n + item->kind.n + item->message.n + item->detail.n +
+                                                          item->worker.n + item->args.n + 3);
+    char *at = delivery->memory;
+    delivery->size = outcome_payload_size(item);
+    delivery->outcome = (struct quern_outcome){
+        .id = item->task,
+        .completion = item->completion,
+        .ordinal = item->ordinal,
+        .state = (enum quern_state)item->state,
+        .cause = (enum quern_cause)item->cause,
+        .result = copy_bytes(&at, item->result),
+        .result_size = item->result.n,
+        .kind = copy_text(&at, item->kind),
+        .message = copy_text(&at, item->message),
+        .detail = copy_bytes(&at, item->detail),
+        .detail_size = item->detail.n,
+        .attempts = (unsigned)item->attempts,
+        .worker = copy_text(&at, item->worker),
+        .created_ms = (int64_t)item->created,
+        .started_ms = (int64_t)item->started,
+        .finished_ms = (int64_t)item->finished,
+        .run_us = item->run_us,
+        .signal = (unsigned)item->signal,
+        .exit_status = (unsigned)item->exit_status,
+        .args = copy_bytes(&at, item->args),
+        .args_size = item->args.n,
+    };
+    return delivery;
+}
+
+struct delivery *delivery_of_refusal(struct quern_client *client, const struct submit_refusal *refusal)
+{
+    struct bytes text = refusal->text.n > 0 ? refusal->text : bytes_text(quern_err_text(refusal->code));
+    struct delivery *delivery = delivery_make(client, text.n + 1);
+    char *at = delivery->memory;
+    delivery->is_taken = true;
+    delivery->outcome = (struct quern_outcome){
+        .id = refusal->id,
+        .ordinal = refusal->ordinal,
+        .state = QUERN_STATE_FAILED,
+        .kind = "",
+        .message = copy_text(&at, text),
+        .worker = "",
+        .refusal = (uint32_t)refusal->code,
+    };
+    return delivery;
+}
+
+void delivery_unref(struct delivery *delivery)
+{
+    CHECK(delivery->refs > 0);
+    if (--delivery->refs == 0) {
+        free(delivery);
+    }
+}
+
+struct quern_outcome *delivery_hand_out(struct delivery *delivery)
+{
+    delivery->refs++;
+    delivery->client->refs++;
+    return &delivery->outcome;
+}
+
+void delivery_take(struct delivery *delivery)
+{
+    struct quern_client *client = delivery->client;
+    if (!delivery->is_taken && !client->is_closed) {
+        client_ledger_take(&client->ledger, delivery->outcome.completion, delivery->size);
+    }
+    delivery->is_taken = true;
+}
+
+/* ---- the queue ---- */
+
+static bool delivery_is_before(const void *a, const void *b)
+{
+    const struct delivery *left = a;
+    const struct delivery *right = b;
+    return left->outcome.completion < right->outcome.completion;
+}
+
+void queue_init(struct outcome_queue *queue)
+{
+    *queue = (struct outcome_queue){0};
+    heap_init(&queue->late, offsetof(struct delivery, heap_index), delivery_is_before);
+}
+
+void queue_push(struct outcome_queue *queue, struct delivery *delivery)
+{
+    delivery->next = NULL;
+    if (queue->last == NULL) {
+        queue->first = delivery;
+    } else {
+        queue->last->next = delivery;
+    }
+    queue->last = delivery;
+}
+
+void queue_push_late(struct outcome_queue *queue, struct delivery *delivery)
+{
+    heap_push(&queue->late, delivery);
+}
+
+bool queue_is_empty(const struct outcome_queue *queue)
+{
+    return queue->first == NULL && queue->late.count == 0;
+}
+
+static struct delivery *queue_pop(struct outcome_queue *queue)
+{
+    struct delivery *first = queue->first;
+    struct delivery *late = heap_top(&queue->late);
+    if (late != NULL && (first == NULL || delivery_is_before(late, first))) {
+        return heap_pop(&queue->late);
+    }
+    if (first != NULL) {
+        queue->first = first->next;
+        queue->last = first->next == NULL ? NULL : queue->last;
+    }
+    return first;
+}
+
+void queue_fini(struct outcome_queue *queue)
+{
+    struct delivery *delivery;
+    while ((delivery = queue_pop(queue)) != NULL) {
+        delivery_unref(delivery);
+    }
+    heap_fini(&queue->late);
+}
+
+/* ---- waiting for outcomes ---- */
+
+bool client_is_drained(const struct quern_client *client)
+{
+    return queue_is_empty(&client->queue) && client_ledger_outstanding(&client->ledger) <= client->pending_count;
+}
+
+bool client_want(struct quern_client *client)
+{
+    if (client->is_closed) {
+        return false;
+    }
+    client_ledger_want(&client->ledger, true);
+    return completions_has_news(&client->ledger.completions) && client->ledger.phase == LEDGER_UP && io_poke(client);
+}
+
+bool client_is_ready(const struct quern_client *client)
+{
+    return client->is_closed || client->ledger.phase == LEDGER_ENDED || !queue_is_empty(&client->queue) ||
+           client_is_drained(client);
+}
+
+void client_ready_update(struct quern_client *client)
+{
+    if (client->ready_fd < 0) {
+        return;
+    }
+    bool is_ready = client_is_ready(client);
+    eventfd_t count;
+    if (is_ready && !client->is_ready) {
+        (void)eventfd_write(client->ready_fd, 1);
+    } else if (!is_ready && client->is_ready) {
+        (void)eventfd_read(client->ready_fd, &count);
+    }
+    client->is_ready = is_ready;
+}
+
+int quern_client_fd(struct quern_client *client)
+{
+    if (client_check(client) != QUERN_OK) {
+        return -1;
+    }
+    pthread_mutex_lock(&client->lock);
+    if (client->ready_fd < 0) {
+        client->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        client_ready_update(client);
+    }
+    int fd = client->ready_fd;
+    pthread_mutex_unlock(&client->lock);
+    return fd;
+}
+
+/* One look: QUERN_OK gives one; QUERN_TIMEOUT: nothing yet. */
+static enum quern_err queue_take(struct quern_client *client, struct quern_outcome **outcome_out)
+{
+    enum quern_err err = client_end(client);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct delivery *delivery = queue_pop(&client->queue);
+    if (delivery != NULL) {
+        *outcome_out = delivery_hand_out(delivery);
+        delivery->refs--; /* the queue's */
+        return QUERN_OK;
+    }
+    if (client_is_drained(client)) {
+        return error_set(QUERN_END, "nothing is outstanding in this session");
+    }
+    return QUERN_TIMEOUT;
+}
+
+static enum quern_err queue_await(struct quern_client *client, int timeout_ms, struct quern_outcome **outcome_out)
+{
+    int64_t deadline_ms = deadline_of(timeout_ms);
+    for (;;) {
+        enum quern_err err = queue_take(client, outcome_out);
+        if (err != QUERN_TIMEOUT) {
+            return err;
+        }
+        if (client_want(client)) {
+            pthread_mutex_unlock(&client->lock);
+            io_wake(client);
+            pthread_mutex_lock(&client->lock);
+            continue;
+        }
+        if (clock_mono_ms() >= deadline_ms) {
+            return error_set(QUERN_TIMEOUT, "no outcome came within %d ms", timeout_ms);
+        }
+        client->wanting++;
+        (void)client_wait(client, &client->arrived, &client->arrived_waiters, deadline_ms);
+        client->wanting--;
+    }
+}
+
+enum quern_err quern_next(struct quern_client *client, int timeout_ms, struct quern_outcome **outcome_out)
+{
+    enum quern_err err = client_check(client);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    if (client->is_operator) {
+        return error_set(QUERN_INVALID, "quern_next: this client has no session; open one without no_session");
+    }
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    err = queue_await(client, timeout_ms, outcome_out);
+    client_ready_update(client);
+    client_unref_unlock(client);
+    return err;
+}
+
+void quern_outcome_release(struct quern_outcome **taken)
+{
+    struct delivery *delivery = (struct delivery *)*taken;
+    *taken = NULL;
+    if (delivery == NULL || client_check(delivery->client) != QUERN_OK) {
+        return; /* in the child of a fork the copy is not ours to free */
+    }
+    struct quern_client *client = delivery->client;
+    pthread_mutex_lock(&client->lock);
+    delivery_take(delivery);
+    delivery_unref(delivery);
+    bool must_wake = !client->is_closed && completions_is_urgent(&client->ledger.completions) && io_poke(client);
+    if (must_wake) {
+        io_wake(client); /* before the reference goes */
+    }
+    client_unref_unlock(client);
+}
