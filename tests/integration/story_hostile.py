@@ -1,0 +1,168 @@
+"""Peers that are hostile or wrong: counted, answered where possible, dropped if they go on; never a crash or a stall of
+others (P10). Needs python3-zmq and python3-msgpack."""
+
+import os
+import random
+import socket
+import threading
+
+import msgpack
+import zmq
+
+import stage
+
+PROTOCOL_MAJOR = 1
+
+
+def frame(generation, *messages):
+    return msgpack.packb([PROTOCOL_MAJOR, generation]) + b"".join(msgpack.packb(message) for message in messages)
+
+
+class Hostile(stage.Story):
+    def setUp(self):
+        super().setUp()
+        self.context = zmq.Context()
+        self.process = self.broker()
+        self.worker()
+        self.wait_workers()
+
+    def tearDown(self):
+        self.context.destroy(linger=0)
+        super().tearDown()
+
+    def dealer(self, url=None):
+        peer = self.context.socket(zmq.DEALER)
+        peer.linger = 0
+        peer.sndhwm = 0
+        peer.reconnect_ivl = -1
+        peer.connect(url or self.url)
+        return peer
+
+    def check_alive(self):
+        self.assertTrue(self.process.is_running())
+        self.assertEqual(self.quern("submit", "square", "9").stdout, "81\n")
+
+    def rss_mib(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+
+    def test_random_bytes(self):
+        seed = int(os.environ.get("QUERN_SEED", "1"))
+        chance = random.Random(seed)
+        for _ in range(20):
+            peer = self.dealer()
+            for _ in range(100):
+                peer.send(chance.randbytes(chance.choice((0, 1, 2, 7, 30, 300, 5000))))
+        self.check_alive()
+
+    def test_random_messages_in_good_frames(self):
+        chance = random.Random(2)
+
+        def value(depth):
+            kind = chance.randrange(9 if depth < 4 else 6)
+            return (None, chance.random() < 0.5, chance.randrange(2**63), -chance.randrange(2**40),
+                    chance.randbytes(chance.randrange(40)), "x" * chance.randrange(200),
+                    [value(depth + 1) for _ in range(chance.randrange(5))] if kind == 6 else 1.5,
+                    {"k": value(depth + 1)} if kind == 7 else 2,
+                    [[value(depth + 1)] * 3] if kind == 8 else 3)[kind]
+
+        for _ in range(20):
+            peer = self.dealer()
+            for _ in range(100):
+                peer.send(frame(1, [chance.randrange(48), *(value(0) for _ in range(chance.randrange(14)))]))
+        self.check_alive()
+
+    def test_bombs(self):
+        """Five bytes that announce four billion elements, and arrays a hundred thousand deep."""
+        before = self.rss_mib()
+        for bytes_ in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 100000):
+            peer = self.dealer()
+            peer.send(frame(1) + bytes_)
+            peer.send(bytes_)
+        self.check_alive()
+        self.assertLess(self.rss_mib(), before + 100)
+
+    def test_a_peer_that_goes_on_is_dropped(self):
+        peer = self.dealer()
+        monitor = peer.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        for _ in range(100):
+            peer.send(b"\xc1")
+        self.assertTrue(monitor.poll(stage.PATIENCE_S * 1000), "still connected")
+        peer.disable_monitor()
+        self.check_alive()
+
+    def test_a_frame_beyond_the_limit_does_not_reach_memory(self):
+        before = self.rss_mib()
+        peers = [self.dealer() for _ in range(4)]
+        for peer in peers:
+            peer.send(b"\0" * (60 * 2**20), copy=False)
+        self.check_alive()
+        self.assertLess(self.rss_mib(), before + 150)
+
+    def test_a_newer_major_version_is_answered(self):
+        peer = self.dealer()
+        peer.send(msgpack.packb([PROTOCOL_MAJOR + 1, 1]) + msgpack.packb([1, "whatever comes then"]))
+        self.assertTrue(peer.poll(stage.PATIENCE_S * 1000), "no answer")
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(peer.recv())
+        head, *messages = list(unpacker)
+        self.assertEqual(head, [PROTOCOL_MAJOR, 1])
+        self.assertGreater(len(messages), 0)
+        self.check_alive()
+
+    def test_an_unknown_connection_is_told_to_say_hello(self):
+        peer = self.dealer()
+        peer.send(frame(3, [200, 1, 2]))
+        self.assertTrue(peer.poll(stage.PATIENCE_S * 1000), "no answer")
+        self.check_alive()
+
+    def test_others_are_served_meanwhile(self):
+        """Ten strangers send as fast as they can; tasks of others still come back."""
+        stop = threading.Event()
+
+        def flood():
+            chance = random.Random(4)
+            while not stop.is_set():
+                peer = self.dealer()
+                for _ in range(50):
+                    peer.send(chance.randbytes(200))
+                peer.close()
+
+        threads = [threading.Thread(target=flood) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(20):
+                self.assertEqual(self.quern("submit", "square", number).stdout, f"{number * number}\n")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        self.check_alive()
+
+    def test_raw_bytes_on_tcp(self):
+        self.assertEqual(self.process.end(), 0)
+        self.process = self.broker("--listen", self.url, "--listen", "tcp://127.0.0.1:*", "--insecure-tcp")
+        stage.wait_until(lambda: len(self.process.out) == 2, "two listeners")
+        port = int(self.process.out[1].rsplit(":", 1)[1])
+        chance = random.Random(5)
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", port)) as stream:
+                try:
+                    stream.sendall(chance.choice((b"GET / HTTP/1.0\r\n\r\n", chance.randbytes(2000), b"\xff" * 10)))
+                except OSError:
+                    pass
+        self.check_alive()
+
+
+class Store(stage.Story):
+    def test_a_database_replaced_under_the_broker_stops_it_with_70(self):
+        broker = self.broker()
+        os.rename(self.db, self.db + ".gone")
+        client = self.quern_start("submit", "square", "1", "--detach")
+        self.assertEqual(broker.status(), 70)
+        client.kill9()
+
+
+if __name__ == "__main__":
+    stage.main()
