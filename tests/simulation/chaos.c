@@ -374,7 +374,7 @@ static void workers_return(struct chaos *chaos)
 {
     for (size_t i = 0; i < chaos->worker_count; i++) {
         struct worker *worker = chaos->workers[i];
-        bool is_drained = worker->is_draining && worker->held_count == 0;
+        bool is_drained = sim_worker_is_drained(worker);
         if ((worker->peer.is_dead && chaos->worker_returns_at[i] <= chaos->world->now) || is_drained) {
             if (!worker->peer.is_dead) {
                 bool was_hurt = chaos->world->workers_were_hurt;

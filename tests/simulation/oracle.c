@@ -440,12 +440,6 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
         case CHANGE_OUTCOME:
             check_outcome(world, &change->outcome);
             break;
-        case CHANGE_OUTCOME_DELETE: {
-            const struct job *job = job_of(world, change->number);
-            WORLD_CHECK(world, job != NULL && job->acked_at != 0,
-                        "outcome of %" PRIx64 " deleted, and its acknowledgement is not on disk", change->number);
-            break;
-        }
         case CHANGE_SERIES: {
             const struct series_row *old = memstore_series(world->disk, change->series.id);
             WORLD_CHECK(world,
@@ -463,6 +457,11 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
         if (changes[i].kind == CHANGE_SESSION) {
             check_acknowledged(world, memstore_session(world->disk, changes[i].session.id), &changes[i].session);
         }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct job *job = changes[i].kind == CHANGE_OUTCOME_DELETE ? job_of(world, changes[i].number) : NULL;
+        WORLD_CHECK(world, job == NULL || job->acked_at != 0,
+                    "outcome of %" PRIx64 " deleted, and its acknowledgement is not on disk", changes[i].number);
     }
 }
 

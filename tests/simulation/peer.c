@@ -37,7 +37,9 @@ struct buf *sim_peer_out(struct peer *peer)
 static void push(struct fifo *fifo, struct buf *frame)
 {
     if (fifo->head + fifo->count == fifo->cap) {
-        memmove(fifo->items, fifo->items + fifo->head, fifo->count * sizeof *fifo->items);
+        if (fifo->head > 0) {
+            memmove(fifo->items, fifo->items + fifo->head, fifo->count * sizeof *fifo->items);
+        }
         fifo->head = 0;
         if (fifo->count == fifo->cap) {
             fifo->cap = fifo->cap ? fifo->cap * 2 : 8;

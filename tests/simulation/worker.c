@@ -272,6 +272,17 @@ void sim_worker_drain(struct worker *worker)
             sim_worker_return(worker, worker->held[i].token.task);
         }
     }
+    if (worker->peer.is_welcomed) {
+        sim_worker_ping(worker);
+    }
+    worker->drain_ping = worker->peer.ping_number;
+}
+
+/* Everything dispatched before the broker knew has come, or was listed as not held in the HELLO of this wire. */
+bool sim_worker_is_drained(const struct worker *worker)
+{
+    return worker->is_draining && worker->peer.is_welcomed && worker->held_count == 0 &&
+           worker->ponged >= worker->drain_ping;
 }
 
 void sim_worker_tick(struct worker *worker)
@@ -426,6 +437,7 @@ void sim_worker_message(struct worker *worker, const struct message *message)
         return;
     case MSG_PONG: {
         int64_t until = worker->ping_times[message->PONG.number % PING_TIME_COUNT] + worker->lease_ms;
+        worker->ponged = message->PONG.number;
         if (worker->peer.is_welcomed && until > worker->lease_until) {
             worker->lease_until = until;
         }

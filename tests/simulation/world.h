@@ -209,6 +209,8 @@ struct worker {
     int64_t ping_sent;
     int64_t hello_sent;
     int64_t ping_times[PING_TIME_COUNT]; /* by number */
+    uint64_t ponged;                     /* the last PING that was answered */
+    uint64_t drain_ping;                 /* sent behind the news that it drains */
     uint64_t started_count;
     struct held *held;
     size_t held_count;
@@ -221,6 +223,7 @@ bool sim_worker_start(struct worker *worker, uint64_t task, bool tell); /* false
 void sim_worker_finish(struct worker *worker, uint64_t task, enum finished_state state, enum cause cause);
 void sim_worker_return(struct worker *worker, uint64_t task);
 void sim_worker_drain(struct worker *worker);
+bool sim_worker_is_drained(const struct worker *worker); /* it may leave without hurting anything */
 void sim_worker_capacity(struct worker *worker, uint64_t count);
 size_t sim_worker_running(const struct worker *worker);
 void sim_worker_tick(struct worker *worker);
