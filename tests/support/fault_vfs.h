@@ -1,0 +1,37 @@
+/*
+ * fault_vfs.h: a SQLite VFS over the real one for tests: makes the N-th write or sync fail, and can tell at any moment
+ * what a disk might hold if the power went now. One per process.
+ */
+#ifndef QUERN_TESTS_FAULT_VFS_H
+#define QUERN_TESTS_FAULT_VFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fault_kind {
+    FAULT_NONE,
+    FAULT_FULL,     /* a write that writes half of it and says the disk is full */
+    FAULT_IO_WRITE, /* a write that fails */
+    FAULT_IO_SYNC,  /* a sync that fails */
+    FAULT_IO_READ,  /* a read that fails */
+};
+
+/* Become, and stop being, the default VFS of the process. */
+void fault_install(void);
+void fault_remove(void);
+
+/* The operation of that kind that comes at-th from now (1: the next) fails, and all after it if forever. Any thread. */
+void fault_arm(enum fault_kind kind, uint64_t at, bool forever);
+void fault_disarm(void);
+/* Whether what was armed has happened. */
+bool fault_hit(void);
+
+/* Watch all files: what is synced, what is only written. on_operation is called before every write, sync and truncate
+ * (only for the thread that watches; NULL: nobody). */
+void fault_watch(void (*on_operation)(void *context), void *context);
+void fault_unwatch(void);
+/* Write what the disk might hold if the power went now into a directory: synced bytes for sure; every later write is
+ * there, missing, cut short or garbled, by the seed (seed 0: all missing, 1: all there). */
+void fault_power_loss(const char *directory, uint64_t seed);
+
+#endif
