@@ -3,10 +3,15 @@
  * Must not know: the command line, the broker. czmq is used for its reader alone.
  * Start reading at config_load.
  */
+/* clang-format off: czmq.h brings in syslog.h, whose LOG_ERR... would stand in place of our levels' names. */
+#include <czmq.h>
+#undef LOG_INFO
+#undef LOG_DEBUG
+/* clang-format on */
+
 #include "broker/config.h"
 
 #include <ctype.h>
-#include <czmq.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -186,6 +186,7 @@ static void test_limits_that_do_not_fit_together_are_refused(void **state)
 
     (void)state;
     config_init(&config);
+    assert_int_equal(config.log_level, LOG_INFO);
     assert_int_equal(config_check(&config, &why), QUERN_OK);
     config.limits.dead_ms = config.limits.heartbeat_ms;
     assert_int_equal(config_check(&config, &why), QUERN_INVALID);
