@@ -353,7 +353,7 @@ static void again_append(struct submits *submits, struct submit *submit, uint32_
 
 static bool is_tried_again(const struct submits *submits, const struct submit *submit, enum quern_err code)
 {
-    if (submits->next + submits->again_count >= SEQUENCE_MAX) {
+    if (submits->is_ending || submits->next + submits->again_count >= SEQUENCE_MAX) {
         return false;
     }
     /* An ordinal is not given up for lack of room: those behind it rest on it. */
@@ -361,20 +361,12 @@ static bool is_tried_again(const struct submits *submits, const struct submit *s
     return is_room || (code == QUERN_PREDECESSOR && submit->ordinal != 0);
 }
 
-static bool answer_one(struct submits *submits, uint32_t sequence, enum quern_err code, struct bytes text)
+/* The final answer to one submit, which is freed. */
+static void submit_finish(struct submits *submits, struct submit *submit, uint64_t id, enum quern_err code,
+                          struct bytes text)
 {
-    struct submit *submit = *slot_of(submits, sequence);
-    if (submit == NULL) {
-        return false;
-    }
-    *slot_of(submits, sequence) = NULL;
-    if (is_tried_again(submits, submit, code)) {
-        again_append(submits, submit, sequence);
-        return true;
-    }
     submits->count--;
     submits->bytes -= submit->args_size;
-    uint64_t id = id_make(submits->series, sequence);
     if (code == QUERN_OK || (code == QUERN_FORGOTTEN && submit->has_outcome)) {
         submits->ordinal_high = submit->ordinal > submits->ordinal_high ? submit->ordinal : submits->ordinal_high;
         submits->sink->accepted(submits->sink->context, submit->owner, id);
@@ -383,7 +375,30 @@ static bool answer_one(struct submits *submits, uint32_t sequence, enum quern_er
         submits->sink->refused(submits->sink->context, submit->owner, &refusal);
     }
     submit_free(submit);
-    return false;
+}
+
+static void answer_one(struct submits *submits, uint32_t sequence, enum quern_err code, struct bytes text)
+{
+    struct submit *submit = *slot_of(submits, sequence);
+    *slot_of(submits, sequence) = NULL;
+    if (is_tried_again(submits, submit, code)) {
+        again_append(submits, submit, sequence);
+    } else {
+        submit_finish(submits, submit, id_make(submits->series, sequence), code, text);
+    }
+}
+
+/* The session is ending: what waits to be submitted again never will be. */
+static void again_give_up(struct submits *submits, struct bytes text)
+{
+    submits->is_ending = true;
+    while (submits->again_first != NULL) {
+        struct submit *submit = submits->again_first;
+        submits->again_first = submit->next;
+        submit_finish(submits, submit, submit->predecessor, QUERN_CLOSED, text);
+    }
+    submits->again_last = NULL;
+    submits->again_count = 0;
 }
 
 /* Nothing was accepted since the last try: wait longer each time. */
@@ -396,30 +411,40 @@ static void again_schedule(struct submits *submits, int64_t now_ms, bool is_room
     submits->again_at_ms = at_ms > submits->again_at_ms ? at_ms : submits->again_at_ms;
 }
 
-uint64_t submits_answer(struct submits *submits, uint32_t first, uint32_t count, enum quern_err code,
-                        uint64_t ordinal_high, struct bytes text, int64_t now_ms)
+/* What an answer to a range leaves behind: the base moves on, and a second try is planned if one is needed. */
+static void answer_settle(struct submits *submits, enum quern_err code, uint32_t again_before, int64_t now_ms)
 {
-    uint64_t end = (uint64_t)first + count;
-    end = end < submits->sent_high ? end : submits->sent_high;
-    uint64_t uncounted = 0;
-    uint32_t again_before = submits->again_count;
-    for (uint64_t at = first > submits->base ? first : submits->base; at < end; at++) {
-        bool was_open = *slot_of(submits, (uint32_t)at) != NULL;
-        (void)answer_one(submits, (uint32_t)at, code, text);
-        uncounted += was_open && code == QUERN_OK && at > submits->counted_high;
-    }
+    bool is_room = code == QUERN_FULL || code == QUERN_DISK;
     while (submits->base < submits->sent_high && *slot_of(submits, submits->base) == NULL) {
         submits->base++;
     }
     submits->cursor = submits->cursor > submits->base ? submits->cursor : submits->base;
-    submits->ordinal_high = ordinal_high > submits->ordinal_high ? ordinal_high : submits->ordinal_high;
-    if (submits->again_count > again_before) {
-        if (again_before == 0 || code == QUERN_FULL || code == QUERN_DISK) {
-            again_schedule(submits, now_ms, code == QUERN_FULL || code == QUERN_DISK);
-        }
+    if (submits->again_count > again_before && (again_before == 0 || is_room)) {
+        again_schedule(submits, now_ms, is_room);
     } else if (code == QUERN_OK) {
         submits->again_wait_ms = 0;
     }
+}
+
+uint64_t submits_answer(struct submits *submits, uint32_t first, uint32_t count, enum quern_err code,
+                        uint64_t ordinal_high, struct bytes text, int64_t now_ms)
+{
+    uint64_t end = (uint64_t)first + count;
+    uint64_t uncounted = 0;
+    uint32_t again_before = submits->again_count;
+    end = end < submits->sent_high ? end : submits->sent_high;
+    submits->ordinal_high = ordinal_high > submits->ordinal_high ? ordinal_high : submits->ordinal_high;
+    if (code == QUERN_CLOSED) {
+        again_give_up(submits, text);
+    }
+    code = code == QUERN_PREDECESSOR && submits->is_ending ? QUERN_CLOSED : code;
+    for (uint64_t at = first > submits->base ? first : submits->base; at < end; at++) {
+        if (*slot_of(submits, (uint32_t)at) != NULL) {
+            answer_one(submits, (uint32_t)at, code, text);
+            uncounted += code == QUERN_OK && at > submits->counted_high;
+        }
+    }
+    answer_settle(submits, code, again_before, now_ms);
     return uncounted;
 }
 

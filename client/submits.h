@@ -80,6 +80,7 @@ struct submits {
     uint64_t ordinal_last; /* of this process */
     uint64_t ordinal_sent; /* the next one's predecessor */
     uint64_t ordinal_high; /* the highest the broker is known to have accepted */
+    bool is_ending;        /* the session takes no further submits: nothing is tried again */
     uint64_t counted_high; /* WELCOME counted up to this sequence */
     /* totals of this connection */
     uint64_t sent_count;
