@@ -58,6 +58,15 @@ int64_t answer_i64(struct bytes map, const char *name)
     return value.type == VALUE_INT ? value.i : 0;
 }
 
+double answer_f64(struct bytes map, const char *name)
+{
+    struct value value;
+    if (!field_head(map, name, &value)) {
+        return 0;
+    }
+    return value.type == VALUE_F64 ? value.f : (value.type == VALUE_UINT ? (double)value.u : 0);
+}
+
 bool answer_flag(struct bytes map, const char *name)
 {
     struct value value;
@@ -70,13 +79,18 @@ bool answer_is_nil(struct bytes map, const char *name)
     return !field_head(map, name, &value) || value.type == VALUE_NIL;
 }
 
-struct bytes answer_bytes(struct bytes map, const char *name)
+struct bytes answer_scalar_bytes(struct bytes encoded)
 {
     struct value value;
-    if (field_head(map, name, &value) && (value.type == VALUE_STR || value.type == VALUE_BIN)) {
+    if (head(encoded, &value) && (value.type == VALUE_STR || value.type == VALUE_BIN)) {
         return value.bytes;
     }
     return (struct bytes){0};
+}
+
+struct bytes answer_bytes(struct bytes map, const char *name)
+{
+    return answer_scalar_bytes(answer_field(map, name));
 }
 
 char *answer_text(struct bytes map, const char *name)

@@ -13,6 +13,7 @@ struct bytes answer_field(struct bytes map, const char *name);
 
 uint64_t answer_u64(struct bytes map, const char *name);
 int64_t answer_i64(struct bytes map, const char *name);
+double answer_f64(struct bytes map, const char *name);
 bool answer_flag(struct bytes map, const char *name);
 /* The bytes of a str or bin; none if it is something else. */
 struct bytes answer_bytes(struct bytes map, const char *name);
@@ -21,6 +22,9 @@ char *answer_text(struct bytes map, const char *name);
 /* The same as a view into one of a few static buffers, "" if it is no str: for one printf. */
 const char *answer_shown(struct bytes map, const char *name);
 bool answer_is_nil(struct bytes map, const char *name);
+
+/* The same of a value itself. */
+struct bytes answer_scalar_bytes(struct bytes value);
 
 struct answer_walk {
     const uint8_t *p;

@@ -285,9 +285,8 @@ static unsigned feed_close_flags(const struct feed *feed, bool is_named)
 
 static int feed_finish(struct feed *feed, const char *session)
 {
-    bool is_done = feed->stop == FEED_DONE;
     progress_clear();
-    taking_end(feed, is_done);
+    taking_end(feed);
     if (feed->stop == FEED_DONE && feed->kind != NULL && session != NULL && !feed->was_refused) {
         feed_close_session(feed);
     }
@@ -296,6 +295,7 @@ static int feed_finish(struct feed *feed, const char *session)
             feed->kind != NULL ? "the same command with the same input goes on" : "attach to it again to go on");
     }
     enum quern_err err = quern_client_close(&feed->client, feed_close_flags(feed, session != NULL));
+    taking_free(feed);
     int status = feed_status(feed);
     if (err != QUERN_OK && (status == STATUS_OK || status == STATUS_TASK_FAILED)) {
         status = say_error(err, NULL);

@@ -104,8 +104,10 @@ bool taking_step(struct feed *feed);
 void taking_bad_item(struct feed *feed, uint64_t number, struct bytes item, const char *why);
 /* Prints the bad items of lines that earlier runs have read, those before `ordinal`. */
 void taking_earlier_bad(struct feed *feed, uint64_t ordinal);
-/* The end: what --keep-order still holds is printed (is_done), or given back. */
-void taking_end(struct feed *feed, bool is_done);
+/* All outcomes are here: prints what --keep-order still holds. */
+void taking_end(struct feed *feed);
+/* After the client was closed, when nothing is acknowledged any more: frees what was not printed. */
+void taking_free(struct feed *feed);
 
 /* Compares description and input with what the session has; the lines that were accepted are behind it afterwards.
  * Stops the feed if they are other work. */

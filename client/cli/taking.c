@@ -209,20 +209,26 @@ bool taking_step(struct feed *feed)
     return count > 0;
 }
 
-void taking_end(struct feed *feed, bool is_done)
+void taking_end(struct feed *feed)
 {
-    struct held *held;
-    if (!feed->options->keep_order) {
-        return;
-    }
-    if (is_done) {
+    if (feed->options->keep_order && feed->stop == FEED_DONE) {
         feed->stop = FEED_GO_ON;
         order_earlier_end(&feed->order);
         take_held(feed);
         taking_settle(feed);
         feed->stop = feed->stop == FEED_GO_ON ? FEED_DONE : feed->stop;
     }
-    while ((held = order_drain(&feed->order)) != NULL) {
-        held_free(held); /* its outcome is not acknowledged: it stays with the session */
+}
+
+void taking_free(struct feed *feed)
+{
+    struct held *held;
+    for (size_t i = 0; i < feed->printed_count; i++) {
+        quern_outcome_release(&feed->printed[i]);
+    }
+    feed->printed_count = 0;
+    while (feed->options->keep_order && (held = order_drain(&feed->order)) != NULL) {
+        quern_outcome_release(&held->outcome);
+        held_free(held);
     }
 }

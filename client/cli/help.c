@@ -1,0 +1,182 @@
+/*
+ * Owns the texts of --help: one per command, each with examples. Start at help_print.
+ */
+#include "client/cli/help.h"
+
+#include "client/cli/commands.h"
+#include "client/cli/out.h"
+#include <string.h>
+#include <unistd.h>
+
+#define GLOBAL_HELP                                                                                                    \
+    "\nGlobal options, anywhere before `--`:\n"                                                                        \
+    "  --url URL[,URL]...        where the broker listens (else $QUERN_URL, else the default socket)\n"                \
+    "  --connect-timeout SECONDS give up the first connection after this time (default 5)\n"                           \
+    "  --json                    print JSON\n"                                                                         \
+    "  --version, --help\n"
+
+#define TASK_HELP                                                                                                      \
+    "Task options (durations in seconds, such as 0.5):\n"                                                              \
+    "  --queue NAME              queue (default \"default\")\n"                                                        \
+    "  --priority N              -1000..1000, higher first (default 0)\n"                                              \
+    "  --delay S                 not before S seconds from now\n"                                                      \
+    "  --timeout S               stop an attempt after S seconds\n"                                                    \
+    "  --attempts N              try again after a failure, N attempts in all (default 1)\n"                           \
+    "  --retry-on CAUSE,...      which failures are tried again (default error,timeout,memory)\n"                      \
+    "  --backoff S[:CAP]         wait S before the second attempt, doubling up to CAP\n"                               \
+    "  --at-most-once            never run it twice, whatever happens\n"
+
+#define FEED_HELP                                                                                                      \
+    "  --session NAME            work that survives this process: the same command with the same input goes on\n"      \
+    "  --take-over               take the session from a process that is connected\n"                                  \
+    "  --keep-order              print in the order of the input\n"                                                    \
+    "  --jsonl                   one object per item: id, line, input, ok, result or error, attempts, worker, ms\n"    \
+    "  --null                    items end with NUL instead of newline\n"                                              \
+    "  --window N                items under way at once (default 10000)\n"
+
+static const char usage[] =
+    "usage: quern [GLOBAL OPTIONS] COMMAND ...\n"
+    "\n"
+    "quern runs function calls and commands on workers, and keeps them: what was accepted survives the crash of\n"
+    "anything. Each call is a task; tasks belong to a session; each task has one outcome.\n"
+    "\n"
+    "  quern-broker &                                        # the one that keeps the tasks\n"
+    "  quern-worker --module examples.so --allow-commands &  # one that runs them\n"
+    "  quern submit square 7                                 # one call: prints 49\n"
+    "  seq 1000 | quern map square                           # a call per line, results as they complete\n"
+    "  ls *.wav | quern run -- oggenc {}                     # a command per line\n"
+    "  quern map --session night f <input                    # run it again after a crash: it goes on\n"
+    "  quern list --state failed; quern show 7-42            # what went wrong\n"
+    "\nCommands (quern COMMAND --help tells more):\n";
+
+static const char exits[] =
+    GLOBAL_HELP "\nExit status: 0 all well; 1 some task failed; 2 wrong usage; 3 no broker reachable; 4 could not be done\n"
+                "as asked; 130 interrupted; 141 standard output was closed.\n";
+
+static const struct {
+    const char *command;
+    const char *text;
+} texts[] = {
+    {"submit",
+     "usage: quern submit FUNCTION [JSON_ARG]... [--detach] [--session NAME] [--take-over] [TASK OPTIONS]\n"
+     "\n"
+     "Runs FUNCTION with the given arguments, each a JSON value, and prints the result as JSON. A failure is told on\n"
+     "stderr. With --detach prints the task's id as soon as the task is durable; `quern result ID` prints the result.\n"
+     "With --session the task stays when this command is interrupted.\n\n" TASK_HELP "\nExamples:\n"
+     "  quern submit square 7\n"
+     "  quern submit echo '\"text\"' '[1, 2]' '{\"a\": null}'\n"
+     "  quern submit divide 1 0 || echo failed\n"
+     "  quern submit sleep 0.5 --timeout 0.2 --attempts 3 --backoff 1:60\n"
+     "  id=$(quern submit --detach factorial 20); quern result \"$id\" --wait\n"},
+    {"result",
+     "usage: quern result ID [--wait]\n"
+     "\n"
+     "Prints the result of a task as JSON, and acknowledges it once it is printed. Without --wait a task that has no\n"
+     "outcome yet is an error (exit status 4).\n\nExamples:\n"
+     "  quern result 7-42\n"
+     "  quern result 7-42 --wait --json\n"},
+    {"map",
+     "usage: quern map FUNCTION [OPTIONS] <INPUT\n"
+     "\n"
+     "One task per line of standard input that is not empty: a JSON value, the single argument. Prints one JSON result\n"
+     "per line as they complete; a failed item is a line on stderr (and null with --keep-order). Input is read as it is\n"
+     "needed.\n\n"
+     "With --session the line number is remembered: run again after a crash with the same input, it skips what was\n"
+     "accepted, prints what was not printed, and goes on. Other input, function or options are refused. When the input\n"
+     "has ended and all is printed the session is closed.\n\n" FEED_HELP
+     "  --raw                     the line is the argument, as text (as binary if it is not UTF-8)\n" TASK_HELP
+     "\nExamples:\n"
+     "  seq 1000 | quern map square\n"
+     "  find . -type f -print0 | quern map wordcount --null --raw --jsonl\n"
+     "  quern map is_prime --session primes --keep-order <numbers >answers\n"},
+    {"run",
+     "usage: quern run [OPTIONS] [--env NAME[=VALUE]]... -- COMMAND [ARG]... <INPUT\n"
+     "\n"
+     "One command per line of standard input that is not empty, as `quern map`: {} anywhere in an argument is replaced\n"
+     "by the line; without any {} the line is appended. The line is also in $QUERN_INPUT: the safe way into `sh -c`.\n"
+     "Commands run in this working directory with the worker's environment; their standard output is printed whole and\n"
+     "unchanged, also of failed ones, their stderr on stderr. A non-zero exit is a failure. Workers run commands only\n"
+     "with --allow-commands.\n\n" FEED_HELP
+     "  --env NAME[=VALUE]        a variable for the command; without a value, as it is here\n" TASK_HELP "\nExamples:\n"
+     "  ls *.wav | quern run -- oggenc -q5 {}\n"
+     "  find . -name '*.c' -print0 | quern run --null --keep-order -- wc -l\n"
+     "  cat urls | quern run --attempts 3 --timeout 60 -- sh -c 'curl -sf \"$QUERN_INPUT\" | sha256sum'\n"},
+    {"attach",
+     "usage: quern attach SESSION [--jsonl] [--take-over]\n"
+     "\n"
+     "Prints the outcomes of a session in completion order, those not printed before and those still to come, until\n"
+     "nothing is outstanding.\n\nExamples:\n"
+     "  quern attach night\n"
+     "  quern attach night --take-over --jsonl | jq .error\n"},
+    {"status", "usage: quern status [--json]\n\nWhat the broker, its workers, queues and store do, and its limits.\n\n"
+               "Examples:\n  quern status\n  quern status --json | jq .tasks\n"},
+    {"sessions", "usage: quern sessions [--json]\n\nThe sessions: owner, tasks without outcome, outcomes not taken.\n\n"
+                 "Examples:\n  quern sessions\n  quern sessions --json | jq -r '.[].name'\n"},
+    {"list",
+     "usage: quern list [--state STATE] [--cause CAUSE] [--session NAME] [--limit N] [--json]\n"
+     "\n"
+     "Tasks, newest first. STATE: delayed, waiting, ready, leased, running, backoff, done, failed, cancelled.\n"
+     "CAUSE: error, crashed, timeout, expired, memory, lost, quarantined, unencodable. --limit: default 100.\n\n"
+     "Examples:\n"
+     "  quern list --state failed --cause timeout\n"
+     "  quern list --session night --limit 1000 --json | jq -r '.[].id'\n"},
+    {"show", "usage: quern show ID [--json]\n\nEverything about one task: its options, arguments, result, and every\n"
+             "attempt with its failure.\n\nExamples:\n  quern show 7-42\n  quern show 7-42 --json | jq .failures\n"},
+    {"explain", "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit,\n"
+                "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},
+    {"cancel", "usage: quern cancel ID... [--json]\n\nCancels tasks that have not started. One that runs, or has its\n"
+               "outcome, is left alone: exit status 4.\n\nExamples:\n  quern cancel 7-42 7-43\n"
+               "  quern list --state ready --json | jq -r '.[].id' | xargs quern cancel\n"},
+    {"retry",
+     "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is printed: in the\n"
+     "old one's session, or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
+     "  quern result \"$(quern retry 7-42)\" --wait\n"
+     "  quern list --state failed --json | jq -r '.[].id' | xargs quern retry\n"},
+    {"close", "usage: quern close SESSION [--cancel]\n\nEnds a session: it takes no further tasks, and goes when all its\n"
+              "outcomes are taken. --cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
+              "  quern close night --cancel; quern attach night\n"},
+    {"bench", "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, and\n"
+              "checks every value: first some one at a time for the latency, then all at once for the throughput. Needs\n"
+              "a worker with the example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
+              "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
+};
+
+static void put_overview(struct buf *to)
+{
+    buf_printf(to, "%s", usage);
+    for (const struct command *command = command_next(NULL); command != NULL; command = command_next(command)) {
+        buf_printf(to, "  %-9s %s\n", command->name, command->summary);
+    }
+    buf_printf(to, "%s", exits);
+}
+
+static void put_help(struct buf *to, const char *command)
+{
+    for (size_t i = 0; command != NULL && i < sizeof texts / sizeof texts[0]; i++) {
+        if (strcmp(texts[i].command, command) == 0) {
+            buf_printf(to, "%s%s", texts[i].text, GLOBAL_HELP);
+            return;
+        }
+    }
+    put_overview(to);
+}
+
+int help_print(const char *command)
+{
+    struct out out;
+    out_init(&out, STDOUT_FILENO);
+    put_help(&out.buf, command);
+    int status = out_finish(&out, STATUS_OK);
+    out_fini(&out);
+    return status;
+}
+
+int help_version(bool json)
+{
+    struct out out;
+    out_init(&out, STDOUT_FILENO);
+    buf_printf(&out.buf, json ? "{\"version\":\"%s\"}\n" : "quern %s\n", QUERN_VERSION_TEXT);
+    int status = out_finish(&out, STATUS_OK);
+    out_fini(&out);
+    return status;
+}

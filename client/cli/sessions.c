@@ -1,0 +1,46 @@
+/*
+ * Owns `quern sessions`. Start at sessions_main.
+ */
+#include "client/cli/ask.h"
+#include "client/cli/words.h"
+#include <inttypes.h>
+
+static void put_sessions(struct buf *to, struct bytes answer)
+{
+    struct table table = {.columns = 7};
+    struct answer_walk walk;
+    struct bytes row;
+    table_put(&table, "SESSION");
+    table_put(&table, "STATE");
+    table_put(&table, "OWNER");
+    table_put(&table, "LIVE");
+    table_put(&table, "UNTAKEN");
+    table_put(&table, "FAILED");
+    table_put(&table, "USED");
+    for (answer_walk_array(&walk, answer); answer_walk_next(&walk, &row);) {
+        char age[AGE_SIZE];
+        const char *name = answer_shown(row, "name");
+        if (name[0] != '\0') {
+            table_put(&table, "%s", name);
+        } else {
+            table_put(&table, "#%" PRIu64, answer_u64(row, "id"));
+        }
+        table_put(&table, "%s", answer_shown(row, "state"));
+        table_put(&table, "%s%s", answer_shown(row, "owner"), answer_flag(row, "connected") ? "" : " (gone)");
+        table_put(&table, "%" PRIu64, answer_u64(row, "live"));
+        table_put(&table, "%" PRIu64, answer_u64(row, "untaken"));
+        table_put(&table, "%" PRIu64, answer_u64(row, "failed"));
+        table_put(&table, "%s ago", age_text(answer_i64(row, "used_ms"), age));
+    }
+    table_print(&table, to);
+}
+
+int sessions_main(struct cli *cli, struct arguments *arguments)
+{
+    const struct question question = {.what = "sessions", .put_text = put_sessions};
+    int status = arguments_parse(arguments, NULL, 0);
+    if (status != ARGUMENTS_GO_ON) {
+        return status;
+    }
+    return arguments_expect(arguments, 0, 0, "") ? ask(cli, &question) : STATUS_USAGE;
+}

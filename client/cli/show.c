@@ -1,0 +1,173 @@
+/*
+ * Owns `quern show`: everything known of one task, every attempt with its failure. Start at show_main.
+ */
+#include "client/cli/ask.h"
+#include "client/cli/json.h"
+#include "client/cli/words.h"
+#include "common/codec.h"
+#include "common/messages.h"
+#include <inttypes.h>
+
+/* Arguments and result are payloads: msgpack inside a bin. Shown as what they say. */
+static void put_payload(struct buf *to, struct bytes row, const char *name)
+{
+    struct bytes payload = answer_bytes(row, name);
+    if (payload.n == 0) {
+        buf_put(to, "null", 4);
+    } else if (json_from_msgpack(payload, to) != QUERN_OK) {
+        json_put_text_or_bin(to, payload);
+    }
+}
+
+static void put_line(struct buf *to, const char *label, const char *value)
+{
+    if (value[0] != '\0') {
+        buf_printf(to, "%-11s%s\n", label, value);
+    }
+}
+
+static void put_time(struct buf *to, const char *label, struct bytes row, const char *name)
+{
+    char age[AGE_SIZE];
+    int64_t at_ms = answer_i64(row, name);
+    if (at_ms != 0) {
+        buf_printf(to, "%-11s%s ago\n", label, age_text(at_ms, age));
+    }
+}
+
+static void put_failure(struct buf *to, struct bytes row, const char *indent)
+{
+    struct bytes detail = answer_bytes(row, "detail");
+    uint64_t signal = answer_u64(row, "signal");
+    uint64_t exit_status = answer_u64(row, "exit_status");
+    const char *kind = answer_shown(row, "kind");
+    buf_printf(to, "%s%s%s%s: %s", indent, answer_shown(row, "cause"), kind[0] != '\0' ? ", " : "", kind,
+               answer_shown(row, "message"));
+    if (signal != 0) {
+        buf_printf(to, " (signal %" PRIu64 ")", signal);
+    } else if (exit_status != 0) {
+        buf_printf(to, " (exit status %" PRIu64 ")", exit_status);
+    }
+    buf_put_u8(to, '\n');
+    if (detail.n > 0) {
+        buf_printf(to, "%sdetail ", indent);
+        json_put_text_or_bin(to, detail);
+        buf_put_u8(to, '\n');
+    }
+}
+
+static void put_failures(struct buf *to, struct bytes answer)
+{
+    struct answer_walk walk;
+    struct bytes row;
+    for (answer_walk_array(&walk, answer_field(answer, "failures")); answer_walk_next(&walk, &row);) {
+        char age[AGE_SIZE];
+        buf_printf(to, "attempt %" PRIu64 " failed on %s, %s ago\n", answer_u64(row, "attempt"),
+                   answer_shown(row, "worker"), age_text(answer_i64(row, "at_ms"), age));
+        put_failure(to, row, "           ");
+    }
+}
+
+static void put_options(struct buf *to, struct bytes answer)
+{
+    struct bytes options = answer_field(answer, "options");
+    char seconds[AGE_SIZE];
+    buf_printf(to, "%-11spriority %" PRId64 ", attempts %" PRIu64, "options", answer_i64(answer, "priority"),
+               answer_u64(options, "attempts"));
+    if (answer_u64(options, "timeout_ms") != 0) {
+        buf_printf(to, ", timeout %s", seconds_text(answer_u64(options, "timeout_ms"), seconds));
+    }
+    if (answer_u64(options, "backoff_ms") != 0) {
+        buf_printf(to, ", backoff %s", seconds_text(answer_u64(options, "backoff_ms"), seconds));
+    }
+    buf_printf(to, "%s\n", answer_flag(options, "at_most_once") ? ", at most once" : "");
+}
+
+static void put_progress(struct buf *to, struct bytes answer)
+{
+    struct bytes progress = answer_field(answer, "progress");
+    if (!answer_is_nil(answer, "progress")) {
+        buf_printf(to, "%-11s%.0f %% %s\n", "progress", answer_f64(progress, "fraction") * 100.0,
+                   answer_shown(progress, "text"));
+    }
+}
+
+static void put_show(struct buf *to, struct bytes answer)
+{
+    struct bytes state = answer_bytes(answer, "state");
+    put_line(to, "task", answer_shown(answer, "id"));
+    put_line(to, "state", answer_shown(answer, "state"));
+    put_line(to, "function", answer_shown(answer, "function"));
+    put_line(to, "queue", answer_shown(answer, "queue"));
+    put_line(to, "session", answer_shown(answer, "session"));
+    put_line(to, "retry of", answer_shown(answer, "retry_of"));
+    if (answer_u64(answer, "ordinal") != 0) {
+        buf_printf(to, "%-11s%" PRIu64 "\n", "line", answer_u64(answer, "ordinal"));
+    }
+    put_options(to, answer);
+    put_time(to, "submitted", answer, "created_ms");
+    put_time(to, "started", answer, "started_ms");
+    put_time(to, "finished", answer, "finished_ms");
+    put_line(to, "worker", answer_shown(answer, "worker"));
+    buf_printf(to, "%-11s%" PRIu64 " failed attempts, %" PRIu64 " crashes, %" PRIu64 " losses\n", "so far",
+               answer_u64(answer, "attempts"), answer_u64(answer, "crashes"), answer_u64(answer, "losses"));
+    put_progress(to, answer);
+    buf_printf(to, "%-11s", "arguments");
+    put_payload(to, answer, "args");
+    buf_put_u8(to, '\n');
+    if (bytes_is(state, "done") || answer_bytes(answer, "result").n > 0) {
+        buf_printf(to, "%-11s", "result");
+        put_payload(to, answer, "result");
+        buf_put_u8(to, '\n');
+    }
+    if (bytes_is(state, "failed") || bytes_is(state, "cancelled")) {
+        buf_printf(to, "%-11s", "because");
+        put_failure(to, answer, "");
+    }
+    put_failures(to, answer);
+}
+
+/* The answer with payloads and details decoded. */
+static void put_show_json(struct buf *to, struct bytes answer)
+{
+    struct answer_walk walk;
+    struct bytes key;
+    struct bytes value;
+    char separator = '{';
+    for (answer_walk_map(&walk, answer); answer_walk_pair(&walk, &key, &value); separator = ',') {
+        buf_put_u8(to, (uint8_t)separator);
+        json_put_str(to, key);
+        buf_put_u8(to, ':');
+        if (bytes_is(key, "args") || bytes_is(key, "result")) {
+            put_payload(to, answer, bytes_is(key, "args") ? "args" : "result");
+        } else if (bytes_is(key, "detail") && answer_bytes(answer, "detail").n > 0) {
+            json_put_text_or_bin(to, answer_bytes(answer, "detail"));
+        } else if (json_from_msgpack(value, to) != QUERN_OK) {
+            buf_put(to, "null", 4);
+        }
+    }
+    buf_put_u8(to, '}');
+}
+
+int show_main(struct cli *cli, struct arguments *arguments)
+{
+    struct buf params = {0};
+    int status = arguments_parse(arguments, NULL, 0);
+    if (status != ARGUMENTS_GO_ON) {
+        return status;
+    }
+    if (!arguments_expect(arguments, 1, 1, "a task id") || ids_check(arguments) != ARGUMENTS_GO_ON) {
+        return STATUS_USAGE;
+    }
+    put_map(&params, 1);
+    put_text(&params, "id");
+    put_u64(&params, id_of(arguments->words[0]));
+    const struct question question = {.what = "show",
+                                      .params = &params,
+                                      .about = arguments->words[0],
+                                      .put_text = put_show,
+                                      .put_json = put_show_json};
+    status = ask(cli, &question);
+    buf_fini(&params);
+    return status;
+}
