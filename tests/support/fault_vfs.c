@@ -373,6 +373,11 @@ void fault_remove(void)
     }
 }
 
+void fault_pause(bool is_paused)
+{
+    sqlite3_vfs_register(is_paused ? fault.base : &fault.vfs, 1);
+}
+
 void fault_arm(enum fault_kind kind, uint64_t at, bool forever)
 {
     atomic_store(&armed_kind, FAULT_NONE);

@@ -30,6 +30,8 @@ bool fault_hit(void);
  * (only for the thread that watches; NULL: nobody). */
 void fault_watch(void (*on_operation)(void *context), void *context);
 void fault_unwatch(void);
+/* While paused, the process's default VFS is the real one again, and nothing is watched that is opened meanwhile. */
+void fault_pause(bool is_paused);
 /* Write what the disk might hold if the power went now into a directory: synced bytes for sure; every later write is
  * there, missing, cut short or garbled, by the seed (seed 0: all missing, 1: all there). */
 void fault_power_loss(const char *directory, uint64_t seed);

@@ -28,9 +28,13 @@
 
 char *world_directory(void)
 {
+    /* In memory where possible: what is tested is what we ask of a disk, not how long it takes. */
     const char *base = getenv("TMPDIR");
+    if (base == NULL) {
+        base = access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
+    }
     char *path = NULL;
-    CHECK(asprintf(&path, "%s/quern-test-XXXXXX", base != NULL ? base : "/tmp") > 0);
+    CHECK(asprintf(&path, "%s/quern-test-XXXXXX", base) > 0);
     CHECK(mkdtemp(path) != NULL);
     return path;
 }

@@ -7,7 +7,7 @@
 
 #include "broker/store.h"
 
-/* A fresh directory under TMPDIR; malloc'd. */
+/* A fresh directory under TMPDIR, else in memory, else under /tmp; malloc'd. */
 char *world_directory(void);
 /* Remove it with everything in it; frees and clears. */
 void world_remove(char **directory);
