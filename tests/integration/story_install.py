@@ -116,9 +116,9 @@ class Installed(stage.Story):
         self.assertEqual(self.run_tool(self.path("client")), "49\n")
 
     def test_only_what_the_headers_declare_is_exported(self):
-        names = [line.split()[-1] for line in
+        names = [line.split()[-1].split("@")[0] for line in
                  self.run_tool("nm", "-D", "--defined-only", os.path.join(self.library, "libquern.so")).splitlines()]
-        self.assertEqual([name for name in names if not name.startswith("quern_")], [])
+        self.assertEqual([name for name in names if not name.startswith("quern_")], ["QUERN_0"])
         self.assertIn("quern_submit", names)
 
     def test_headers_stand_alone_also_in_cxx(self):
