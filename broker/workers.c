@@ -597,10 +597,25 @@ void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *
     }
 }
 
+/* A worker that drains leaves once a PING behind this is answered: what still waits for its lease row must not follow. */
+static void worker_withdraw_unsent(struct core *core, struct worker *worker)
+{
+    struct task *next;
+    for (struct task *task = worker->held; task != NULL; task = next) {
+        next = task->next;
+        if (task->is_unsent) {
+            attempt_returned(core, task);
+        }
+    }
+}
+
 void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity)
 {
     conn->worker->capacity_count = capacity->count;
     conn->worker->capacity_bytes = capacity->bytes;
+    if (capacity->count == 0) {
+        worker_withdraw_unsent(core, conn->worker);
+    }
     worker_feed(core, conn->worker);
 }
 
