@@ -211,11 +211,11 @@ static void on_committed(struct journal *journal, const struct batch *batch)
     pthread_mutex_lock(&journal->mutex);
     journal->batch = NULL;
     pthread_mutex_unlock(&journal->mutex);
+    say_stats(journal);   /* before it: whoever is answered after this commit and asks, sees it counted */
     say(journal, &event); /* from here on the batch is the loop's again */
     if (store_rest(journal->store) != QUERN_OK) {
         die("the store failed");
     }
-    say_stats_if_due(journal);
 }
 
 static void commit(struct journal *journal, const struct batch *batch)
