@@ -28,7 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BATCH_COUNT 16u
+#define BATCH_COUNT 12u
 /* So small that the workload above copies its log several times. */
 #define CHECKPOINT_PAGES 30
 
@@ -89,7 +89,6 @@ struct loss {
     uint64_t operation;
     uint64_t images;
     uint64_t one_more; /* images in which the batch in commit was already whole */
-    uint64_t seeds;
 };
 
 static void check_image(struct loss *loss, uint64_t seed)
@@ -105,13 +104,13 @@ static void check_image(struct loss *loss, uint64_t seed)
     world_remove(&image);
 }
 
+/* Nothing of what was not synced, all of it (now and then: a disk that kept it all is the kind one), some of it. */
 static void on_operation(void *context)
 {
     struct loss *loss = context;
     loss->operation++;
-    for (uint64_t i = 0; i < loss->seeds; i++) {
-        check_image(loss, i < 2 ? i : loss->operation * 1000 + i);
-    }
+    check_image(loss, 0);
+    check_image(loss, loss->operation % 8 == 0 ? 1 : loss->operation + 1);
 }
 
 /* The promise itself: power may go before any write, sync or truncation, and the disk may have done any part of what
@@ -119,7 +118,7 @@ static void on_operation(void *context)
 static void test_power_loss_at_any_operation_loses_nothing_reported(void **state)
 {
     (void)state;
-    struct loss loss = {.seeds = 3};
+    struct loss loss = {0};
     char *directory = world_directory();
     struct store_facts facts;
     fault_install();
