@@ -239,10 +239,12 @@ static bool is_hello(enum message_kind kind)
 static void take_ping(struct core *core, struct conn *conn, const struct msg_PING *ping)
 {
     struct msg_PONG pong = {.number = ping->number};
+    bool is_leaving = conn->worker != NULL && conn->worker->capacity_count == 0;
     if (conn->worker != NULL) {
-        conn->worker->lease_until = core->now + (int64_t)core->limits.lease_ms;
+        worker_renew(core, conn->worker);
     }
-    msg_PONG_put(send_now(core, conn), &pong);
+    /* A worker that drains leaves with this answer: what it returned must be on disk, or a crash would call it lost. */
+    msg_PONG_put(is_leaving ? send_gated(core, conn) : send_now(core, conn), &pong);
 }
 
 static void not_for_you(struct core *core, struct conn *conn, const struct message *message)

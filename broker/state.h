@@ -316,6 +316,7 @@ void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *
 void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started);
 void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *progress);
 void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity);
+void worker_renew(struct core *core, struct worker *worker); /* its lease, from now */
 void worker_welcomed(struct core *core, uint64_t batch);
 void workers_sweep(struct core *core); /* leases that are over */
 void workers_fini(struct core *core);

@@ -597,7 +597,17 @@ void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *
     }
 }
 
-/* A worker that drains leaves once a PING behind this is answered: what still waits for its lease row must not follow. */
+void worker_renew(struct core *core, struct worker *worker)
+{
+    bool was_over = worker->lease_until <= core->now;
+    worker->lease_until = core->now + (int64_t)core->limits.lease_ms;
+    if (was_over) {
+        worker_feed(core, worker);
+    }
+}
+
+/* A worker that drains leaves once a PING behind this is answered: what still waits for its lease row must not follow.
+ */
 static void worker_withdraw_unsent(struct core *core, struct worker *worker)
 {
     struct task *next;
