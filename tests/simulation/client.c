@@ -459,6 +459,7 @@ static void read_outcome(struct client *client, const struct item_outcome *item)
                         "%s: completion %" PRIu64 " comes again as something else", client->peer.name,
                         item->completion);
             client->must_acknowledge = client->must_acknowledge || took->is_taken;
+            grant(client); /* it came again and was dropped: there is room for another */
             return;
         }
         WORLD_CHECK(world, took->task != item->task, "%s: task %" PRIx64 " has two outcomes", client->peer.name,

@@ -722,14 +722,18 @@ bool oracle_is_drained(struct world *world, bool explain)
     uint64_t key;
     void *value;
     uint64_t count = world->trace_count;
+    bool echo = world->echo;
+    world->echo = echo && explain;
     while (map_next(&world->oracle->jobs, &at, &key, &value)) {
         if (!job_is_drained(world, value)) {
             if (!explain) {
                 world->trace_count = count;
+                world->echo = echo;
                 return false;
             }
         }
     }
+    world->echo = echo;
     return world->trace_count == count;
 }
 

@@ -507,7 +507,7 @@ void settle(struct world *world)
         while (broker_answer_load(world)) {
             did = true;
         }
-        if (world->core != NULL && core_wants_commit(world->core, INT64_MAX)) {
+        if (world->core != NULL && (world->sealed_count > 0 || core_wants_commit(world->core, INT64_MAX))) {
             commit(world);
             did = true;
         }
