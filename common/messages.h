@@ -356,7 +356,7 @@
     X(44, STARTED, 1, "W>B")                                                                                           \
     X(45, FINISHED, 1, "W>B")                                                                                          \
     X(46, RECEIPT, 1, "B>W")                                                                                           \
-    X(47, PROGRESS, 1, "W>B, B>C")                                                                                     \
+    X(47, PROGRESS, 1, "W>B")                                                                                     \
     X(48, CAPACITY, 2, "W>B")
 
 /* ---- OPTIONS of SUBMIT: an array, grows at the end, what is missing has its default; kept as it came ---- */
