@@ -140,7 +140,6 @@ static bool connect_timeout_set(void *to, const char *value)
     return true;
 }
 
-
 static const struct option *global_find(const struct arguments *arguments, const char *name)
 {
     static struct option global;
@@ -190,7 +189,8 @@ static int option_take(struct arguments *arguments, const struct option *options
         option = option != NULL ? option : global_find(arguments, name);
     }
     if (option == NULL) {
-        return usage_error(arguments, "%s: no such option%s", word, arguments->command == NULL ? " before a command" : "");
+        return usage_error(arguments, "%s: no such option%s", word,
+                           arguments->command == NULL ? " before a command" : "");
     }
     bool takes_value = option->kind != OPTION_FLAG;
     if (!takes_value && value != NULL) {

@@ -1,6 +1,6 @@
 /*
- * The words of the command line: options by name (anywhere before `--`), the rest in order. A word like -5 is a value, not
- * an option: arguments of tasks may be negative numbers. Must not know what options mean.
+ * The words of the command line: options by name (anywhere before `--`), the rest in order. A word like -5 is a value,
+ * not an option: arguments of tasks may be negative numbers. Must not know what options mean.
  */
 #ifndef QUERN_CLI_ARGUMENTS_H
 #define QUERN_CLI_ARGUMENTS_H

@@ -1,6 +1,6 @@
 /*
- * Owns `quern bench`: durable squares, one submit per task, every value checked; one at a time for the latency, then all
- * at once for the throughput; with what the broker wrote for it. Start at bench_main.
+ * Owns `quern bench`: durable squares, one submit per task, every value checked; one at a time for the latency, then
+ * all at once for the throughput; with what the broker wrote for it. Start at bench_main.
  */
 #include "client/cli/answer.h"
 #include "client/cli/arguments.h"
@@ -233,8 +233,8 @@ static void put_bench_json(const struct bench *bench, double per_second, struct 
                bench->tasks, (double)bench->throughput_us / 1e6, per_second, bench->latency_count,
                percentile_ms(bench, 50), percentile_ms(bench, 90), percentile_ms(bench, 99), percentile_ms(bench, 100),
                bench->latency_store.rows, bench->latency_store.syncs, bench->latency_store.batches);
-    buf_printf(to, "\"rows\":%" PRIu64 ",\"syncs\":%" PRIu64 ",\"batches\":%" PRIu64 "}\n", bench->throughput_store.rows,
-               bench->throughput_store.syncs, bench->throughput_store.batches);
+    buf_printf(to, "\"rows\":%" PRIu64 ",\"syncs\":%" PRIu64 ",\"batches\":%" PRIu64 "}\n",
+               bench->throughput_store.rows, bench->throughput_store.syncs, bench->throughput_store.batches);
 }
 
 static void put_bench_text(const struct bench *bench, double per_second, struct buf *to)
@@ -245,8 +245,8 @@ static void put_bench_text(const struct bench *bench, double per_second, struct 
                bench->latency_count, percentile_ms(bench, 50), percentile_ms(bench, 90), percentile_ms(bench, 99),
                percentile_ms(bench, 100), bench->latency_store.rows, bench->latency_store.syncs);
     buf_printf(to,
-               "all at once: %" PRId64 " tasks in %.3f s, %.0f tasks/s; the broker wrote %" PRIu64 " rows and made %" PRIu64
-               " syncs\n",
+               "all at once: %" PRId64 " tasks in %.3f s, %.0f tasks/s; the broker wrote %" PRIu64
+               " rows and made %" PRIu64 " syncs\n",
                bench->tasks, (double)bench->throughput_us / 1e6, per_second, bench->throughput_store.rows,
                bench->throughput_store.syncs);
 }

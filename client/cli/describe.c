@@ -80,7 +80,8 @@ static void shown(struct bytes value, char text[DESCRIBE_SHOWN_SIZE + 4])
         buf_printf(&json, "?");
     }
     size_t size = json.n < DESCRIBE_SHOWN_SIZE ? json.n : DESCRIBE_SHOWN_SIZE;
-    (void)snprintf(text, DESCRIBE_SHOWN_SIZE + 4, "%.*s%s", (int)size, (const char *)json.p, json.n > size ? "..." : "");
+    (void)snprintf(text, DESCRIBE_SHOWN_SIZE + 4, "%.*s%s", (int)size, (const char *)json.p,
+                   json.n > size ? "..." : "");
     buf_fini(&json);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The description that map and run leave with a named session: what was asked for, as a msgpack map, so that a later run
- * can tell whether it is the same work. Must not talk to the broker.
+ * The description that map and run leave with a named session: what was asked for, as a msgpack map, so that a later
+ * run can tell whether it is the same work. Must not talk to the broker.
  */
 #ifndef QUERN_CLI_DESCRIBE_H
 #define QUERN_CLI_DESCRIBE_H

@@ -259,8 +259,9 @@ static int feed_status(const struct feed *feed)
     case FEED_INTERRUPTED:
         return STATUS_INTERRUPTED;
     case FEED_OUT:
-        return feed->out.state == OUT_CLOSED ? STATUS_PIPE
-                                             : (feed->out.state == OUT_INTERRUPTED ? STATUS_INTERRUPTED : STATUS_NOT_DONE);
+        return feed->out.state == OUT_CLOSED
+                   ? STATUS_PIPE
+                   : (feed->out.state == OUT_INTERRUPTED ? STATUS_INTERRUPTED : STATUS_NOT_DONE);
     case FEED_REFUSED:
         return STATUS_USAGE;
     case FEED_FAILED:

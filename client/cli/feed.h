@@ -1,6 +1,6 @@
 /*
- * What map, run and attach share: items of stdin become tasks of a session, their outcomes are printed as they come, and
- * an outcome is acknowledged only after its print was written. feed.c reads and submits, taking.c prints and
+ * What map, run and attach share: items of stdin become tasks of a session, their outcomes are printed as they come,
+ * and an outcome is acknowledged only after its print was written. feed.c reads and submits, taking.c prints and
  * acknowledges, resume.c decides whether an earlier run of the session was the same work.
  * Must not know how an item becomes arguments.
  */
@@ -18,10 +18,10 @@
 
 #define FEED_WINDOW_DEFAULT 10000
 #define FEED_WINDOW_MAX 1000000
-#define FEED_TAKE_COUNT 512u                   /* outcomes printed with one write */
-#define FEED_TAKE_SIZE (1024u * 1024u)         /* bytes of the same, soft by one outcome */
-#define FEED_SUBMIT_COUNT 512u                 /* items submitted before outcomes are looked for again */
-#define FEED_HELD_SIZE (64u * 1024u * 1024u)   /* with --keep-order: results that wait for an earlier one; soft */
+#define FEED_TAKE_COUNT 512u                 /* outcomes printed with one write */
+#define FEED_TAKE_SIZE (1024u * 1024u)       /* bytes of the same, soft by one outcome */
+#define FEED_SUBMIT_COUNT 512u               /* items submitted before outcomes are looked for again */
+#define FEED_HELD_SIZE (64u * 1024u * 1024u) /* with --keep-order: results that wait for an earlier one; soft */
 #define FEED_ITEM_SIZE_MAX (6u * 16u * 1024u * 1024u) /* JSON text of a payload is at most six times as long */
 
 /* What is different in map and run. */
@@ -64,22 +64,22 @@ struct feed {
     struct out out;
     struct out err;
     struct lines lines;
-    struct order order;   /* with keep_order */
-    struct spool bad;     /* items of the lines that were accepted earlier which could not be submitted */
-    struct inputs inputs; /* with jsonl */
-    struct buf args;      /* of the item that waits for being submitted */
+    struct order order;    /* with keep_order */
+    struct spool bad;      /* items of the lines that were accepted earlier which could not be submitted */
+    struct inputs inputs;  /* with jsonl */
+    struct buf args;       /* of the item that waits for being submitted */
     uint64_t args_ordinal; /* 0: none waits */
     struct quern_outcome *printed[FEED_TAKE_COUNT]; /* printed and not yet acknowledged */
     size_t printed_count;
-    size_t held_size;       /* with keep_order: bytes of what waits */
-    uint64_t under_way;     /* submitted or to be printed, not printed yet */
-    uint64_t earlier_left;  /* part of it that earlier runs submitted */
+    size_t held_size;      /* with keep_order: bytes of what waits */
+    uint64_t under_way;    /* submitted or to be printed, not printed yet */
+    uint64_t earlier_left; /* part of it that earlier runs submitted */
     uint64_t printed_total;
     uint64_t failed_total;
-    bool is_input_over;  /* nothing further is read */
-    bool is_idle;        /* quern_next said END since the last submit */
-    bool wants_input;    /* lines wait for a read */
-    bool was_refused;    /* the broker refused a submit: nothing further is submitted */
+    bool is_input_over; /* nothing further is read */
+    bool is_idle;       /* quern_next said END since the last submit */
+    bool wants_input;   /* lines wait for a read */
+    bool was_refused;   /* the broker refused a submit: nothing further is submitted */
     enum feed_stop stop;
     int status; /* with FEED_FAILED */
 };

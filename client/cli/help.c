@@ -49,9 +49,9 @@ static const char usage[] =
     "  quern list --state failed; quern show 7-42            # what went wrong\n"
     "\nCommands (quern COMMAND --help tells more):\n";
 
-static const char exits[] =
-    GLOBAL_HELP "\nExit status: 0 all well; 1 some task failed; 2 wrong usage; 3 no broker reachable; 4 could not be done\n"
-                "as asked; 130 interrupted; 141 standard output was closed.\n";
+static const char exits[] = GLOBAL_HELP
+    "\nExit status: 0 all well; 1 some task failed; 2 wrong usage; 3 no broker reachable; 4 could not be done\n"
+    "as asked; 130 interrupted; 141 standard output was closed.\n";
 
 static const struct {
     const char *command;
@@ -78,11 +78,14 @@ static const struct {
     {"map",
      "usage: quern map FUNCTION [OPTIONS] <INPUT\n"
      "\n"
-     "One task per line of standard input that is not empty: a JSON value, the single argument. Prints one JSON result\n"
-     "per line as they complete; a failed item is a line on stderr (and null with --keep-order). Input is read as it is\n"
+     "One task per line of standard input that is not empty: a JSON value, the single argument. Prints one JSON "
+     "result\n"
+     "per line as they complete; a failed item is a line on stderr (and null with --keep-order). Input is read as it "
+     "is\n"
      "needed.\n\n"
      "With --session the line number is remembered: run again after a crash with the same input, it skips what was\n"
-     "accepted, prints what was not printed, and goes on. Other input, function or options are refused. When the input\n"
+     "accepted, prints what was not printed, and goes on. Other input, function or options are refused. When the "
+     "input\n"
      "has ended and all is printed the session is closed.\n\n" FEED_HELP
      "  --raw                     the line is the argument, as text (as binary if it is not UTF-8)\n" TASK_HELP
      "\nExamples:\n"
@@ -92,12 +95,15 @@ static const struct {
     {"run",
      "usage: quern run [OPTIONS] [--env NAME[=VALUE]]... -- COMMAND [ARG]... <INPUT\n"
      "\n"
-     "One command per line of standard input that is not empty, as `quern map`: {} anywhere in an argument is replaced\n"
+     "One command per line of standard input that is not empty, as `quern map`: {} anywhere in an argument is "
+     "replaced\n"
      "by the line; without any {} the line is appended. The line is also in $QUERN_INPUT: the safe way into `sh -c`.\n"
-     "Commands run in this working directory with the worker's environment; their standard output is printed whole and\n"
+     "Commands run in this working directory with the worker's environment; their standard output is printed whole "
+     "and\n"
      "unchanged, also of failed ones, their stderr on stderr. A non-zero exit is a failure. Workers run commands only\n"
      "with --allow-commands.\n\n" FEED_HELP
-     "  --env NAME[=VALUE]        a variable for the command; without a value, as it is here\n" TASK_HELP "\nExamples:\n"
+     "  --env NAME[=VALUE]        a variable for the command; without a value, as it is here\n" TASK_HELP
+     "\nExamples:\n"
      "  ls *.wav | quern run -- oggenc -q5 {}\n"
      "  find . -name '*.c' -print0 | quern run --null --keep-order -- wc -l\n"
      "  cat urls | quern run --attempts 3 --timeout 60 -- sh -c 'curl -sf \"$QUERN_INPUT\" | sha256sum'\n"},
@@ -122,23 +128,26 @@ static const struct {
      "  quern list --session night --limit 1000 --json | jq -r '.[].id'\n"},
     {"show", "usage: quern show ID [--json]\n\nEverything about one task: its options, arguments, result, and every\n"
              "attempt with its failure.\n\nExamples:\n  quern show 7-42\n  quern show 7-42 --json | jq .failures\n"},
-    {"explain", "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit,\n"
-                "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},
+    {"explain",
+     "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit,\n"
+     "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},
     {"cancel", "usage: quern cancel ID... [--json]\n\nCancels tasks that have not started. One that runs, or has its\n"
                "outcome, is left alone: exit status 4.\n\nExamples:\n  quern cancel 7-42 7-43\n"
                "  quern list --state ready --json | jq -r '.[].id' | xargs quern cancel\n"},
-    {"retry",
-     "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is printed: in the\n"
-     "old one's session, or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
-     "  quern result \"$(quern retry 7-42)\" --wait\n"
-     "  quern list --state failed --json | jq -r '.[].id' | xargs quern retry\n"},
-    {"close", "usage: quern close SESSION [--cancel]\n\nEnds a session: it takes no further tasks, and goes when all its\n"
-              "outcomes are taken. --cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
-              "  quern close night --cancel; quern attach night\n"},
-    {"bench", "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, and\n"
-              "checks every value: first some one at a time for the latency, then all at once for the throughput. Needs\n"
-              "a worker with the example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
-              "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
+    {"retry", "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is "
+              "printed: in the\n"
+              "old one's session, or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
+              "  quern result \"$(quern retry 7-42)\" --wait\n"
+              "  quern list --state failed --json | jq -r '.[].id' | xargs quern retry\n"},
+    {"close",
+     "usage: quern close SESSION [--cancel]\n\nEnds a session: it takes no further tasks, and goes when all its\n"
+     "outcomes are taken. --cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
+     "  quern close night --cancel; quern attach night\n"},
+    {"bench",
+     "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, and\n"
+     "checks every value: first some one at a time for the latency, then all at once for the throughput. Needs\n"
+     "a worker with the example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
+     "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
 };
 
 static void put_overview(struct buf *to)

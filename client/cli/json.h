@@ -1,6 +1,6 @@
 /*
- * JSON text to msgpack and back, for every value of either: README.md has the rules. What one side cannot say becomes an
- * object with one key that begins with `$`, both ways; a genuine map of that shape is written as {"$map": [[k, v]]}.
+ * JSON text to msgpack and back, for every value of either: README.md has the rules. What one side cannot say becomes
+ * an object with one key that begins with `$`, both ways; a genuine map of that shape is written as {"$map": [[k, v]]}.
  * Nothing changes silently: what cannot be represented is an error. Must not know tasks.
  */
 #ifndef QUERN_CLI_JSON_H
@@ -15,8 +15,8 @@
  * or cannot be represented; to is as before then. */
 bool json_to_msgpack(struct bytes text, uint32_t depth, struct buf *to, char error[JSON_ERROR_SIZE]);
 
-/* Appends the JSON of one msgpack value on one line. QUERN_MALFORMED, QUERN_TOO_BIG (deeper than VALUE_DEPTH_MAX): to is
- * as before then. */
+/* Appends the JSON of one msgpack value on one line. QUERN_MALFORMED, QUERN_TOO_BIG (deeper than VALUE_DEPTH_MAX): to
+ * is as before then. */
 QUERN_MUST_USE enum quern_err json_from_msgpack(struct bytes value, struct buf *to);
 
 /* A JSON string, or {"$str": base64} if the text is not UTF-8. */

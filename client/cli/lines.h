@@ -1,6 +1,6 @@
 /*
- * Items of a file descriptor: lines, or texts that end with NUL; with their physical number from 1. Reads no further than
- * asked. Must not know what an item means.
+ * Items of a file descriptor: lines, or texts that end with NUL; with their physical number from 1. Reads no further
+ * than asked. Must not know what an item means.
  */
 #ifndef QUERN_CLI_LINES_H
 #define QUERN_CLI_LINES_H

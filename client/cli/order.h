@@ -1,6 +1,6 @@
 /*
- * Puts what finished in any order back into the order of the input. Entries are promised in rising order (their place in
- * the input), arrive later in any order, and come out in the promised one. What was accepted by an earlier run was
+ * Puts what finished in any order back into the order of the input. Entries are promised in rising order (their place
+ * in the input), arrive later in any order, and come out in the promised one. What was accepted by an earlier run was
  * promised there: how much of it is still to come is known, not which; it comes out sorted once all of it has arrived.
  * Bounded by the window of its user: promised and not taken. Must not know outcomes.
  */

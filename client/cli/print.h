@@ -29,8 +29,8 @@ struct printing {
     bool null_for_failed; /* PRINT_RESULT: a failed item keeps its place */
 };
 
-/* Puts the outcome; false if it is a failure (or its result cannot be shown). args: of the task, if the outcome does not
- * carry them. */
+/* Puts the outcome; false if it is a failure (or its result cannot be shown). args: of the task, if the outcome does
+ * not carry them. */
 bool print_outcome(const struct printing *printing, const struct quern_outcome *outcome, struct bytes args);
 
 /* An item that was never submitted: why, in words. input: the item as it was read; none if it was too long to keep. */

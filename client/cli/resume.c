@@ -90,8 +90,9 @@ static void compare_lines(struct feed *feed)
         return;
     }
     if (!is_there) {
-        (void)snprintf(text, sizeof text, "the first %" PRIu64 " lines were accepted, but the input ends after %" PRIu64,
-                       high, feed->lines.number);
+        (void)snprintf(text, sizeof text,
+                       "the first %" PRIu64 " lines were accepted, but the input ends after %" PRIu64, high,
+                       feed->lines.number);
         refuse_other(feed, text);
     } else if (memcmp(digest, feed->info.digest, sizeof digest) != 0) {
         (void)snprintf(text, sizeof text, "the first %" PRIu64 " lines of the input are not those that were accepted",

@@ -1,6 +1,6 @@
 /*
- * Owns `quern run`: an item becomes a command line that a worker executes. Must not know how items are read and outcomes
- * printed (feed.h). Start at run_main.
+ * Owns `quern run`: an item becomes a command line that a worker executes. Must not know how items are read and
+ * outcomes printed (feed.h). Start at run_main.
  */
 #include "client/cli/describe.h"
 #include "client/cli/feed.h"
@@ -21,7 +21,7 @@
 struct run {
     char **argv;
     size_t argc;
-    bool has_place; /* {} stands in one of them */
+    bool has_place;                     /* {} stands in one of them */
     const char *env[RUN_ENV_COUNT_MAX]; /* "NAME=VALUE", or "NAME": as it is here */
     size_t env_count;
     char *cwd;
@@ -123,8 +123,7 @@ static bool env_set(void *to, const char *value)
         return false;
     }
     size_t at = 0;
-    while (at < run->env_count &&
-           (env_name_size(run->env[at]) != size || memcmp(run->env[at], value, size) != 0)) {
+    while (at < run->env_count && (env_name_size(run->env[at]) != size || memcmp(run->env[at], value, size) != 0)) {
         at++;
     }
     if (at == RUN_ENV_COUNT_MAX) {

@@ -40,7 +40,8 @@ static int put_arguments(struct submission *submission, const struct arguments *
         char why[JSON_ERROR_SIZE];
         const char *text = arguments->words[i];
         if (!json_to_msgpack(bytes_text(text), VALUE_DEPTH_MAX - 1, &submission->args, why)) {
-            return usage_error(arguments, "argument %zu, '%.200s': %s (text needs its quotes: '\"text\"')", i, text, why);
+            return usage_error(arguments, "argument %zu, '%.200s': %s (text needs its quotes: '\"text\"')", i, text,
+                               why);
         }
     }
     return STATUS_OK;

@@ -1,6 +1,6 @@
 /*
- * Owns printing outcomes and acknowledging them, in this order. Must not know input, except bad items that wait for their
- * turn. Start at taking_step.
+ * Owns printing outcomes and acknowledging them, in this order. Must not know input, except bad items that wait for
+ * their turn. Start at taking_step.
  */
 #include "client/cli/feed.h"
 
@@ -65,8 +65,7 @@ static void count_printed(struct feed *feed, bool is_ok, bool is_earlier)
 static void print_refused(struct feed *feed, const struct quern_outcome *outcome)
 {
     if (!feed->was_refused) {
-        say("line %llu: the broker refused it: %s; nothing further is submitted",
-            (unsigned long long)outcome->ordinal,
+        say("line %llu: the broker refused it: %s; nothing further is submitted", (unsigned long long)outcome->ordinal,
             outcome->message[0] != '\0' ? outcome->message : quern_err_text((enum quern_err)outcome->refusal));
     }
     feed->was_refused = true;
@@ -100,7 +99,8 @@ static void print_held(struct feed *feed, uint64_t ordinal, struct held *held)
         feed->held_size -= held->outcome->result_size;
         print_taken(feed, held->outcome);
     } else {
-        print_bad_item(&feed->printing, ordinal, held->has_item ? buf_bytes(&held->item) : (struct bytes){0}, held->why);
+        print_bad_item(&feed->printing, ordinal, held->has_item ? buf_bytes(&held->item) : (struct bytes){0},
+                       held->why);
         count_printed(feed, false, false);
         taking_settle_if_full(feed);
     }

@@ -1,0 +1,283 @@
+/* Options of the command line, and the description that tells whether two runs are the same work. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "client/cli/describe.h"
+#include "client/cli/options.h"
+#include "common/codec.h"
+#include "common/limits.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS_MAX 16
+
+struct parsed {
+    struct cli cli;
+    struct task_options task;
+    struct arguments arguments;
+    const char *session;
+    bool detach;
+    char *words[WORDS_MAX];
+    int status;
+};
+
+/* Ends with NULL. */
+static void parse(struct parsed *parsed, ...)
+{
+    struct option table[TASK_OPTION_COUNT + 2] = {
+        {.name = "session", .kind = OPTION_TEXT, .to = &parsed->session},
+        {.name = "detach", .kind = OPTION_FLAG, .to = &parsed->detach},
+    };
+    va_list list;
+    *parsed = (struct parsed){.cli = {.connect_timeout_ms = 5000}};
+    parsed->arguments = (struct arguments){.command = "submit", .cli = &parsed->cli, .words = parsed->words};
+    va_start(list, parsed);
+    for (char *word; (word = va_arg(list, char *)) != NULL;) {
+        parsed->words[parsed->arguments.word_count++] = word;
+    }
+    va_end(list);
+    task_options_init(&parsed->task);
+    task_options_table(&parsed->task, table + 2);
+    parsed->status = arguments_parse(&parsed->arguments, table, TASK_OPTION_COUNT + 2);
+    if (parsed->status == ARGUMENTS_GO_ON) {
+        parsed->status = task_options_check(&parsed->task, &parsed->arguments);
+    }
+}
+
+static void test_options_stand_anywhere_and_the_rest_keeps_its_order(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "f", "--json", "1", "--session", "night", "--url=ipc://x", "2", "--detach", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    assert_int_equal(p.arguments.word_count, 3);
+    assert_string_equal(p.words[0], "f");
+    assert_string_equal(p.words[1], "1");
+    assert_string_equal(p.words[2], "2");
+    assert_true(p.cli.json);
+    assert_true(p.detach);
+    assert_string_equal(p.session, "night");
+    assert_string_equal(p.cli.url, "ipc://x");
+}
+
+/* `quern submit square -5` must work. */
+static void test_negative_numbers_are_values(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "f", "-5", "-0.5", "-", "--priority", "-7", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    assert_int_equal(p.arguments.word_count, 4);
+    assert_string_equal(p.words[1], "-5");
+    assert_int_equal(p.task.priority, -7);
+}
+
+static void test_nothing_behind_dashes_is_an_option(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "--attempts", "2", "--", "sh", "--json", "--", "-c", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    assert_false(p.cli.json);
+    assert_true(p.arguments.has_behind);
+    assert_int_equal(p.arguments.word_count, 0);
+    assert_int_equal(p.arguments.behind_count, 4);
+    assert_string_equal(p.arguments.behind[1], "--json");
+    assert_string_equal(p.arguments.behind[2], "--");
+}
+
+static void test_wrong_options_are_usage_errors(void **state)
+{
+    (void)state;
+    struct parsed p;
+    static const char *const wrong[][2] = {
+        {"--nothing", NULL},        {"--priority", "1001"}, {"--priority", "1x"},   {"--priority", " 1"},
+        {"--delay", "-1"},          {"--delay", "1s"},      {"--delay", "0.0001"},  {"--delay", ""},
+        {"--delay", "99999999999"}, {"--attempts", "0"},    {"--attempts", "1001"}, {"--timeout", "1e3"},
+        {"--retry-on", "error,"},   {"--retry-on", "none"}, {"--backoff", "5:1"},   {"--backoff", ":1"},
+        {"--connect-timeout", "x"}, {"--detach=1", NULL},   {"--session", NULL},    {"-x", NULL},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        parse(&p, "f", wrong[i][0], wrong[i][1], NULL);
+        if (p.status != STATUS_USAGE) {
+            fail_msg("%s %s was taken", wrong[i][0], wrong[i][1] != NULL ? wrong[i][1] : "");
+        }
+    }
+}
+
+static void test_durations_are_decimal_seconds(void **state)
+{
+    (void)state;
+    struct parsed p;
+    uint64_t ms;
+    parse(&p, "--delay", "0.5", "--timeout", "2", "--backoff", "0.25:60", "--attempts", "3", "--connect-timeout", ".1",
+          NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    assert_int_equal(p.task.delay_ms, 500);
+    assert_int_equal(p.task.timeout_ms, 2000);
+    assert_int_equal(p.task.backoff_ms, 250);
+    assert_int_equal(p.task.backoff_cap_ms, 60000);
+    assert_int_equal(p.cli.connect_timeout_ms, 100);
+    assert_true(seconds_parse("1.500000", &ms) && ms == 1500);
+    assert_true(seconds_parse("31622400", &ms) && ms == DURATION_MS_MAX);
+    assert_false(seconds_parse("31622400.001", &ms));
+    assert_false(seconds_parse("1.", &ms));
+}
+
+static void test_causes_become_bits(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "--attempts", "2", "--retry-on", "timeout,crashed", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    assert_int_equal(p.task.retry_on, 1u << QUERN_CAUSE_TIMEOUT | 1u << QUERN_CAUSE_CRASHED);
+}
+
+static void test_options_that_contradict_each_other_are_refused(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "--at-most-once", "--attempts", "2", NULL);
+    assert_int_equal(p.status, STATUS_USAGE);
+    parse(&p, "--backoff", "1", NULL);
+    assert_int_equal(p.status, STATUS_USAGE);
+    parse(&p, "--retry-on", "error", NULL);
+    assert_int_equal(p.status, STATUS_USAGE);
+    parse(&p, "--at-most-once", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+}
+
+/* ---- description ---- */
+
+static struct buf described(const struct description *description)
+{
+    struct buf to = {0};
+    describe(description, &to);
+    assert_true(value_is_whole(buf_bytes(&to), VALUE_DEPTH_MAX));
+    return to;
+}
+
+static void assert_differs(const struct description *a, const struct description *b, const char *field)
+{
+    char text[DESCRIBE_TEXT_SIZE] = "";
+    struct buf first = described(a);
+    struct buf second = described(b);
+    assert_false(describe_equal(buf_bytes(&first), buf_bytes(&second), text));
+    if (strstr(text, field) == NULL) {
+        fail_msg("'%s' does not name %s", text, field);
+    }
+    buf_fini(&first);
+    buf_fini(&second);
+}
+
+static void test_the_same_work_has_the_same_description(void **state)
+{
+    (void)state;
+    char text[DESCRIBE_TEXT_SIZE];
+    struct task_options task;
+    task_options_init(&task);
+    const struct description description = {.command = "map", .function = "square", .task = &task};
+    struct buf first = described(&description);
+    struct buf second = described(&description);
+    assert_true(describe_equal(buf_bytes(&first), buf_bytes(&second), text));
+    char *command = describe_field(buf_bytes(&first), "command");
+    assert_string_equal(command, "map");
+    free(command);
+    buf_fini(&first);
+    buf_fini(&second);
+}
+
+static void test_every_difference_is_named(void **state)
+{
+    (void)state;
+    struct task_options task;
+    struct task_options other;
+    task_options_init(&task);
+    const struct description base = {.command = "map", .function = "square", .task = &task};
+    struct description now = base;
+    now.function = "cube";
+    assert_differs(&base, &now, "function was \"square\", now it is \"cube\"");
+    now = base;
+    now.command = "run";
+    assert_differs(&base, &now, "command");
+    now = base;
+    now.is_raw = true;
+    assert_differs(&base, &now, "raw was false, now it is true");
+    now = base;
+    now.is_null = true;
+    assert_differs(&base, &now, "null");
+    now = base;
+    now.task = &other;
+#define ASSERT_FIELD(field, value, word)                                                                               \
+    do {                                                                                                               \
+        other = task;                                                                                                  \
+        other.field = value;                                                                                           \
+        assert_differs(&base, &now, word);                                                                             \
+    } while (0)
+    ASSERT_FIELD(queue, "slow", "queue");
+    ASSERT_FIELD(priority, -3, "priority");
+    ASSERT_FIELD(delay_ms, 1, "delay");
+    ASSERT_FIELD(timeout_ms, 2, "timeout");
+    ASSERT_FIELD(attempts, 2, "attempts");
+    ASSERT_FIELD(retry_on, 2, "retry_on");
+    ASSERT_FIELD(backoff_ms, 2, "backoff");
+    ASSERT_FIELD(backoff_cap_ms, 2, "backoff");
+    ASSERT_FIELD(at_most_once, true, "at_most_once");
+    now = base;
+    now.cwd = "/elsewhere";
+    assert_differs(&base, &now, "cwd");
+    now = base;
+    now.argv = bytes_of("\x91\xa1x", 3);
+    assert_differs(&base, &now, "argv");
+    now = base;
+    now.env = bytes_of("\x80", 1);
+    assert_differs(&base, &now, "env");
+}
+
+/* A description is bounded; a long command must be told from another long one all the same. */
+static void test_long_commands_are_told_apart_by_digest(void **state)
+{
+    (void)state;
+    struct task_options task;
+    struct buf first = {0};
+    struct buf second = {0};
+    task_options_init(&task);
+    for (int i = 0; i < 2; i++) {
+        struct buf *argv = i == 0 ? &first : &second;
+        put_array(argv, 1);
+        size_t at = argv->n;
+        static uint8_t bytes[100000];
+        bytes[sizeof bytes - 1] = (uint8_t)i;
+        put_bin(argv, bytes_of(bytes, sizeof bytes));
+        assert_true(argv->n > at);
+    }
+    const struct description a = {.command = "run", .function = "f", .task = &task, .argv = buf_bytes(&first)};
+    const struct description b = {.command = "run", .function = "f", .task = &task, .argv = buf_bytes(&second)};
+    struct buf size = described(&a);
+    assert_true(size.n < DESCRIPTION_SIZE_MAX);
+    assert_differs(&a, &b, "argv");
+    buf_fini(&size);
+    buf_fini(&first);
+    buf_fini(&second);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options_stand_anywhere_and_the_rest_keeps_its_order),
+        cmocka_unit_test(test_negative_numbers_are_values),
+        cmocka_unit_test(test_nothing_behind_dashes_is_an_option),
+        cmocka_unit_test(test_wrong_options_are_usage_errors),
+        cmocka_unit_test(test_durations_are_decimal_seconds),
+        cmocka_unit_test(test_causes_become_bits),
+        cmocka_unit_test(test_options_that_contradict_each_other_are_refused),
+        cmocka_unit_test(test_the_same_work_has_the_same_description),
+        cmocka_unit_test(test_every_difference_is_named),
+        cmocka_unit_test(test_long_commands_are_told_apart_by_digest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
