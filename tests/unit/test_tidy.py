@@ -8,6 +8,7 @@ import unittest
 
 ROOT = os.environ.get("QUERN_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FILE_LINES_MAX = 800
+TEST_LINES_MAX = 1500  # claims stand side by side there
 PRODUCT = ("common/", "broker/", "worker/", "client/")
 
 
@@ -168,8 +169,9 @@ class Shape(unittest.TestCase):
         wrong = []
         for name in CODE:
             count = read(name).count("\n")
-            if count > FILE_LINES_MAX:
-                wrong.append(f"{name}: {count} lines; split by noun (at most {FILE_LINES_MAX})")
+            most = TEST_LINES_MAX if name.startswith("tests/") else FILE_LINES_MAX
+            if count > most:
+                wrong.append(f"{name}: {count} lines; split by noun (at most {most})")
         self.assertEqual(wrong, [])
 
     def test_product_files_begin_with_a_head(self):
