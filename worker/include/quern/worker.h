@@ -62,13 +62,13 @@ struct quern_module {
 /* The symbol the worker looks for. */
 #define QUERN_MODULE_SYMBOL "quern_module"
 #define QUERN_MODULE(...)                                                                                              \
-    __attribute__((visibility("default"))) const struct quern_module quern_module = {                                  \
-        .size = sizeof(struct quern_module), __VA_ARGS__};
+    __attribute__((visibility("default")))                                                                             \
+    const struct quern_module quern_module = {.size = sizeof(struct quern_module), __VA_ARGS__};
 
 /* ---- for handlers ---- */
 
-/* Fail this attempt. kind: your own name for the error ("DivisionByZero", at most 128 bytes), message: printf format (at
- * most 4 KiB are kept). Returns a value to return from the handler. */
+/* Fail this attempt. kind: your own name for the error ("DivisionByZero", at most 128 bytes), message: printf format
+ * (at most 4 KiB are kept). Returns a value to return from the handler. */
 enum quern_err quern_task_fail(struct quern_task *task, const char *kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same with kind "BadArguments" and what the reader found wrong. usage: what the function takes. */

@@ -1,0 +1,229 @@
+/*
+ * assign.c owns which attempt goes to which slot, and the look at what runs: starts, progress, timeouts.
+ * It must not know how slots are made or how frames travel.
+ * Start reading at assign_work and check_slot.
+ */
+#include "common/clock.h"
+#include "worker/supervisor_private.h"
+
+#include <signal.h>
+
+/* At most so many to one slot before the next slot gets some. */
+#define ASSIGN_CHUNK_COUNT_MAX 64u
+/* Progress of a slot is passed on at most this often; a long run is looked at this often. */
+#define PROGRESS_MS 200
+#define CHECK_MS ((int64_t)PACE_SLOW_US / 1000)
+
+/* ---- handing ---- */
+
+static bool takes(const struct supervisor *supervisor, const struct slot *slot, const struct attempt *attempt)
+{
+    if (!slot_has_room(slot)) {
+        return false;
+    }
+    if (slot->queued == 0) {
+        return true;
+    }
+    /* What runs at most once goes to idle slots only: what waits behind others could be lost without need. */
+    return !attempt->at_most_once &&
+           slot->queued_us + pace_function_us(&supervisor->pace, attempt->function) <= PACE_SLOT_US;
+}
+
+static void check_by(struct supervisor *supervisor, int64_t at_ms)
+{
+    if (at_ms < supervisor->check_ms) {
+        supervisor->check_ms = at_ms;
+    }
+}
+
+static void hand(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt)
+{
+    int64_t look_ms =
+        attempt->timeout_ms > 0 && (int64_t)attempt->timeout_ms < CHECK_MS ? (int64_t)attempt->timeout_ms : CHECK_MS;
+    slot_hand(slot, &supervisor->yard, attempt);
+    check_by(supervisor, supervisor->now_us / 1000 + look_ms);
+}
+
+/* A chunk for this slot; true if it took any. */
+static bool fill(struct supervisor *supervisor, struct slot *slot, size_t chunk)
+{
+    struct attempt_list *waiting = &supervisor->ledger.waiting;
+    (void)slot_front(slot);
+    size_t count = 0;
+    while (count < chunk && waiting->first != NULL && takes(supervisor, slot, waiting->first)) {
+        hand(supervisor, slot, waiting->first);
+        count++;
+    }
+    return count > 0;
+}
+
+void assign_work(struct supervisor *supervisor)
+{
+    struct attempt_list *waiting = &supervisor->ledger.waiting;
+    bool was_any = true;
+    while (waiting->first != NULL && was_any && dialogue_may_start(&supervisor->dialogue, supervisor->now_us / 1000)) {
+        size_t share = waiting->count / supervisor->slot_count;
+        size_t chunk = share < 1 ? 1 : share < ASSIGN_CHUNK_COUNT_MAX ? share : ASSIGN_CHUNK_COUNT_MAX;
+        was_any = false;
+        for (size_t i = 0; i < supervisor->slot_count && waiting->first != NULL; i++) {
+            was_any = fill(supervisor, &supervisor->slots[i], chunk) || was_any;
+        }
+    }
+}
+
+/* ---- looking ---- */
+
+static void tell_progress(struct supervisor *supervisor, struct slot *slot, const struct attempt *attempt)
+{
+    struct progress progress;
+    int64_t now_ms = supervisor->now_us / 1000;
+    if (now_ms < slot->progress_ms + PROGRESS_MS ||
+        !progress_read(slot->page, attempt->number, &slot->progress_version, &progress)) {
+        return;
+    }
+    struct bytes text = bytes_of(progress.text, progress.text_size);
+    slot->progress_ms = now_ms;
+    dialogue_progress(&supervisor->dialogue, attempt, progress.fraction,
+                      text.n > 0 && bytes_is_utf8(text) ? text : (struct bytes){NULL, 0});
+}
+
+/* It takes long: the broker is told that it runs, and what waits behind it may go elsewhere. */
+static void tell_started(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt, int64_t elapsed_us)
+{
+    attempt->start_is_told = true;
+    pace_runs(&supervisor->pace, attempt->function, (uint64_t)elapsed_us);
+    dialogue_started(&supervisor->dialogue, attempt, (uint32_t)slot->pid);
+    slot_revoke_all(slot, &supervisor->yard);
+}
+
+static void check_running(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    int64_t started_us = slot_started_us(slot, attempt, supervisor->now_us);
+    int64_t elapsed_us = supervisor->now_us - started_us;
+    if (!attempt->start_is_told && elapsed_us >= (int64_t)PACE_SLOW_US) {
+        tell_started(supervisor, slot, attempt, elapsed_us);
+    }
+    check_by(supervisor, now_ms + (attempt->start_is_told ? PROGRESS_MS : CHECK_MS));
+    if (attempt->start_is_told) {
+        tell_progress(supervisor, slot, attempt);
+    }
+    if (attempt->timeout_ms > 0 && slot->stop == STOP_NONE) {
+        int64_t due_us = started_us + (int64_t)attempt->timeout_ms * 1000;
+        if (supervisor->now_us >= due_us) {
+            (void)slot_stop(slot, &supervisor->yard, attempt, STOP_TIMEOUT, now_ms);
+        } else {
+            check_by(supervisor, (due_us + 999) / 1000);
+        }
+    }
+}
+
+static void check_slot(struct supervisor *supervisor, struct slot *slot)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    (void)slot_read(slot, &supervisor->yard);
+    struct attempt *attempt = slot_running(slot, &supervisor->yard);
+    if (attempt != NULL) {
+        check_running(supervisor, slot, attempt);
+    } else if (slot->queued > 0) {
+        check_by(supervisor, now_ms + CHECK_MS);
+    }
+    if (now_ms >= slot->kill_ms) {
+        slot->kill_ms = INT64_MAX;
+        slot_signal(slot, SIGKILL);
+    }
+    check_by(supervisor, slot->kill_ms);
+}
+
+void assign_check(struct supervisor *supervisor)
+{
+    if (supervisor->now_us / 1000 < supervisor->check_ms) {
+        return;
+    }
+    supervisor->check_ms = INT64_MAX;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        if (supervisor->slots[i].state == SLOT_LIVE) {
+            check_slot(supervisor, &supervisor->slots[i]);
+        }
+    }
+}
+
+/* ---- lease and capacity ---- */
+
+void assign_lease(struct supervisor *supervisor)
+{
+    int64_t end_ms = supervisor->dialogue.lease.end_ms;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE) {
+            atomic_store_explicit(&slot->page->lease_end_ms, end_ms, memory_order_relaxed);
+        }
+    }
+    supervisor->lease_told_ms = end_ms;
+}
+
+/* What waits beyond the capacity goes back, the newest first: it may be worth more elsewhere. */
+static void return_surplus(struct supervisor *supervisor)
+{
+    struct ledger *ledger = &supervisor->ledger;
+    while (ledger->waiting.last != NULL &&
+           ledger->waiting.count + ledger->handed.count > supervisor->dialogue.capacity) {
+        struct attempt *attempt = ledger->waiting.last;
+        ledger_return(ledger, &attempt);
+    }
+}
+
+void assign_capacity(struct supervisor *supervisor)
+{
+    uint64_t capacity = pace_capacity(&supervisor->pace, (unsigned)supervisor->slot_count);
+    uint64_t told = supervisor->dialogue.capacity;
+    if (!pace_is_news(told, capacity)) {
+        return;
+    }
+    dialogue_set_capacity(&supervisor->dialogue, capacity);
+    if (capacity < told && dialogue_is_welcome(&supervisor->dialogue)) {
+        return_surplus(supervisor);
+    }
+}
+
+void assign_return_all(struct supervisor *supervisor)
+{
+    struct ledger *ledger = &supervisor->ledger;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        if (supervisor->slots[i].state == SLOT_LIVE) {
+            slot_revoke_all(&supervisor->slots[i], &supervisor->yard);
+        }
+    }
+    while (ledger->waiting.last != NULL) {
+        struct attempt *attempt = ledger->waiting.last;
+        ledger_return(ledger, &attempt);
+    }
+}
+
+/* ---- the broker's words on what runs (dialogue.h) ---- */
+
+static bool on_revoke(void *self, struct attempt *attempt)
+{
+    struct supervisor *supervisor = self;
+    return slot_revoke(attempt->holder, &supervisor->yard, attempt);
+}
+
+static void on_kill(void *self, struct attempt *attempt)
+{
+    struct supervisor *supervisor = self;
+    struct slot *slot = attempt->holder;
+    if (slot_stop(slot, &supervisor->yard, attempt, STOP_KILLED, supervisor->now_us / 1000)) {
+        check_by(supervisor, slot->kill_ms);
+    }
+}
+
+static void on_forget(void *self, struct attempt *attempt)
+{
+    struct supervisor *supervisor = self;
+    slot_forget(attempt->holder, &supervisor->yard, attempt);
+}
+
+struct dialogue_slots assign_slots(struct supervisor *supervisor)
+{
+    return (struct dialogue_slots){.self = supervisor, .revoke = on_revoke, .kill = on_kill, .forget = on_forget};
+}

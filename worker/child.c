@@ -1,0 +1,334 @@
+/*
+ * child.c owns the loop of a slot process: read tasks, claim, run the handler, publish the result.
+ * It must not know the broker, tokens or other slots; it may be killed at any instruction.
+ * Start reading at child_run, then run_task.
+ */
+#include "worker/child.h"
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/limits.h"
+#include "worker/slotwire.h"
+#include "worker/task.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Finished results are announced one byte for many, but none waits behind others for longer than this, */
+#define ANNOUNCE_US 500
+/* nor behind more of them than this, so that the supervisor refills a slot before it runs dry. */
+#define ANNOUNCE_COUNT 64u
+/* Tasks that ran for less are not worth a call for their CPU time: it is what they ran. */
+#define CPU_COUNTED_US 1000
+/* How often a slot that may not start looks whether it may again. */
+#define LEASE_LOOK_MS 20
+/* A buffer grown by a large payload is given back above this. */
+#define BUFFER_KEEP_SIZE (1024u * 1024u)
+#define INPUT_READ_SIZE (64u * 1024u)
+
+struct child {
+    int fd;
+    struct statuspage *page;
+    const struct registry *registry;
+    struct buf in;
+    size_t in_at;
+    struct quern_task task;
+    struct quern_writer *writer;
+    unsigned unannounced;
+    int64_t unannounced_us; /* since when */
+    int64_t *slow_us;       /* per function: how long it ran of late; 0 not known */
+    int64_t now_us;         /* end of the last task: start of the next, unless it was waited for */
+    bool has_waited;
+};
+
+/* ---- announcing ---- */
+
+static void announce(struct child *child)
+{
+    if (child->unannounced > 0) {
+        /* Failing means the socket is full of such bytes already, or the supervisor is gone. */
+        (void)!send(child->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        child->unannounced = 0;
+    }
+}
+
+static void ring_write(struct child *child, const void *p, size_t n)
+{
+    struct bytes left = {p, n};
+    while (left.n > 0) {
+        size_t put = ring_put(child->page, left);
+        left.p += put;
+        left.n -= put;
+        if (left.n > 0) {
+            child->unannounced++;
+            announce(child);
+            ring_wait(child->page);
+        }
+    }
+}
+
+/* ---- input ---- */
+
+/* Orphans of earlier tasks come to us, their subreaper. */
+static void reap_orphans(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
+static void input_compact(struct child *child)
+{
+    size_t left = child->in.n - child->in_at;
+    if (left == 0 && child->in.cap > BUFFER_KEEP_SIZE) {
+        buf_fini(&child->in);
+    } else if (child->in_at > 0 && left > 0) {
+        memmove(child->in.p, child->in.p + child->in_at, left);
+    }
+    child->in.n = left;
+    child->in_at = 0;
+}
+
+/* Read more; blocks if nothing is there. Ends the process at end of file. */
+static void input_read(struct child *child, size_t want)
+{
+    input_compact(child);
+    buf_reserve(&child->in, want > INPUT_READ_SIZE ? want : INPUT_READ_SIZE);
+    uint8_t *to = child->in.p + child->in.n;
+    size_t room = child->in.cap - child->in.n;
+    ssize_t got = recv(child->fd, to, room, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        announce(child);
+        reap_orphans();
+        child->has_waited = true;
+        do {
+            got = recv(child->fd, to, room, 0);
+        } while (got < 0 && errno == EINTR);
+    }
+    if (got == 0 || (got < 0 && errno != EINTR)) {
+        _exit(0);
+    }
+    child->in.n += got > 0 ? (size_t)got : 0;
+}
+
+/* The next task and its arguments, which stay where they are until the next call. */
+static struct bytes input_next(struct child *child, struct slot_task *task_out)
+{
+    while (child->in.n - child->in_at < sizeof(*task_out)) {
+        input_read(child, sizeof(*task_out));
+    }
+    memcpy(task_out, child->in.p + child->in_at, sizeof(*task_out));
+    size_t size = sizeof(*task_out) + task_out->args_size;
+    while (child->in.n - child->in_at < size) {
+        input_read(child, size - (child->in.n - child->in_at));
+    }
+    struct bytes args = {child->in.p + child->in_at + sizeof(*task_out), task_out->args_size};
+    child->in_at += size;
+    return args;
+}
+
+/* ---- claiming ---- */
+
+/* Sleeps while the worker's lease is over. False: the task was revoked, or withdrawn with its socket. */
+static bool wait_for_lease(struct child *child, uint64_t number)
+{
+    while (child->now_us / 1000 >= atomic_load_explicit(&child->page->lease_end_ms, memory_order_relaxed)) {
+        announce(child);
+        if (claim_read(child->page, number) != CLAIM_HANDED) {
+            return false;
+        }
+        struct pollfd end = {.fd = child->fd, .events = POLLRDHUP};
+        if (poll(&end, 1, LEASE_LOOK_MS) > 0 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+            _exit(0);
+        }
+        child->now_us = clock_mono_us();
+    }
+    return true;
+}
+
+/* ---- running ---- */
+
+static uint64_t cpu_us(const struct rusage *usage)
+{
+    return (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000u +
+           (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+}
+
+/* CPU time and peak memory of what just ran. Calls for it only after long runs: the time that short ones took is kept
+ * as counted, so that the next long one is not charged for them. */
+static void measure(struct child *child, struct slot_result *result)
+{
+    uint64_t counted = atomic_load_explicit(&child->page->cpu_counted_us, memory_order_relaxed);
+    result->cpu_us = result->run_us;
+    if (result->run_us >= CPU_COUNTED_US) {
+        struct rusage own;
+        struct rusage children;
+        getrusage(RUSAGE_SELF, &own);
+        getrusage(RUSAGE_CHILDREN, &children);
+        uint64_t total = cpu_us(&own) + cpu_us(&children);
+        result->cpu_us = total > counted ? total - counted : 0;
+        result->peak_kib = (uint64_t)own.ru_maxrss;
+    }
+    if (child->task.peak_kib > 0) {
+        result->peak_kib = child->task.peak_kib;
+    }
+    atomic_store_explicit(&child->page->cpu_counted_us, counted + result->cpu_us, memory_order_relaxed);
+}
+
+static void fail_unencodable(struct quern_task *task, enum quern_err err)
+{
+    quern_task_fail(task, "Unencodable", "the result cannot be encoded: %s",
+                    err == QUERN_TOO_BIG ? "it is over 16 MiB"
+                    : err == QUERN_OK    ? "an array or map was left incomplete, or several values were written"
+                                         : quern_err_text(err));
+    task->cause = CAUSE_UNENCODABLE;
+}
+
+/* The one value that was written; nil if none was. False: unencodable. */
+static bool result_of(struct child *child, struct bytes *result_out)
+{
+    static const uint8_t nil = 0xc0;
+    const void *p;
+    size_t n;
+    quern_writer_bytes(child->writer, &p, &n);
+    *result_out = n > 0 ? bytes_of(p, n) : bytes_of(&nil, 1);
+    return n > 0 || quern_writer_is_empty(child->writer);
+}
+
+/* As new; memory that a large result left behind is given back. */
+static void writer_renew(struct child *child, size_t size)
+{
+    if (child->writer == NULL || size > BUFFER_KEEP_SIZE) {
+        quern_writer_free(child->writer);
+        child->writer = quern_writer_new();
+        CHECK(child->writer != NULL);
+    }
+    quern_writer_reset(child->writer);
+}
+
+static enum quern_err call_handler(struct child *child, const struct slot_task *in, struct bytes args)
+{
+    struct quern_task *task = &child->task;
+    if (in->function >= child->registry->count) {
+        return quern_task_fail(task, "UnknownFunction", "this worker has no function of index %u", in->function);
+    }
+    struct quern_reader reader;
+    size_t count;
+    quern_reader_init(&reader, args.p, args.n);
+    if (quern_read_array(&reader, &count) != QUERN_OK) {
+        return quern_task_fail(task, "BadArguments", "the arguments are not an array of positional arguments");
+    }
+    return child->registry->functions[in->function].handler(task, &reader, child->writer);
+}
+
+/* Publish the result: from here on the task is finished, whatever becomes of this process. */
+static void publish(struct child *child, struct slot_result *result, bool has_result)
+{
+    struct quern_task *task = &child->task;
+    struct bytes value = {NULL, 0};
+    if (has_result) {
+        (void)result_of(child, &value);
+    }
+    bool is_failed = result->state == FINISHED_FAILED;
+    result->result_size = (uint32_t)value.n;
+    result->kind_size = is_failed ? (uint8_t)task->kind.n : 0;
+    result->message_size = is_failed ? (uint16_t)task->message.n : 0;
+    result->detail_size = is_failed ? (uint32_t)task->detail.n : 0;
+    ring_write(child, result, sizeof(*result));
+    ring_write(child, value.p, value.n);
+    ring_write(child, task->kind.p, result->kind_size);
+    ring_write(child, task->message.p, result->message_size);
+    ring_write(child, task->detail.p, result->detail_size);
+    if (child->unannounced++ == 0) {
+        child->unannounced_us = child->now_us;
+    }
+    writer_renew(child, value.n);
+}
+
+static void settle(struct child *child, struct slot_result *result, enum quern_err err)
+{
+    struct quern_task *task = &child->task;
+    struct bytes value;
+    bool has_result = err == QUERN_OK || task->keeps_result;
+    if (has_result && !result_of(child, &value)) {
+        if (err == QUERN_OK) {
+            fail_unencodable(task, quern_writer_error(child->writer));
+            err = QUERN_TASK_FAILED;
+        }
+        has_result = false;
+    }
+    if (err != QUERN_OK && task->kind.n == 0) {
+        quern_task_fail(task, quern_err_word(err), "the handler returned \"%s\"", quern_err_text(err));
+    }
+    result->state = err == QUERN_OK ? FINISHED_DONE : FINISHED_FAILED;
+    result->cause = err == QUERN_OK ? CAUSE_NONE : (uint8_t)task->cause;
+    measure(child, result);
+    publish(child, result, has_result);
+}
+
+static void task_prepare(struct child *child, const struct slot_task *in)
+{
+    struct quern_task *task = &child->task;
+    task_begin(task);
+    task->id = in->task;
+    task->attempt = in->attempt;
+    task->number = in->number;
+    task->started_us = child->now_us;
+    task->deadline_us = in->timeout_ms == 0 ? INT64_MAX : child->now_us + (int64_t)in->timeout_ms * 1000;
+}
+
+/* A result that is ready must not wait behind a task that takes long, or may do so. */
+static void announce_before(struct child *child, uint32_t function)
+{
+    if (child->unannounced > 0 && function < child->registry->count &&
+        (child->slow_us[function] == 0 || child->slow_us[function] >= ANNOUNCE_US)) {
+        announce(child);
+    }
+}
+
+static void run_task(struct child *child, const struct slot_task *in, struct bytes args)
+{
+    if (child->has_waited) {
+        child->now_us = clock_mono_us();
+        child->has_waited = false;
+    }
+    announce_before(child, in->function);
+    if (!wait_for_lease(child, in->number) || !claim_start(child->page, in->number)) {
+        return;
+    }
+    int64_t wall_ms = clock_wall_ms();
+    statuspage_run(child->page, in->number, child->now_us, wall_ms);
+    task_prepare(child, in);
+
+    int64_t started_us = child->now_us;
+    enum quern_err err = call_handler(child, in, args);
+    child->now_us = clock_mono_us();
+
+    struct slot_result result = {
+        .number = in->number, .started_wall_ms = (uint64_t)wall_ms, .run_us = (uint64_t)(child->now_us - started_us)};
+    settle(child, &result, err);
+    if (in->function < child->registry->count) {
+        child->slow_us[in->function] = (int64_t)result.run_us + 1;
+    }
+    if (child->unannounced >= ANNOUNCE_COUNT || child->now_us - child->unannounced_us >= ANNOUNCE_US ||
+        result.run_us >= ANNOUNCE_US) {
+        announce(child);
+    }
+}
+
+void child_run(int fd, struct statuspage *page, const struct registry *registry)
+{
+    struct child child = {.fd = fd, .page = page, .registry = registry, .has_waited = true};
+    child.task.page = page;
+    child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
+    writer_renew(&child, 0);
+    for (;;) {
+        struct slot_task in;
+        struct bytes args = input_next(&child, &in);
+        run_task(&child, &in, args);
+    }
+}

@@ -1,0 +1,500 @@
+/*
+ * herd.c owns the processes of a worker as they come and go: the zygote, the slots, and reading from them.
+ * It must not know the protocol with the broker.
+ * Start reading at herd_begin, then herd_tend.
+ */
+#include "common/check.h"
+#include "common/clock.h"
+#include "worker/supervisor_private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A zygote that died, or a slot that died before it ran anything, is replaced after this. */
+#define AGAIN_MS 1000
+/* A dead slot whose end nobody reported by then is buried without it. */
+#define DEATH_REPORT_MS 5000
+#define DEATH_REPORT_ORPHAN_MS 200
+/* How long the end may take. */
+#define HERD_END_MS 2000
+#define HERD_EVENT_COUNT 64
+
+enum watch { WATCH_SIGNALS, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD };
+
+static uint64_t watch_tag(enum watch watch, size_t index)
+{
+    return (uint64_t)watch << 32 | index;
+}
+
+static void watch_add(struct supervisor *supervisor, int fd, uint32_t events, uint64_t tag)
+{
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+    CHECK_THAT(epoll_ctl(supervisor->events, EPOLL_CTL_ADD, fd, &event) == 0, "%s", strerror(errno));
+}
+
+/* ---- zygote ---- */
+
+static bool start_zygote(struct supervisor *supervisor)
+{
+    supervisor->zygote_is_ready = false;
+    int err = zygote_start(&supervisor->zygote, &supervisor->plan);
+    if (err != 0) {
+        log_event(LOG_ERROR, "the zygote could not be started", "why=\"%s\"", strerror(err));
+        return false;
+    }
+    watch_add(supervisor, supervisor->zygote.socket, EPOLLIN, watch_tag(WATCH_ZYGOTE, 0));
+    return true;
+}
+
+static void orphan_slots(struct supervisor *supervisor)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE) {
+            slot->is_orphan = true;
+        } else if (slot->state == SLOT_ASKED) {
+            slot->state = SLOT_NONE;
+        }
+    }
+}
+
+static void zygote_gone(struct supervisor *supervisor)
+{
+    if (supervisor->zygote.socket >= 0) {
+        log_event(LOG_WARN, "the zygote died", "pid=%d", supervisor->zygote.pid);
+    }
+    zygote_leave(&supervisor->zygote);
+    /* It may only have closed its socket: then it goes now. */
+    if (supervisor->zygote.pid > 0) {
+        kill(supervisor->zygote.pid, SIGKILL);
+    }
+    orphan_slots(supervisor);
+    supervisor->zygote_is_ready = false;
+    supervisor->zygote_again_ms = supervisor->now_us / 1000 + (supervisor->functions == NULL ? 0 : AGAIN_MS / 10);
+}
+
+/* Names by index, each with its NUL. False: not a list. */
+static bool functions_read(const struct zygote_packet *packet, char ***names_out, size_t *count_out)
+{
+    size_t count = (size_t)packet->head.status;
+    const char *at = packet->text;
+    const char *end = packet->text + packet->head.text_size;
+    char **names = xcalloc(count + 1, sizeof(names[0]));
+    size_t i = 0;
+    while (i < count && at < end && memchr(at, 0, (size_t)(end - at)) != NULL) {
+        names[i++] = xstrdup(at);
+        at += strlen(at) + 1;
+    }
+    *names_out = names;
+    *count_out = i;
+    return i == count && at == end;
+}
+
+static void functions_free(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(names[i]);
+    }
+    free(names);
+}
+
+static bool functions_equal(char **a, size_t a_count, char **b, size_t b_count)
+{
+    bool is_equal = a_count == b_count;
+    for (size_t i = 0; is_equal && i < a_count; i++) {
+        is_equal = strcmp(a[i], b[i]) == 0;
+    }
+    return is_equal;
+}
+
+static void zygote_ready(struct supervisor *supervisor)
+{
+    char **names;
+    size_t count;
+    CHECK(functions_read(supervisor->zygote.packet, &names, &count));
+    if (supervisor->functions == NULL) {
+        supervisor->functions = names;
+        supervisor->function_count = count;
+        supervisor->zygote_is_ready = true;
+        return;
+    }
+    bool is_same = functions_equal(names, count, supervisor->functions, supervisor->function_count);
+    functions_free(names, count);
+    if (!is_same) {
+        /* Indexes would mean other functions: what was replaced on disk needs a new worker. */
+        log_event(LOG_ERROR, "modules changed on disk", "restart the worker to serve them");
+        zygote_gone(supervisor);
+        supervisor->zygote_again_ms = supervisor->now_us / 1000 + AGAIN_MS * 10;
+        return;
+    }
+    supervisor->zygote_is_ready = true;
+}
+
+static void refused(struct supervisor *supervisor)
+{
+    const struct zygote_packet *packet = supervisor->zygote.packet;
+    log_event(LOG_ERROR, "no tasks can be taken", "why=\"%.*s\"", (int)packet->head.text_size, packet->text);
+    if (supervisor->functions == NULL) {
+        supervisor->exit_status = 1;
+    }
+}
+
+/* ---- birth and death of slots ---- */
+
+static struct slot *slot_of_state(struct supervisor *supervisor, enum slot_state state)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        if (supervisor->slots[i].state == state) {
+            return &supervisor->slots[i];
+        }
+    }
+    return NULL;
+}
+
+static void slot_born(struct supervisor *supervisor, pid_t pid)
+{
+    struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
+    int err = slot == NULL ? EEXIST : slot_open(slot, pid, supervisor->zygote.fds, supervisor->now_us / 1000);
+    if (err != 0) {
+        log_event(LOG_ERROR, "a slot could not be taken", "pid=%d why=\"%s\"", pid, strerror(err));
+        return; /* its socket is closed with the next packet: it ends */
+    }
+    size_t index = (size_t)(slot - supervisor->slots);
+    watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
+    watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
+    assign_lease(supervisor);
+    log_event(LOG_DEBUG, "slot", "pid=%d index=%zu", pid, index);
+}
+
+static void no_slot(struct supervisor *supervisor, int err)
+{
+    struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
+    log_event(LOG_ERROR, "a slot could not be forked", "why=\"%s\"", strerror(err));
+    supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
+    if (slot != NULL) {
+        slot->state = SLOT_NONE;
+    }
+}
+
+static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
+{
+    if (!slot->has_run && slot->queued == 0 && !slot->is_doomed && !supervisor->is_draining) {
+        log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
+        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
+    }
+    slot_bury(slot, &supervisor->yard, death->status, death->cpu_us, death->peak_kib, supervisor->now_us);
+}
+
+static void slot_dead(struct supervisor *supervisor, const struct reaped *death)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        if (supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].pid == death->pid) {
+            bury(supervisor, &supervisor->slots[i], death);
+            return;
+        }
+    }
+}
+
+static bool is_ours(void *self, pid_t pid)
+{
+    const struct supervisor *supervisor = self;
+    bool is = supervisor->zygote.pid == pid;
+    for (size_t i = 0; !is && i < supervisor->slot_count; i++) {
+        is = supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].pid == pid;
+    }
+    return is;
+}
+
+/* Our dead children: the zygote; slots that outlived theirs; orphans of those. */
+void herd_reap(struct supervisor *supervisor)
+{
+    struct reaped reaped;
+    bool was_any = false;
+    while (reaper_next(&reaped)) {
+        was_any = true;
+        if (reaped.pid == supervisor->zygote.pid) {
+            supervisor->zygote.pid = 0;
+        } else {
+            slot_dead(supervisor, &reaped);
+        }
+    }
+    /* Descendants of dead slots come to us once no zygote is between. */
+    if (was_any) {
+        (void)reaper_kill_strays(is_ours, supervisor);
+    }
+}
+
+/* ---- reading ---- */
+
+static void zygote_says(struct supervisor *supervisor)
+{
+    const struct zygote_head *head = &supervisor->zygote.packet->head;
+    struct reaped death = {
+        .pid = head->pid, .status = head->status, .cpu_us = head->cpu_us, .peak_kib = head->peak_kib};
+    switch ((enum zygote_word)head->word) {
+    case ZYGOTE_READY:
+        zygote_ready(supervisor);
+        break;
+    case ZYGOTE_REFUSED:
+        refused(supervisor);
+        break;
+    case ZYGOTE_SLOT:
+        slot_born(supervisor, head->pid);
+        break;
+    case ZYGOTE_NO_SLOT:
+        no_slot(supervisor, head->status);
+        break;
+    case ZYGOTE_DEAD:
+        slot_dead(supervisor, &death);
+        break;
+    case ZYGOTE_FORK:
+        break;
+    }
+}
+
+static void hear_zygote(struct supervisor *supervisor)
+{
+    enum zygote_heard heard = ZYGOTE_HEARD;
+    while (heard == ZYGOTE_HEARD) {
+        heard = zygote_hear(&supervisor->zygote);
+        if (heard == ZYGOTE_HEARD) {
+            zygote_says(supervisor);
+        }
+    }
+    if (heard == ZYGOTE_GONE) {
+        zygote_gone(supervisor);
+    }
+}
+
+/* Which events of a slot's socket to hear; none once its end was seen. */
+static void watch_slot(struct supervisor *supervisor, struct slot *slot)
+{
+    struct epoll_event event = {.events = EPOLLIN | (slot->wants_write ? (uint32_t)EPOLLOUT : 0u),
+                                .data.u64 = watch_tag(WATCH_SLOT, (size_t)(slot - supervisor->slots))};
+    (void)epoll_ctl(supervisor->events, EPOLL_CTL_MOD, slot->fd, &event);
+}
+
+static void hear_slot(struct supervisor *supervisor, struct slot *slot, uint32_t events)
+{
+    char bells[256];
+    if (slot->state != SLOT_LIVE || slot->fd < 0) {
+        return;
+    }
+    ssize_t got = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? recv(slot->fd, bells, sizeof(bells), MSG_DONTWAIT) : 1;
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+        /* The end of a slot is told by its parent; a slot that only closed its socket is of no more use. */
+        close(slot->fd);
+        slot->fd = -1;
+        slot_signal(slot, SIGKILL);
+    }
+    (void)slot_read(slot, &supervisor->yard);
+    if (events & EPOLLOUT) {
+        slot->wants_write = false;
+        watch_slot(supervisor, slot);
+    }
+}
+
+static void hear_signals(struct supervisor *supervisor)
+{
+    struct signalfd_siginfo info;
+    while (read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGCHLD) {
+            herd_reap(supervisor);
+        } else {
+            supervisor_told_to_end(supervisor);
+        }
+    }
+}
+
+static void hear_pidfd(struct supervisor *supervisor, struct slot *slot)
+{
+    if (slot->state == SLOT_LIVE && slot->dead_ms == 0) {
+        slot->dead_ms = supervisor->now_us / 1000;
+    }
+}
+
+static void herd_event(struct supervisor *supervisor, const struct epoll_event *event)
+{
+    size_t index = (size_t)(event->data.u64 & UINT32_MAX);
+    switch ((enum watch)(event->data.u64 >> 32)) {
+    case WATCH_SIGNALS:
+        hear_signals(supervisor);
+        break;
+    case WATCH_ZYGOTE:
+        hear_zygote(supervisor);
+        break;
+    case WATCH_SLOT:
+        hear_slot(supervisor, &supervisor->slots[index], event->events);
+        break;
+    case WATCH_PIDFD:
+        hear_pidfd(supervisor, &supervisor->slots[index]);
+        break;
+    }
+}
+
+void herd_events(struct supervisor *supervisor)
+{
+    struct epoll_event events[HERD_EVENT_COUNT];
+    int count = epoll_wait(supervisor->events, events, HERD_EVENT_COUNT, 0);
+    for (int i = 0; i < count; i++) {
+        herd_event(supervisor, &events[i]);
+    }
+}
+
+void herd_flush(struct supervisor *supervisor)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE && slot->out.n > 0 && !slot->wants_write) {
+            slot_flush(slot);
+            if (slot->wants_write) {
+                watch_slot(supervisor, slot);
+            }
+        }
+    }
+}
+
+/* ---- tending ---- */
+
+static void ask_for(struct supervisor *supervisor, struct slot *slot)
+{
+    int err = zygote_ask_slot(&supervisor->zygote);
+    if (err == 0) {
+        slot->state = SLOT_ASKED;
+    } else {
+        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS / 10;
+    }
+}
+
+/* Nobody told how it died: its zygote died in between, or reaps no more. */
+static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    int64_t due_ms = slot->dead_ms + (slot->is_orphan ? DEATH_REPORT_ORPHAN_MS : DEATH_REPORT_MS);
+    if (now_ms < due_ms) {
+        return due_ms;
+    }
+    bury(supervisor, slot, &(struct reaped){.pid = slot->pid, .status = DEATH_UNKNOWN});
+    return now_ms;
+}
+
+static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    if (slot->state == SLOT_LIVE && slot->dead_ms != 0) {
+        return bury_unreported(supervisor, slot);
+    }
+    if (slot->state == SLOT_LIVE && slot->is_orphan && !slot->is_doomed) {
+        /* A zygote of ours must stand behind every slot, to clear up after it: replace it once it is idle. */
+        slot_revoke_all(slot, &supervisor->yard);
+        if (slot->queued == 0) {
+            slot->is_doomed = true;
+            slot_signal(slot, SIGKILL);
+        }
+        return now_ms + AGAIN_MS / 10;
+    }
+    if (slot->state == SLOT_NONE && supervisor->zygote_is_ready && !supervisor->is_draining) {
+        if (now_ms < supervisor->ask_ms) {
+            return supervisor->ask_ms;
+        }
+        ask_for(supervisor, slot);
+    }
+    return INT64_MAX;
+}
+
+int64_t herd_tend(struct supervisor *supervisor)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    int64_t wake_ms = INT64_MAX;
+    if (supervisor->zygote.socket < 0 && supervisor->exit_status < 0) {
+        if (now_ms < supervisor->zygote_again_ms) {
+            wake_ms = supervisor->zygote_again_ms;
+        } else if (!start_zygote(supervisor)) {
+            supervisor->zygote_again_ms = now_ms + AGAIN_MS;
+            wake_ms = supervisor->zygote_again_ms;
+        }
+    }
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        int64_t slot_ms = tend_slot(supervisor, &supervisor->slots[i]);
+        wake_ms = slot_ms < wake_ms ? slot_ms : wake_ms;
+    }
+    return wake_ms;
+}
+
+/* ---- beginning and end ---- */
+
+static void first_zygote_died(struct supervisor *supervisor)
+{
+    int status = 0;
+    while (supervisor->zygote.pid > 0 && waitpid(supervisor->zygote.pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    supervisor->zygote.pid = 0;
+    if (supervisor->exit_status < 0) {
+        log_event(LOG_ERROR, "the zygote died while it loaded modules", "%s=%d",
+                  WIFSIGNALED(status) ? "signal" : "status",
+                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        supervisor->exit_status = 1;
+    }
+}
+
+bool herd_begin(struct supervisor *supervisor)
+{
+    watch_add(supervisor, supervisor->signals, EPOLLIN, watch_tag(WATCH_SIGNALS, 0));
+    if (!start_zygote(supervisor)) {
+        supervisor->exit_status = 1;
+    }
+    while (supervisor->exit_status < 0 && !supervisor->zygote_is_ready) {
+        struct pollfd fds[2] = {{.fd = supervisor->zygote.socket, .events = POLLIN},
+                                {.fd = supervisor->signals, .events = POLLIN}};
+        (void)poll(fds, 2, -1);
+        enum zygote_heard heard = zygote_hear(&supervisor->zygote);
+        if (heard == ZYGOTE_HEARD) {
+            zygote_says(supervisor);
+        } else if (heard == ZYGOTE_GONE) {
+            first_zygote_died(supervisor);
+        }
+        struct signalfd_siginfo info;
+        if (fds[1].revents != 0 && read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info) &&
+            info.ssi_signo != SIGCHLD) {
+            supervisor->exit_status = 0;
+        }
+    }
+    return supervisor->exit_status < 0;
+}
+
+void herd_end(struct supervisor *supervisor)
+{
+    int64_t until_ms = clock_mono_ms() + HERD_END_MS;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE) {
+            slot_signal(slot, SIGKILL);
+            slot_bury(slot, &supervisor->yard, DEATH_UNKNOWN, 0, 0, supervisor->now_us);
+        }
+    }
+    zygote_leave(&supervisor->zygote);
+    /* The zygote clears up behind its slots and ends; what is ours besides goes too. */
+    while (clock_mono_ms() < until_ms) {
+        herd_reap(supervisor);
+        if (supervisor->zygote.pid <= 0) {
+            bool was_any = reaper_kill_strays(NULL, NULL);
+            if (!was_any && waitpid(-1, NULL, WNOHANG) < 0) {
+                break;
+            }
+        }
+        struct pollfd death = {.fd = supervisor->signals, .events = POLLIN};
+        struct signalfd_siginfo info;
+        if (poll(&death, 1, 20) > 0) {
+            (void)!read(supervisor->signals, &info, sizeof(info));
+        }
+    }
+    functions_free(supervisor->functions, supervisor->function_count);
+}

@@ -1,0 +1,139 @@
+/*
+ * ledger.h: everything a worker holds: attempts that wait, were handed to a slot, run, or have an outcome that the
+ * broker has not acknowledged. Pure: no I/O, no clock, no processes, so that the simulation drives this very code.
+ *
+ * The rules it keeps (DISPATCH and the others: PROTOCOL.md):
+ *   - An attempt is named by its token (task, epoch, attempt); two attempts of one task are two entries.
+ *   - A token that is held already is not taken again, whatever its state.
+ *   - Once started, an attempt leaves only by a RECEIPT, a DROP, or a broker with another store.
+ *   - RETURNED is said only for what is held and was not started.
+ *   - An outcome is sent again on every new connection until its receipt.
+ *
+ * Life of an attempt (attempt_move in ledger.c checks the arrows):
+ *
+ *   ledger_dispatch -> WAITING --hand--> HANDED --start--> RUNNING --finish--> FINISHED --receipt--> gone
+ *                        |  ^              |  \------------finish------------>    ^
+ *                        |  +--take_back---+                                      |
+ *                        +------------------finish (refused unrun)----------------+
+ *   WAITING --return--> gone;  any --drop--> gone
+ */
+#ifndef QUERN_WORKER_LEDGER_H
+#define QUERN_WORKER_LEDGER_H
+
+#include "common/bytes.h"
+#include "common/ids.h"
+#include "common/map.h"
+#include "common/message.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FUNCTION_INDEX_NONE UINT32_MAX
+
+enum attempt_state { ATTEMPT_WAITING, ATTEMPT_HANDED, ATTEMPT_RUNNING, ATTEMPT_FINISHED };
+
+/* How an attempt ended: FINISHED without its token. Texts are views when given to ledger_finish, which copies them. */
+struct outcome {
+    enum finished_state state;
+    enum cause cause;
+    struct bytes result; /* {NULL, 0}: none */
+    struct bytes kind;
+    struct bytes message;
+    struct bytes detail;
+    uint64_t pid;
+    uint64_t started; /* wall clock, ms */
+    uint64_t run_us;
+    uint64_t signal;
+    uint64_t exit_status;
+    uint64_t cpu_us;
+    uint64_t peak; /* KiB */
+};
+
+struct attempt {
+    struct token token;
+    enum attempt_state state;
+    uint32_t function; /* index given at dispatch */
+    uint64_t timeout_ms;
+    bool at_most_once;
+    bool is_sent;       /* FINISHED: on this connection */
+    bool start_is_told; /* STARTED was said on some connection */
+    void *memory;       /* what args, or later outcome, look into */
+    struct bytes args;  /* gone once finished */
+    struct outcome outcome;
+    size_t outcome_bytes;
+    void *holder;    /* whoever it was handed to: not looked at by the ledger */
+    uint64_t number; /* the same: number within the holder */
+    struct attempt *same_task;
+    struct attempt *prev;
+    struct attempt *next;
+    struct attempt_list *list; /* the one it stands in */
+};
+
+struct attempt_list {
+    struct attempt *first;
+    struct attempt *last;
+    size_t count;
+};
+
+struct ledger {
+    struct uuid store; /* zeros: none known yet */
+    uint32_t epoch;    /* of this connection's WELCOME */
+    struct map by_task;
+    struct attempt_list waiting; /* oldest first */
+    struct attempt_list handed;  /* HANDED and RUNNING */
+    struct attempt_list unsent;  /* FINISHED, to be sent on this connection */
+    struct attempt_list sent;    /* FINISHED, waiting for the receipt */
+    size_t held_count;
+    size_t finished_bytes; /* of outcomes kept */
+    size_t args_bytes;     /* of arguments kept */
+    struct buf returned;   /* item_token: to be said on this connection */
+    uint32_t returned_count;
+};
+
+void ledger_init(struct ledger *ledger);
+void ledger_fini(struct ledger *ledger);
+
+/* What WELCOME said. True: another store than the one known: whoever runs things kills them all and calls
+ * ledger_clear, before anything else. Everything finished is to be sent on this connection. */
+bool ledger_welcome(struct ledger *ledger, const struct uuid *store, uint32_t epoch);
+/* The connection is gone: what was to be said on it is void (who is not listed in HELLO goes back by itself). */
+void ledger_disconnected(struct ledger *ledger);
+/* Forget everything. */
+void ledger_clear(struct ledger *ledger);
+
+/* NULL: this token is held already, nothing was done. The arguments are copied. */
+struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const struct msg_DISPATCH *call,
+                                const struct item_dispatch *item);
+struct attempt *ledger_find(const struct ledger *ledger, struct token token);
+
+void ledger_hand(struct ledger *ledger, struct attempt *attempt);
+/* Back to waiting, before all others. */
+void ledger_take_back(struct ledger *ledger, struct attempt *attempt);
+/* It has started (HANDED to RUNNING; nothing if it runs already). */
+void ledger_start(struct ledger *ledger, struct attempt *attempt);
+/* From any state but FINISHED. Copies what outcome points to. */
+void ledger_finish(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome);
+/* WAITING only: RETURNED will be said; the attempt is freed. */
+void ledger_return(struct ledger *ledger, struct attempt **attempt);
+/* DROP: forget it, whatever its state; the attempt is freed. */
+void ledger_drop(struct ledger *ledger, struct attempt **attempt);
+/* Frees a FINISHED attempt; false, and nothing, for any other. */
+bool ledger_receipt(struct ledger *ledger, struct token token);
+
+/* HELLO's inventory: appends one item_held for each attempt; returns how many. */
+uint32_t ledger_put_held(const struct ledger *ledger, struct buf *items);
+/* Append a FINISHED message with outcomes not sent on this connection, until frame has grown to BATCH_SIZE_SOFT.
+ * True: more are left. */
+bool ledger_put_finished(struct ledger *ledger, struct buf *frame);
+/* Append RETURNED with everything to be returned; nothing if there is none. */
+void ledger_put_returned(struct ledger *ledger, struct buf *frame);
+
+/* Something to say to the broker? */
+bool ledger_has_news(const struct ledger *ledger);
+/* Bound reached: outcomes kept are so many or so large that nothing new may start. */
+bool ledger_is_full(const struct ledger *ledger);
+/* Counts and lists agree with each other (CHECKs). Slow: for tests and the simulation. */
+void ledger_check(const struct ledger *ledger);
+
+#endif

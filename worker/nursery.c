@@ -1,0 +1,370 @@
+/*
+ * nursery.c owns the zygote process: load, fork slots on request, reap them, and clear everything away at the end.
+ * It must not know tasks, the broker or ZeroMQ; it has one thread.
+ * Start reading at nursery_main, then fork_slot.
+ *
+ * Who dies with whom:
+ *   - The supervisor dies: its end of our socket closes; we kill all slots with their process groups, then everything
+ *     that was orphaned to us (we are a subreaper), until no child is left. Besides, each slot has asked the kernel to
+ *     kill its process group when the life pipe closes, whose only writer is the supervisor: so slots die even if we
+ *     died before.
+ *   - We die: slots go on; they become children of the supervisor, a subreaper too.
+ *   - A slot dies: what is left of its process group and what was orphaned to us is killed.
+ */
+#include "worker/nursery.h"
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/messages.h"
+#include "worker/child.h"
+#include "worker/command.h"
+#include "worker/modules.h"
+#include "worker/reaper.h"
+#include "worker/zygotewire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* How long the end may take. */
+#define NURSERY_CLEAR_MS 1800
+
+struct nursery {
+    int socket; /* to the supervisor */
+    int life;   /* read end of the life pipe */
+    int signals;
+    struct registry registry;
+    pid_t slots[SLOT_COUNT_MAX * 2]; /* alive; a replaced one may still be dying */
+    size_t slot_count;
+};
+
+/* ---- talking ---- */
+
+static void send_packet(struct nursery *nursery, const struct zygote_head *head, const char *text, const int *fds)
+{
+    struct iovec parts[2] = {{.iov_base = (void *)(uintptr_t)head, .iov_len = sizeof(*head)},
+                             {.iov_base = (void *)(uintptr_t)text, .iov_len = head->text_size}};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(ZYGOTE_FD_COUNT * sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (fds != NULL) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(ZYGOTE_FD_COUNT * sizeof(int));
+        memcpy(CMSG_DATA(rights), fds, ZYGOTE_FD_COUNT * sizeof(int));
+    }
+    /* Failing means that the supervisor is gone: end of file follows. */
+    while (sendmsg(nursery->socket, &message, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+    }
+}
+
+static void send_ready(struct nursery *nursery)
+{
+    char *names = xmalloc(ZYGOTE_TEXT_SIZE_MAX);
+    size_t size = 0;
+    for (size_t i = 0; i < nursery->registry.count; i++) {
+        size_t n = strlen(nursery->registry.functions[i].name) + 1;
+        memcpy(names + size, nursery->registry.functions[i].name, n);
+        size += n;
+    }
+    struct zygote_head head = {
+        .word = ZYGOTE_READY, .status = (int32_t)nursery->registry.count, .text_size = (uint32_t)size};
+    send_packet(nursery, &head, names, NULL);
+    free(names);
+}
+
+static int refuse(struct nursery *nursery)
+{
+    const char *why = nursery->registry.why != NULL ? nursery->registry.why : "memory is used up";
+    struct zygote_head head = {.word = ZYGOTE_REFUSED, .text_size = (uint32_t)strnlen(why, ZYGOTE_TEXT_SIZE_MAX)};
+    send_packet(nursery, &head, why, NULL);
+    return 1;
+}
+
+/* ---- the making of a slot ---- */
+
+/* Have the kernel send SIGKILL to our process group when the life pipe's writer, the supervisor, is gone. The pipe is
+ * opened anew, because who is told is a property of the open file, not of the pipe. Best effort beside the zygote. */
+static void die_with_supervisor(int life)
+{
+    char path[sizeof("/proc/self/fd/") + 16];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", life);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_SETOWN, -getpid()) != 0 || fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC) != 0) {
+        log_event(LOG_WARN, "a slot is not bound to its supervisor", "why=\"%s\"", strerror(errno));
+    }
+    close(life);
+    struct pollfd end = {.fd = fd, .events = 0};
+    if (fd >= 0 && poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) != 0) {
+        _exit(0);
+    }
+}
+
+static void default_signals(void)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++) {
+        signal(number, SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+__attribute__((noreturn)) static void become_slot(struct nursery *nursery, int fd, struct statuspage *page)
+{
+    setpgid(0, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_NAME, "quern-slot");
+    close(nursery->socket);
+    close(nursery->signals);
+    die_with_supervisor(nursery->life);
+    default_signals();
+    child_run(fd, page, &nursery->registry);
+}
+
+static void close_all(const int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
+/* fds: our socket end, the page, the pidfd, the child's socket end. 0, or errno. */
+static int fork_with(struct nursery *nursery, int fds[4], pid_t *pid_out)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        return errno;
+    }
+    fds[0] = pair[0];
+    fds[3] = pair[1];
+    fds[1] = statuspage_create();
+    struct statuspage *page = fds[1] < 0 ? NULL : statuspage_map(fds[1]);
+    if (page == NULL) {
+        return errno;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        close(fds[1]);
+        become_slot(nursery, fds[3], page);
+    }
+    int err = errno;
+    statuspage_unmap(&page);
+    if (pid < 0) {
+        return err;
+    }
+    setpgid(pid, pid); /* both sides do it: whoever comes first */
+    fds[2] = (int)syscall(SYS_pidfd_open, pid, 0);
+    err = errno;
+    if (fds[2] < 0) {
+        kill(pid, SIGKILL);
+        return err;
+    }
+    *pid_out = pid;
+    return 0;
+}
+
+static void fork_slot(struct nursery *nursery)
+{
+    int fds[4] = {-1, -1, -1, -1};
+    pid_t pid = 0;
+    int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0]) ? EAGAIN
+                                                                                        : fork_with(nursery, fds, &pid);
+    if (err == 0) {
+        nursery->slots[nursery->slot_count++] = pid;
+        struct zygote_head head = {.word = ZYGOTE_SLOT, .pid = pid};
+        send_packet(nursery, &head, NULL, fds);
+    } else {
+        struct zygote_head head = {.word = ZYGOTE_NO_SLOT, .status = err};
+        send_packet(nursery, &head, NULL, NULL);
+    }
+    close_all(fds, 4);
+}
+
+/* ---- the end of slots ---- */
+
+static bool is_slot(void *self, pid_t pid)
+{
+    const struct nursery *nursery = self;
+    for (size_t i = 0; i < nursery->slot_count; i++) {
+        if (nursery->slots[i] == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool forget_slot(struct nursery *nursery, pid_t pid)
+{
+    for (size_t i = 0; i < nursery->slot_count; i++) {
+        if (nursery->slots[i] == pid) {
+            nursery->slots[i] = nursery->slots[--nursery->slot_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void reap(struct nursery *nursery)
+{
+    struct reaped reaped;
+    bool was_any = false;
+    while (reaper_next(&reaped)) {
+        was_any = true;
+        if (forget_slot(nursery, reaped.pid)) {
+            struct zygote_head head = {.word = ZYGOTE_DEAD,
+                                       .pid = reaped.pid,
+                                       .status = reaped.status,
+                                       .cpu_us = reaped.cpu_us,
+                                       .peak_kib = reaped.peak_kib};
+            send_packet(nursery, &head, NULL, NULL);
+        }
+    }
+    if (was_any) {
+        (void)reaper_kill_strays(is_slot, nursery);
+    }
+}
+
+/* Leave nothing behind. */
+static void clear_away(struct nursery *nursery)
+{
+    int64_t until_ms = clock_mono_ms() + NURSERY_CLEAR_MS;
+    for (size_t i = 0; i < nursery->slot_count; i++) {
+        kill(-nursery->slots[i], SIGKILL);
+        kill(nursery->slots[i], SIGKILL);
+    }
+    struct reaped reaped;
+    while (clock_mono_ms() < until_ms) {
+        bool was_any = reaper_kill_strays(NULL, NULL);
+        while (reaper_next(&reaped)) {
+            was_any = true;
+        }
+        if (!was_any && waitpid(-1, NULL, WNOHANG) < 0) {
+            return;
+        }
+        /* SIGCHLD, or a look anyway: an orphan on its way to us sends none. */
+        struct pollfd death = {.fd = nursery->signals, .events = POLLIN};
+        struct signalfd_siginfo info;
+        if (poll(&death, 1, 10) > 0) {
+            (void)!read(nursery->signals, &info, sizeof(info));
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static bool load(struct nursery *nursery, int argc, char **argv, const struct quern_module *program)
+{
+    struct registry *registry = &nursery->registry;
+    if (strcmp(argv[4], "1") == 0 && !registry_add(registry, FUNCTION_COMMAND, command_run, "quern")) {
+        return false;
+    }
+    if (program != NULL && !registry_add_module(registry, program, "the program")) {
+        return false;
+    }
+    for (int i = 6; i < argc; i++) {
+        if (!registry_load(registry, argv[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* False: end of file. */
+static bool hear(struct nursery *nursery)
+{
+    struct zygote_head head;
+    ssize_t got = recv(nursery->socket, &head, sizeof(head), MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return true;
+    }
+    if (got != (ssize_t)sizeof(head)) {
+        return false;
+    }
+    if (head.word == ZYGOTE_FORK) {
+        fork_slot(nursery);
+    }
+    return true;
+}
+
+static void serve(struct nursery *nursery)
+{
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = nursery->socket, .events = POLLIN}, {.fd = nursery->signals, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0) {
+            continue;
+        }
+        if (fds[1].revents != 0) {
+            struct signalfd_siginfo info;
+            (void)!read(nursery->signals, &info, sizeof(info));
+            reap(nursery);
+        }
+        if (fds[0].revents != 0 && !hear(nursery)) {
+            return;
+        }
+    }
+}
+
+static void quieten(void)
+{
+    /* stdout belongs to the supervisor; what a handler prints goes to stderr. */
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, 0);
+        close(null);
+    }
+    dup2(2, 1);
+    prctl(PR_SET_NAME, "quern-zygote");
+    /* Initialisers may take long and look at no socket; from serve on, end of file tells. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
+int nursery_main(int argc, char **argv, const struct quern_module *program)
+{
+    static struct nursery nursery;
+    enum log_level level = LOG_INFO;
+    if (argc < 6 || (nursery.socket = atoi(argv[2])) < 3 || (nursery.life = atoi(argv[3])) < 3) {
+        return 2;
+    }
+    (void)log_level_parse(argv[5], &level);
+    log_open("quern-worker", level);
+    fcntl(nursery.socket, F_SETFD, FD_CLOEXEC);
+    fcntl(nursery.life, F_SETFD, FD_CLOEXEC);
+    quieten();
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    if (!load(&nursery, argc, argv, program)) {
+        return refuse(&nursery);
+    }
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    nursery.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    CHECK(nursery.signals >= 0);
+    prctl(PR_SET_PDEATHSIG, 0);
+    send_ready(&nursery);
+    serve(&nursery);
+    clear_away(&nursery);
+    _exit(0);
+}

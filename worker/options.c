@@ -1,0 +1,181 @@
+/*
+ * options.c owns the command line of quern-worker: reading it, its help, its defaults.
+ * It must not know how a worker runs.
+ * Start reading at options_read.
+ */
+#include "worker/options.h"
+
+#include "common/bytes.h"
+
+#include <getopt.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: quern-worker [OPTION]...\n"
+    "Runs tasks that a quern broker hands out, each in a process of its own.\n"
+    "\n"
+    "  --module FILE.so    serve the functions of this module; may be repeated\n"
+    "  --allow-commands    run commands too (quern run): any program, as this user\n"
+    "  --slots N           tasks at a time (default: usable CPUs)\n"
+    "  --queue NAME        serve this queue only; may be repeated (default: every queue)\n"
+    "  --url URL           broker; repeat it to name several (default: QUERN_URL, else the socket of this user's "
+    "broker)\n"
+    "  --name NAME         name of this worker, held by one process at a time (default: HOST-N)\n"
+    "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
+    "  --help, --version\n"
+    "\n"
+    "Prints \"ready NAME slots=N\" once a broker has welcomed it. SIGTERM: finish what runs, return the rest, end; a\n"
+    "second one: end at once. Exit status: 0 ended as told; 1 could not start; 2 wrong usage.\n"
+    "\n"
+    "Examples:\n"
+    "  quern-worker --module ./examples.so\n"
+    "  quern-worker --allow-commands --slots 4 --queue nightly\n";
+
+/* CPU time that a cgroup grants, in CPUs rounded up; 0: no limit, or none that can be read. */
+static unsigned cgroup_cpus(void)
+{
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    unsigned long long quota = 0;
+    unsigned long long period = 0;
+    if (file == NULL) {
+        return 0;
+    }
+    if (fscanf(file, "%llu %llu", &quota, &period) != 2) {
+        period = 0;
+    }
+    fclose(file);
+    return period == 0 ? 0 : (unsigned)((quota + period - 1) / period);
+}
+
+static unsigned usable_cpus(void)
+{
+    cpu_set_t set;
+    unsigned count = 1;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        count = (unsigned)CPU_COUNT(&set);
+    }
+    unsigned granted = cgroup_cpus();
+    if (granted > 0 && granted < count) {
+        count = granted;
+    }
+    return count < SLOT_COUNT_MAX ? count : SLOT_COUNT_MAX;
+}
+
+__attribute__((format(printf, 1, 2))) static enum options_result usage(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    fputs("quern-worker: ", stderr);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputs("\nTry quern-worker --help.\n", stderr);
+    return OPTIONS_USAGE;
+}
+
+static bool slots_read(const char *word, unsigned *count_out)
+{
+    char *end;
+    unsigned long count = strtoul(word, &end, 10);
+    if (*word < '0' || *word > '9' || *end != '\0' || count < 1 || count > SLOT_COUNT_MAX) {
+        return false;
+    }
+    *count_out = (unsigned)count;
+    return true;
+}
+
+static bool name_is_good(const char *name, size_t size_max)
+{
+    struct bytes text = bytes_text(name);
+    return text.n > 0 && text.n <= size_max && bytes_is_utf8(text);
+}
+
+static bool add(const char **list, size_t *count, size_t max, const char *word)
+{
+    if (*count == max) {
+        return false;
+    }
+    list[(*count)++] = word;
+    return true;
+}
+
+static enum options_result option_take(struct options *options, int option)
+{
+    switch (option) {
+    case 'u':
+        return add(options->urls, &options->url_count, URL_COUNT_MAX, optarg)
+                   ? OPTIONS_RUN
+                   : usage("at most %u --url", URL_COUNT_MAX);
+    case 's':
+        return slots_read(optarg, &options->slot_count)
+                   ? OPTIONS_RUN
+                   : usage("--slots: a number from 1 to %u, not \"%s\"", SLOT_COUNT_MAX, optarg);
+    case 'm':
+        return add(options->modules, &options->module_count, OPTIONS_MODULE_COUNT_MAX, optarg)
+                   ? OPTIONS_RUN
+                   : usage("at most %u --module", OPTIONS_MODULE_COUNT_MAX);
+    case 'c':
+        options->allow_commands = true;
+        return OPTIONS_RUN;
+    case 'q':
+        if (!name_is_good(optarg, QUEUE_NAME_SIZE_MAX)) {
+            return usage("--queue: 1 to %u bytes of UTF-8", QUEUE_NAME_SIZE_MAX);
+        }
+        return add(options->queues, &options->queue_count, WORKER_QUEUE_COUNT_MAX, optarg)
+                   ? OPTIONS_RUN
+                   : usage("at most %u --queue", WORKER_QUEUE_COUNT_MAX);
+    case 'n':
+        options->name = optarg;
+        return name_is_good(optarg, WORKER_NAME_SIZE_MAX)
+                   ? OPTIONS_RUN
+                   : usage("--name: 1 to %u bytes of UTF-8", WORKER_NAME_SIZE_MAX);
+    case 'l':
+        return log_level_parse(optarg, &options->level)
+                   ? OPTIONS_RUN
+                   : usage("--log-level: error, warn, info or debug, not \"%s\"", optarg);
+    case 'h':
+        fputs(help, stdout);
+        return OPTIONS_DONE;
+    case 'v':
+        puts("quern-worker " QUERN_VERSION_TEXT);
+        return OPTIONS_DONE;
+    default:
+        fputs("Try quern-worker --help.\n", stderr);
+        return OPTIONS_USAGE;
+    }
+}
+
+static const struct option option_list[] = {
+    {"url", required_argument, NULL, 'u'},       {"slots", required_argument, NULL, 's'},
+    {"module", required_argument, NULL, 'm'},    {"allow-commands", no_argument, NULL, 'c'},
+    {"queue", required_argument, NULL, 'q'},     {"name", required_argument, NULL, 'n'},
+    {"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
+};
+
+enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
+{
+    *options = (struct options){.program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO};
+    optind = 1;
+    for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
+         option = getopt_long(argc, argv, "", option_list, NULL)) {
+        enum options_result result = option_take(options, option);
+        if (result != OPTIONS_RUN) {
+            return result;
+        }
+    }
+    if (optind < argc) {
+        return usage("unexpected argument \"%s\"", argv[optind]);
+    }
+    if (options->module_count == 0 && !options->allow_commands && !has_program) {
+        return usage("nothing to serve: name a module (--module FILE.so) or allow commands (--allow-commands)");
+    }
+    const char *url = getenv("QUERN_URL");
+    if (options->url_count == 0 && url != NULL && *url != '\0') {
+        (void)add(options->urls, &options->url_count, URL_COUNT_MAX, url);
+    }
+    return OPTIONS_RUN;
+}

@@ -1,0 +1,38 @@
+/*
+ * options.h: what the command line of a worker says.
+ */
+#ifndef QUERN_WORKER_OPTIONS_H
+#define QUERN_WORKER_OPTIONS_H
+
+#include "common/limits.h"
+#include "common/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OPTIONS_MODULE_COUNT_MAX 64u
+
+struct options {
+    const char *program; /* argv[0] */
+    const char *urls[URL_COUNT_MAX];
+    size_t url_count; /* 0: the default socket */
+    const char *modules[OPTIONS_MODULE_COUNT_MAX];
+    size_t module_count;
+    const char *queues[WORKER_QUEUE_COUNT_MAX];
+    size_t queue_count;
+    const char *name; /* NULL: HOST-N */
+    unsigned slot_count;
+    bool allow_commands;
+    enum log_level level;
+};
+
+enum options_result {
+    OPTIONS_RUN,
+    OPTIONS_DONE,  /* help or version was printed: exit 0 */
+    OPTIONS_USAGE, /* what is wrong was printed to stderr: exit 2 */
+};
+
+/* has_program: the program brings functions of its own. Views into argv and the environment. */
+enum options_result options_read(struct options *options, int argc, char **argv, bool has_program);
+
+#endif

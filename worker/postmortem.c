@@ -1,0 +1,65 @@
+/*
+ * postmortem.c owns the words and causes for attempts whose slot died or was stopped.
+ * It must not know how that was noticed.
+ * Start reading at postmortem.
+ */
+#include "worker/postmortem.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static struct outcome outcome_of(const struct death *death, enum finished_state state, enum cause cause,
+                                 const char *kind, const char *text)
+{
+    return (struct outcome){.state = state,
+                            .cause = cause,
+                            .kind = bytes_text(kind),
+                            .message = bytes_text(text),
+                            .pid = (uint64_t)death->pid,
+                            .started = death->started_wall_ms,
+                            .run_us = death->run_us,
+                            .cpu_us = death->cpu_us,
+                            .peak = death->peak_kib};
+}
+
+static struct outcome of_stop(const struct death *death, const char *id, char *text)
+{
+    if (death->stop == STOP_KILLED) {
+        snprintf(text, DEATH_TEXT_SIZE, "task %s was killed as asked (slot %d on %s)", id, death->pid, death->host);
+        return outcome_of(death, FINISHED_KILLED, CAUSE_NONE, "Killed", text);
+    }
+    snprintf(text, DEATH_TEXT_SIZE, "task %s was stopped at its timeout of %llu ms (slot %d on %s)", id,
+             (unsigned long long)death->attempt->timeout_ms, death->pid, death->host);
+    return outcome_of(death, FINISHED_FAILED, CAUSE_TIMEOUT, "Timeout", text);
+}
+
+static struct outcome of_crash(const struct death *death, const char *id, char *text)
+{
+    struct outcome outcome;
+    if (death->status != DEATH_UNKNOWN && WIFSIGNALED(death->status)) {
+        int number = WTERMSIG(death->status);
+        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died of signal %d (%s)", id, death->pid, death->host,
+                 number, strsignal(number));
+        outcome = outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, "Signal", text);
+        outcome.signal = (uint64_t)number;
+    } else if (death->status != DEATH_UNKNOWN && WIFEXITED(death->status)) {
+        int status = WEXITSTATUS(death->status);
+        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s exited with status %d", id, death->pid, death->host,
+                 status);
+        outcome = outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, "Exit", text);
+        outcome.exit_status = (uint64_t)status;
+    } else {
+        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died; of what was not seen", id, death->pid,
+                 death->host);
+        outcome = outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, "Died", text);
+    }
+    return outcome;
+}
+
+struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
+{
+    char id[ID_TEXT_SIZE];
+    id_text(death->attempt->token.task, id);
+    return death->stop != STOP_NONE ? of_stop(death, id, text) : of_crash(death, id, text);
+}

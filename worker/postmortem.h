@@ -1,0 +1,33 @@
+/*
+ * postmortem.h: the outcome of an attempt that did not end by its handler's return: its slot died, or was stopped.
+ * The text names task, host, pid, and signal or exit status.
+ */
+#ifndef QUERN_WORKER_POSTMORTEM_H
+#define QUERN_WORKER_POSTMORTEM_H
+
+#include "worker/ledger.h"
+
+#include <sys/types.h>
+
+/* Why a slot is being stopped. */
+enum stop { STOP_NONE, STOP_TIMEOUT, STOP_KILLED };
+
+#define DEATH_UNKNOWN (-1) /* a wait status that nobody saw */
+
+struct death {
+    const struct attempt *attempt;
+    enum stop stop;
+    const char *host;
+    pid_t pid;
+    int32_t status; /* as waitpid gives it, or DEATH_UNKNOWN; not looked at for a stop */
+    uint64_t started_wall_ms;
+    uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak_kib;
+};
+
+/* text is the room for the message that the outcome then looks into. */
+#define DEATH_TEXT_SIZE 512u
+struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE]);
+
+#endif

@@ -1,0 +1,404 @@
+/*
+ * slot.c owns one slot as the supervisor sees it: its queue, its results, its stopping and its burial.
+ * It must not know the broker's messages, nor choose which attempt goes where.
+ * Start reading at slot_hand, slot_read and slot_bury.
+ *
+ * Who may say what of a task handed to a slot (the claim words: statuspage.h):
+ *   - revoked before it was claimed: it never starts here; it goes back to waiting;
+ *   - its whole result stands in the ring: it has finished, whatever became of the slot since;
+ *   - claimed, and no whole result in the ring of a dead slot: it was running, it crashed.
+ * Before anything is stopped, everything unclaimed is revoked and the ring is read once more. After that the slot can
+ * start nothing else, so a signal can only hit what was to be stopped.
+ */
+#include "worker/slot.h"
+
+#include "common/check.h"
+#include "common/log.h"
+#include "worker/slotwire.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Buffers that large payloads left behind are given back above this. */
+#define SLOT_BUFFER_KEEP_SIZE (1024u * 1024u)
+
+void slot_init(struct slot *slot)
+{
+    *slot = (struct slot){.fd = -1, .pidfd = -1, .kill_ms = INT64_MAX};
+}
+
+int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms)
+{
+    struct statuspage *page = statuspage_map(fds[1]);
+    if (page == NULL) {
+        return errno;
+    }
+    slot_init(slot);
+    slot->state = SLOT_LIVE;
+    slot->pid = pid;
+    slot->page = page;
+    slot->fd = fds[0];
+    slot->pidfd = fds[2];
+    slot->next = 1;
+    slot->first = 1;
+    slot->born_ms = now_ms;
+    fds[0] = -1;
+    fds[2] = -1;
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+void slot_close(struct slot *slot)
+{
+    CHECK(slot->queued == 0);
+    close_fd(&slot->fd);
+    close_fd(&slot->pidfd);
+    statuspage_unmap(&slot->page);
+    buf_fini(&slot->out);
+    buf_fini(&slot->in);
+    slot_init(slot);
+}
+
+/* ---- the queue ---- */
+
+static struct attempt **queue_at(struct slot *slot, uint64_t number)
+{
+    return &slot->queue[number % SLOT_QUEUE_COUNT_MAX];
+}
+
+static void queue_add(struct slot *slot, struct attempt *attempt, uint64_t expected_us)
+{
+    uint32_t us = expected_us < UINT32_MAX ? (uint32_t)expected_us : UINT32_MAX;
+    attempt->holder = slot;
+    attempt->number = slot->next++;
+    *queue_at(slot, attempt->number) = attempt;
+    slot->expected_us[attempt->number % SLOT_QUEUE_COUNT_MAX] = us;
+    slot->queued++;
+    slot->queued_us += us;
+}
+
+static void queue_remove(struct slot *slot, const struct attempt *attempt)
+{
+    CHECK(*queue_at(slot, attempt->number) == attempt);
+    *queue_at(slot, attempt->number) = NULL;
+    slot->queued--;
+    slot->queued_us -= slot->expected_us[attempt->number % SLOT_QUEUE_COUNT_MAX];
+}
+
+struct attempt *slot_front(struct slot *slot)
+{
+    while (slot->first < slot->next && *queue_at(slot, slot->first) == NULL) {
+        slot->first++;
+    }
+    return slot->first < slot->next ? *queue_at(slot, slot->first) : NULL;
+}
+
+bool slot_has_room(const struct slot *slot)
+{
+    return slot->state == SLOT_LIVE && !slot->is_doomed && !slot->is_orphan && slot->dead_ms == 0 && slot->fd >= 0 &&
+           slot->next - slot->first < SLOT_QUEUE_COUNT_MAX;
+}
+
+void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
+{
+    queue_add(slot, attempt, pace_function_us(yard->pace, attempt->function));
+    struct slot_task task = {.args_size = (uint32_t)attempt->args.n,
+                             .function = attempt->function,
+                             .number = attempt->number,
+                             .task = attempt->token.task,
+                             .timeout_ms = attempt->timeout_ms,
+                             .attempt = attempt->token.attempt};
+    claim_hand(slot->page, attempt->number);
+    buf_put(&slot->out, &task, sizeof(task));
+    buf_put(&slot->out, attempt->args.p, attempt->args.n);
+    ledger_hand(yard->ledger, attempt);
+}
+
+void slot_flush(struct slot *slot)
+{
+    while (slot->fd >= 0 && slot->out_at < slot->out.n) {
+        ssize_t sent =
+            send(slot->fd, slot->out.p + slot->out_at, slot->out.n - slot->out_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) {
+            continue;
+        }
+        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            slot->wants_write = true;
+            return;
+        }
+        if (sent < 0) {
+            break; /* it is dead: what it did not claim comes back with its burial */
+        }
+        slot->out_at += (size_t)sent;
+    }
+    slot->wants_write = false;
+    slot->out.n = 0;
+    slot->out_at = 0;
+    if (slot->out.cap > SLOT_BUFFER_KEEP_SIZE) {
+        buf_fini(&slot->out);
+    }
+}
+
+/* ---- results ---- */
+
+/* Texts go on as UTF-8; a handler may have written anything. */
+static struct bytes clean_text(uint8_t *p, size_t n)
+{
+    struct bytes text = {p, n};
+    if (!bytes_is_utf8(text)) {
+        for (size_t i = 0; i < n; i++) {
+            p[i] = p[i] < 0x80 ? p[i] : '?';
+        }
+    }
+    return text;
+}
+
+static bool result_is_sane(const struct slot_result *result)
+{
+    return result->result_size <= PAYLOAD_SIZE_MAX && result->detail_size <= ERROR_DETAIL_SIZE_MAX &&
+           result->message_size <= ERROR_MESSAGE_SIZE_MAX && result->kind_size <= ERROR_KIND_SIZE_MAX &&
+           (result->state == FINISHED_DONE || result->state == FINISHED_FAILED) && result->cause <= CAUSE_UNENCODABLE &&
+           result->run_us <= INT64_MAX && result->cpu_us <= INT64_MAX && result->peak_kib <= INT64_MAX &&
+           result->started_wall_ms <= INT64_MAX;
+}
+
+static struct outcome outcome_of(const struct slot *slot, const struct slot_result *result, uint8_t *body)
+{
+    uint8_t *kind = body + result->result_size;
+    uint8_t *message = kind + result->kind_size;
+    uint8_t *detail = message + result->message_size;
+    struct bytes none = {NULL, 0};
+    return (struct outcome){
+        .state = (enum finished_state)result->state,
+        .cause = (enum cause)result->cause,
+        .result = result->result_size > 0 ? bytes_of(body, result->result_size) : none,
+        .kind = result->kind_size > 0 ? clean_text(kind, result->kind_size) : none,
+        .message = result->message_size > 0 ? clean_text(message, result->message_size) : none,
+        .detail = result->detail_size > 0 ? bytes_of(detail, result->detail_size) : none,
+        .pid = (uint64_t)slot->pid,
+        .started = result->started_wall_ms,
+        .run_us = result->run_us,
+        .cpu_us = result->cpu_us,
+        .peak = result->peak_kib,
+    };
+}
+
+/* It came to an end by itself, but after it had been told to stop: that is what counts. */
+static void settle_stopped(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
+                           const struct slot_result *result)
+{
+    char text[DEATH_TEXT_SIZE];
+    struct death death = {.attempt = attempt,
+                          .stop = slot->stop,
+                          .host = yard->host,
+                          .pid = slot->pid,
+                          .started_wall_ms = result->started_wall_ms,
+                          .run_us = result->run_us,
+                          .cpu_us = result->cpu_us,
+                          .peak_kib = result->peak_kib};
+    struct outcome outcome = postmortem(&death, text);
+    ledger_finish(yard->ledger, attempt, &outcome);
+    slot_signal(slot, SIGKILL);
+}
+
+/* False: no such task is under way here. */
+static bool settle(struct slot *slot, const struct slot_yard *yard, const struct slot_result *result, uint8_t *body)
+{
+    if (result->number < slot->first || result->number >= slot->next) {
+        return false;
+    }
+    struct attempt *attempt = *queue_at(slot, result->number);
+    if (attempt == NULL) {
+        return true; /* forgotten meanwhile */
+    }
+    if (attempt->number != result->number) {
+        return false;
+    }
+    queue_remove(slot, attempt);
+    slot->has_run = true;
+    pace_ran(yard->pace, attempt->function, result->run_us);
+    if (slot->stop != STOP_NONE && slot->stop_number == result->number) {
+        settle_stopped(slot, yard, attempt, result);
+    } else {
+        struct outcome outcome = outcome_of(slot, result, body);
+        ledger_finish(yard->ledger, attempt, &outcome);
+    }
+    return true;
+}
+
+/* Every whole result in slot->in. False: one that makes no sense. */
+static bool settle_all(struct slot *slot, const struct slot_yard *yard)
+{
+    size_t at = 0;
+    struct slot_result result;
+    while (slot->in.n - at >= sizeof(result)) {
+        memcpy(&result, slot->in.p + at, sizeof(result));
+        if (!result_is_sane(&result)) {
+            return false;
+        }
+        size_t body_size = result.result_size + result.kind_size + (size_t)result.message_size + result.detail_size;
+        if (slot->in.n - at < sizeof(result) + body_size) {
+            break;
+        }
+        if (!settle(slot, yard, &result, slot->in.p + at + sizeof(result))) {
+            return false;
+        }
+        at += sizeof(result) + body_size;
+    }
+    size_t left = slot->in.n - at;
+    memmove(slot->in.p, slot->in.p + at, left);
+    slot->in.n = left;
+    if (left == 0 && slot->in.cap > SLOT_BUFFER_KEEP_SIZE) {
+        buf_fini(&slot->in);
+    }
+    return true;
+}
+
+bool slot_read(struct slot *slot, const struct slot_yard *yard)
+{
+    if (slot->page == NULL) {
+        return true;
+    }
+    bool is_sane = true;
+    uint64_t before;
+    do {
+        before = slot->ring_read;
+        is_sane = ring_take(slot->page, &slot->ring_read, &slot->in);
+        is_sane = is_sane && (slot->in.n == 0 || settle_all(slot, yard));
+    } while (is_sane && slot->ring_read != before && slot->in.n > 0);
+    if (!is_sane && !slot->is_doomed) {
+        log_event(LOG_WARN, "a slot wrote what makes no sense", "pid=%d", slot->pid);
+        slot->is_doomed = true;
+        slot_signal(slot, SIGKILL);
+    }
+    if (!is_sane) {
+        slot->in.n = 0;
+    }
+    return is_sane;
+}
+
+/* ---- what runs ---- */
+
+struct attempt *slot_running(struct slot *slot, const struct slot_yard *yard)
+{
+    struct attempt *attempt = slot_front(slot);
+    if (attempt == NULL || claim_read(slot->page, attempt->number) == CLAIM_HANDED) {
+        return NULL;
+    }
+    ledger_start(yard->ledger, attempt);
+    return attempt;
+}
+
+int64_t slot_started_us(const struct slot *slot, const struct attempt *attempt, int64_t now_us)
+{
+    int64_t started_us;
+    int64_t wall_ms;
+    bool is_said = statuspage_started(slot->page, attempt->number, &started_us, &wall_ms);
+    return is_said && started_us <= now_us ? started_us : now_us;
+}
+
+bool slot_revoke(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
+{
+    if (!claim_revoke(slot->page, attempt->number)) {
+        ledger_start(yard->ledger, attempt);
+        return false;
+    }
+    queue_remove(slot, attempt);
+    ledger_take_back(yard->ledger, attempt);
+    return true;
+}
+
+void slot_revoke_all(struct slot *slot, const struct slot_yard *yard)
+{
+    /* From the last one back: each goes before all that wait, so their order stays. */
+    for (uint64_t number = slot->next; number-- > slot->first;) {
+        struct attempt *attempt = *queue_at(slot, number);
+        if (attempt != NULL && attempt->number == number && attempt->state == ATTEMPT_HANDED) {
+            (void)slot_revoke(slot, yard, attempt);
+        }
+    }
+}
+
+/* ---- the end ---- */
+
+void slot_signal(const struct slot *slot, int number)
+{
+    /* While the pidfd says that the slot is there, dead or alive, its number is nobody else's. */
+    if (slot->pidfd >= 0 && (syscall(SYS_pidfd_send_signal, slot->pidfd, number, NULL, 0) == 0 || errno == EPERM)) {
+        (void)kill(-slot->pid, number);
+    }
+}
+
+bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, enum stop stop, int64_t now_ms)
+{
+    uint64_t number = attempt->number;
+    if (slot->stop != STOP_NONE) {
+        return true; /* on its way already; the first reason stays */
+    }
+    slot_revoke_all(slot, yard);
+    (void)slot_read(slot, yard);
+    struct attempt *front = slot_front(slot);
+    if (front == NULL || front->number != number) {
+        return false;
+    }
+    slot->stop = stop;
+    slot->stop_number = number;
+    slot->is_doomed = true;
+    slot->kill_ms = now_ms + SLOT_GRACE_MS;
+    slot_signal(slot, SIGTERM);
+    return true;
+}
+
+void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
+{
+    if (!claim_revoke(slot->page, attempt->number)) {
+        slot_revoke_all(slot, yard);
+        slot->is_doomed = true;
+        slot_signal(slot, SIGKILL);
+    }
+    queue_remove(slot, attempt);
+}
+
+static void bury_running(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, struct death *death,
+                         int64_t now_us)
+{
+    char text[DEATH_TEXT_SIZE];
+    int64_t started_us = now_us;
+    int64_t wall_ms = 0;
+    bool is_said = statuspage_started(slot->page, attempt->number, &started_us, &wall_ms);
+    uint64_t counted = atomic_load_explicit(&slot->page->cpu_counted_us, memory_order_relaxed);
+    death->attempt = attempt;
+    death->stop = slot->stop_number == attempt->number ? slot->stop : STOP_NONE;
+    death->started_wall_ms = is_said && wall_ms > 0 ? (uint64_t)wall_ms : 0;
+    death->run_us = started_us > 0 && started_us < now_us ? (uint64_t)(now_us - started_us) : 0;
+    death->cpu_us = death->cpu_us > counted ? death->cpu_us - counted : 0;
+    struct outcome outcome = postmortem(death, text);
+    log_event(LOG_WARN, "a slot died with a task", "message=\"%s\"", text);
+    queue_remove(slot, attempt);
+    ledger_finish(yard->ledger, attempt, &outcome);
+}
+
+void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
+               int64_t now_us)
+{
+    (void)slot_read(slot, yard);
+    slot_revoke_all(slot, yard);
+    struct death death = {.host = yard->host, .pid = slot->pid, .status = status, .peak_kib = peak_kib};
+    for (struct attempt *attempt = slot_front(slot); attempt != NULL; attempt = slot_front(slot)) {
+        death.cpu_us = cpu_us;
+        bury_running(slot, yard, attempt, &death, now_us);
+    }
+    slot_close(slot);
+}

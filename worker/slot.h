@@ -1,0 +1,90 @@
+/*
+ * slot.h: the supervisor's view of one slot: what was handed to it, what it runs, what it has finished, how it ends.
+ */
+#ifndef QUERN_WORKER_SLOT_H
+#define QUERN_WORKER_SLOT_H
+
+#include "worker/ledger.h"
+#include "worker/pace.h"
+#include "worker/postmortem.h"
+#include "worker/statuspage.h"
+
+#include <sys/types.h>
+
+/* From SIGTERM to SIGKILL. */
+#define SLOT_GRACE_MS 1000
+
+enum slot_state { SLOT_NONE, SLOT_ASKED, SLOT_LIVE };
+
+struct slot {
+    enum slot_state state;
+    pid_t pid;
+    int fd; /* -1: its end was seen */
+    int pidfd;
+    struct statuspage *page;
+    uint64_t next;                               /* number of the next task to hand */
+    uint64_t first;                              /* everything below is settled */
+    struct attempt *queue[SLOT_QUEUE_COUNT_MAX]; /* by number % MAX; NULL: settled, revoked or forgotten */
+    uint32_t expected_us[SLOT_QUEUE_COUNT_MAX];
+    size_t queued;      /* not NULL */
+    uint64_t queued_us; /* what they are expected to take */
+    struct buf out;     /* for its socket */
+    size_t out_at;
+    bool wants_write; /* its socket is full */
+    struct buf in;    /* from its ring */
+    uint64_t ring_read;
+    enum stop stop;
+    uint64_t stop_number;
+    int64_t kill_ms; /* SIGKILL then; INT64_MAX: not */
+    bool is_doomed;  /* takes nothing more: it is being stopped or replaced */
+    bool is_orphan;  /* its zygote died: to be replaced when idle */
+    bool has_run;
+    int64_t dead_ms; /* its pidfd said so then; 0: alive */
+    int64_t born_ms;
+    int64_t progress_ms;
+    uint32_t progress_version;
+    uint64_t progress_number;
+};
+
+/* What all slots of a worker share. */
+struct slot_yard {
+    struct ledger *ledger;
+    struct pace *pace;
+    const char *host;
+};
+
+void slot_init(struct slot *slot);
+/* fds: socket, page, pidfd: taken (set to -1). 0, or errno. */
+int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms);
+/* Frees everything; nothing may be queued. */
+void slot_close(struct slot *slot);
+
+bool slot_has_room(const struct slot *slot);
+void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
+/* Send what was handed. */
+void slot_flush(struct slot *slot);
+/* Take in what it has finished. False: what it wrote makes no sense; it is doomed and was killed. */
+bool slot_read(struct slot *slot, const struct slot_yard *yard);
+
+/* The attempt at the head of its queue; NULL if none. */
+struct attempt *slot_front(struct slot *slot);
+/* The same if it has started; the ledger is told. */
+struct attempt *slot_running(struct slot *slot, const struct slot_yard *yard);
+/* Since when its front runs, monotonic us; now_us if it has only just begun. */
+int64_t slot_started_us(const struct slot *slot, const struct attempt *attempt, int64_t now_us);
+
+/* Take one back: true and it is WAITING; false: it has started (the ledger was told). */
+bool slot_revoke(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
+/* Take back all that has not started. */
+void slot_revoke_all(struct slot *slot, const struct slot_yard *yard);
+/* Stop what runs: SIGTERM, later SIGKILL. False: it had finished meanwhile. */
+bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, enum stop stop,
+               int64_t now_ms);
+/* The attempt is about to be freed: keep no pointer; kill it if it runs. */
+void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
+void slot_signal(const struct slot *slot, int number);
+/* It is dead: take in what it had finished, settle what it ran, take back the rest. The slot is closed. */
+void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
+               int64_t now_us);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * slotwire.h: what supervisor and slot say to each other, in the machine's own layout (both are the same program).
+ *
+ * supervisor -> slot, over the socket: struct slot_task, then args. End of file: end, at once.
+ * slot -> supervisor, over the ring: struct slot_result, then result, kind, message, detail.
+ * slot -> supervisor, over the socket: single bytes of no meaning, each "look at the ring".
+ */
+#ifndef QUERN_WORKER_SLOTWIRE_H
+#define QUERN_WORKER_SLOTWIRE_H
+
+#include <stdint.h>
+
+struct slot_task {
+    uint32_t args_size;
+    uint32_t function; /* index in the registry */
+    uint64_t number;   /* 1, 2, 3 ... in this slot's life */
+    uint64_t task;
+    uint64_t timeout_ms;
+    uint32_t attempt;
+    uint32_t padding;
+};
+
+struct slot_result {
+    uint64_t number;
+    uint64_t started_wall_ms;
+    uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak_kib;
+    uint32_t result_size;
+    uint32_t detail_size;
+    uint16_t message_size;
+    uint8_t kind_size;
+    uint8_t state; /* enum finished_state: done or failed */
+    uint8_t cause; /* enum cause */
+    uint8_t padding[3];
+};
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * statuspage.c owns every access to the memory that supervisor and slot share, and its ordering.
+ * It must not know attempts, sockets or what a result looks like.
+ * Start reading at claim_start and claim_revoke.
+ */
+#include "worker/statuspage.h"
+
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert((SLOT_QUEUE_COUNT_MAX & (SLOT_QUEUE_COUNT_MAX - 1)) == 0, "a power of two");
+_Static_assert((SLOT_RING_SIZE & (SLOT_RING_SIZE - 1)) == 0, "a power of two");
+
+/* How long a slot sleeps for space before it looks again by itself. */
+#define RING_WAIT_MS 100
+
+/* ---- the page ---- */
+
+int statuspage_create(void)
+{
+    int fd = memfd_create("quern-slot", MFD_CLOEXEC);
+    if (fd >= 0 && ftruncate(fd, (off_t)sizeof(struct statuspage)) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+struct statuspage *statuspage_map(int fd)
+{
+    void *p = mmap(NULL, sizeof(struct statuspage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void statuspage_unmap(struct statuspage **page)
+{
+    if (*page != NULL) {
+        munmap(*page, sizeof(struct statuspage));
+        *page = NULL;
+    }
+}
+
+/* ---- claims ---- */
+
+static uint64_t claim_word(uint64_t number, enum claim claim)
+{
+    return number << 2 | (uint64_t)claim;
+}
+
+static _Atomic uint64_t *claim_at(struct statuspage *page, uint64_t number)
+{
+    return &page->claims[number % SLOT_QUEUE_COUNT_MAX];
+}
+
+enum claim claim_read(struct statuspage *page, uint64_t number)
+{
+    uint64_t word = atomic_load_explicit(claim_at(page, number), memory_order_acquire);
+    return word >> 2 == number ? (enum claim)(word & 3) : CLAIM_NONE;
+}
+
+void claim_hand(struct statuspage *page, uint64_t number)
+{
+    atomic_store_explicit(claim_at(page, number), claim_word(number, CLAIM_HANDED), memory_order_release);
+}
+
+static bool claim_turn(struct statuspage *page, uint64_t number, enum claim to)
+{
+    uint64_t expected = claim_word(number, CLAIM_HANDED);
+    return atomic_compare_exchange_strong_explicit(claim_at(page, number), &expected, claim_word(number, to),
+                                                   memory_order_acq_rel, memory_order_acquire);
+}
+
+bool claim_revoke(struct statuspage *page, uint64_t number)
+{
+    return claim_turn(page, number, CLAIM_REVOKED);
+}
+
+bool claim_start(struct statuspage *page, uint64_t number)
+{
+    return claim_turn(page, number, CLAIM_STARTED);
+}
+
+/* ---- what runs ---- */
+
+void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, int64_t wall_ms)
+{
+    /* Release stores keep what was stored before them before them: a reader of the new times sees running changed. */
+    atomic_store_explicit(&page->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&page->started_us, mono_us, memory_order_release);
+    atomic_store_explicit(&page->started_wall_ms, wall_ms, memory_order_release);
+    atomic_store_explicit(&page->running, number, memory_order_release);
+}
+
+bool statuspage_started(struct statuspage *page, uint64_t number, int64_t *mono_us_out, int64_t *wall_ms_out)
+{
+    if (atomic_load_explicit(&page->running, memory_order_acquire) != number) {
+        return false;
+    }
+    *mono_us_out = atomic_load_explicit(&page->started_us, memory_order_acquire);
+    *wall_ms_out = atomic_load_explicit(&page->started_wall_ms, memory_order_acquire);
+    return atomic_load_explicit(&page->running, memory_order_relaxed) == number;
+}
+
+/* ---- the ring ---- */
+
+bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out)
+{
+    uint64_t written = atomic_load_explicit(&page->written, memory_order_acquire);
+    uint64_t size = written - *read;
+    if (size > SLOT_RING_SIZE) {
+        return false;
+    }
+    if (size == 0) {
+        return true;
+    }
+    size_t at = *read % SLOT_RING_SIZE;
+    size_t first = SLOT_RING_SIZE - at < size ? SLOT_RING_SIZE - at : (size_t)size;
+    buf_put(out, page->ring + at, first);
+    buf_put(out, page->ring, (size_t)size - first);
+    *read = written;
+    atomic_store_explicit(&page->read, written, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&page->space, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&page->space_waiters, memory_order_seq_cst) != 0) {
+        syscall(SYS_futex, &page->space, FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+    return true;
+}
+
+size_t ring_put(struct statuspage *page, struct bytes bytes)
+{
+    uint64_t written = atomic_load_explicit(&page->written, memory_order_relaxed);
+    uint64_t read = atomic_load_explicit(&page->read, memory_order_acquire);
+    size_t room = SLOT_RING_SIZE - (size_t)(written - read);
+    size_t size = bytes.n < room ? bytes.n : room;
+    if (size == 0) {
+        return 0;
+    }
+    size_t at = written % SLOT_RING_SIZE;
+    size_t first = SLOT_RING_SIZE - at < size ? SLOT_RING_SIZE - at : size;
+    memcpy(page->ring + at, bytes.p, first);
+    memcpy(page->ring, bytes.p + first, size - first);
+    atomic_store_explicit(&page->written, written + size, memory_order_release);
+    return size;
+}
+
+void ring_wait(struct statuspage *page)
+{
+    atomic_store_explicit(&page->space_waiters, 1, memory_order_seq_cst);
+    uint32_t space = atomic_load_explicit(&page->space, memory_order_seq_cst);
+    uint64_t written = atomic_load_explicit(&page->written, memory_order_relaxed);
+    if (written - atomic_load_explicit(&page->read, memory_order_seq_cst) == SLOT_RING_SIZE) {
+        struct timespec wait = {.tv_nsec = RING_WAIT_MS * 1000000L};
+        syscall(SYS_futex, &page->space, FUTEX_WAIT, space, &wait, NULL, 0);
+    }
+    atomic_store_explicit(&page->space_waiters, 0, memory_order_seq_cst);
+}
+
+/* ---- progress ---- */
+
+void progress_write(struct statuspage *page, uint64_t number, double fraction, const char *text)
+{
+    struct progress_board *board = &page->progress;
+    uint64_t words[PROGRESS_TEXT_SIZE_MAX / 8] = {0};
+    size_t size = text == NULL ? 0 : strnlen(text, PROGRESS_TEXT_SIZE_MAX);
+    memcpy(words, text == NULL ? "" : text, size);
+    uint64_t bits;
+    memcpy(&bits, &fraction, sizeof(bits));
+
+    uint32_t version = atomic_load_explicit(&board->version, memory_order_relaxed);
+    atomic_store_explicit(&board->version, version | 1, memory_order_relaxed);
+    atomic_store_explicit(&board->number, number, memory_order_release);
+    atomic_store_explicit(&board->fraction, bits, memory_order_release);
+    atomic_store_explicit(&board->text_size, (uint32_t)size, memory_order_release);
+    for (size_t i = 0; i * 8 < size; i++) {
+        atomic_store_explicit(&board->text[i], words[i], memory_order_release);
+    }
+    atomic_store_explicit(&board->version, (version | 1) + 1, memory_order_release);
+}
+
+bool progress_read(struct statuspage *page, uint64_t number, uint32_t *version, struct progress *progress_out)
+{
+    struct progress_board *board = &page->progress;
+    uint64_t words[PROGRESS_TEXT_SIZE_MAX / 8];
+    uint32_t before = atomic_load_explicit(&board->version, memory_order_acquire);
+    if (before & 1 || before == *version || atomic_load_explicit(&board->number, memory_order_acquire) != number) {
+        return false;
+    }
+    uint64_t bits = atomic_load_explicit(&board->fraction, memory_order_acquire);
+    size_t size = atomic_load_explicit(&board->text_size, memory_order_acquire);
+    for (size_t i = 0; i < PROGRESS_TEXT_SIZE_MAX / 8; i++) {
+        words[i] = atomic_load_explicit(&board->text[i], memory_order_acquire);
+    }
+    if (atomic_load_explicit(&board->version, memory_order_relaxed) != before || size > PROGRESS_TEXT_SIZE_MAX) {
+        return false;
+    }
+    *version = before;
+    memcpy(&progress_out->fraction, &bits, sizeof(bits));
+    progress_out->text_size = size;
+    memcpy(progress_out->text, words, sizeof(words));
+    return true;
+}

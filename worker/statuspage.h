@@ -1,0 +1,95 @@
+/*
+ * statuspage.h: the memory that a supervisor and one of its slots share: claims, what runs, progress, and the ring of
+ * results.
+ *
+ * Claims. Tasks handed to a slot are numbered 1, 2, 3 ... One word per number (at number % SLOT_QUEUE_COUNT_MAX) says
+ * what became of it; both sides change it by compare-and-swap only, so exactly one of them wins:
+ *
+ *     HANDED --slot: claim_start--> STARTED         HANDED --supervisor: claim_revoke--> REVOKED
+ *
+ * The word holds the number too: a slot that comes late to a number whose word was given to a newer one finds that it
+ * was revoked. A slot publishes the result of what it started before it starts the next, so at most one number is
+ * STARTED without a whole result in the ring: what a dead slot was running.
+ *
+ * Ring. Results are a stream of bytes in shared memory, not in a socket: what a slot has finished outlives its death.
+ * The slot sleeps on the space word (a futex) when the ring is full.
+ *
+ * A handler may scribble over all of this. The supervisor therefore keeps its own positions, copies before it looks,
+ * and takes a word that makes no sense for STARTED.
+ */
+#ifndef QUERN_WORKER_STATUSPAGE_H
+#define QUERN_WORKER_STATUSPAGE_H
+
+#include "common/bytes.h"
+#include "common/limits.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SLOT_QUEUE_COUNT_MAX 512u
+#define SLOT_RING_SIZE (256u * 1024u)
+
+enum claim { CLAIM_NONE, CLAIM_HANDED, CLAIM_STARTED, CLAIM_REVOKED };
+
+/* What a task last said of its progress, guarded by a version that is odd while it is written. */
+struct progress_board {
+    _Atomic uint32_t version;
+    _Atomic uint32_t text_size;
+    _Atomic uint64_t number;
+    _Atomic uint64_t fraction; /* bits of a double */
+    _Atomic uint64_t text[PROGRESS_TEXT_SIZE_MAX / 8];
+};
+
+struct statuspage {
+    /* written by the supervisor */
+    _Alignas(64) _Atomic int64_t lease_end_ms; /* monotonic: nothing is started after it */
+    _Atomic uint64_t read;                     /* bytes of the ring taken so far */
+    _Atomic uint32_t space;                    /* futex: rises with every taking */
+    /* written by the slot */
+    _Alignas(64) _Atomic uint64_t written; /* bytes of the ring published so far */
+    _Atomic uint32_t space_waiters;
+    _Atomic uint64_t running;   /* number, 0 none; started_* are of it */
+    _Atomic int64_t started_us; /* monotonic */
+    _Atomic int64_t started_wall_ms;
+    _Atomic uint64_t cpu_counted_us; /* CPU time of this slot that earlier attempts account for */
+    struct progress_board progress;
+    /* written by both */
+    _Alignas(64) _Atomic uint64_t claims[SLOT_QUEUE_COUNT_MAX];
+    _Alignas(64) uint8_t ring[SLOT_RING_SIZE];
+};
+
+/* ---- both ---- */
+enum claim claim_read(struct statuspage *page, uint64_t number);
+
+/* ---- supervisor ---- */
+/* Made in the zygote: a memfd of the page's size, zeroed; -1 and errno. */
+int statuspage_create(void);
+struct statuspage *statuspage_map(int fd); /* NULL and errno */
+void statuspage_unmap(struct statuspage **page);
+void claim_hand(struct statuspage *page, uint64_t number);
+/* True: the slot will never start it. */
+bool claim_revoke(struct statuspage *page, uint64_t number);
+/* Append what is published and not taken to out; false: the positions make no sense (*read is the supervisor's own). */
+bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out);
+/* Since when number runs: false if the page does not say so (not begun to, or over). */
+bool statuspage_started(struct statuspage *page, uint64_t number, int64_t *mono_us_out, int64_t *wall_ms_out);
+struct progress {
+    double fraction;
+    size_t text_size;
+    char text[PROGRESS_TEXT_SIZE_MAX];
+};
+/* What number said last; version tells whether it is new. False: nothing, or it is being written. */
+bool progress_read(struct statuspage *page, uint64_t number, uint32_t *version, struct progress *progress_out);
+
+/* ---- slot ---- */
+/* True: it is ours to run. */
+bool claim_start(struct statuspage *page, uint64_t number);
+void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, int64_t wall_ms);
+/* Copy as much as fits, publish it, and return how much that was. */
+size_t ring_put(struct statuspage *page, struct bytes bytes);
+/* Sleep until there is space again (or a while has passed). */
+void ring_wait(struct statuspage *page);
+void progress_write(struct statuspage *page, uint64_t number, double fraction, const char *text);
+
+#endif

@@ -1,0 +1,354 @@
+/*
+ * supervisor.c owns the worker's event loop: turns of reading, assigning, sending, sleeping; its start and its end.
+ * It must not know what messages mean (dialogue.c), nor how processes come and go (herd.c).
+ * Start reading at supervisor_run, then turn.
+ */
+#include "worker/supervisor.h"
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "worker/name.h"
+#include "worker/supervisor_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* Draining, with outcomes to hand over and no broker: given up after this. */
+#define DRAIN_WAIT_MS 30000
+/* A broker that does not answer the last question of a drain has its time too. */
+#define FAREWELL_MS 3000
+#define LINGER_MS 500
+/* Frames taken in before slots have their turn again. */
+#define FRAME_COUNT_MAX 64
+
+/* ---- the broker ---- */
+
+static void act_on(struct supervisor *supervisor, enum dialogue_verdict verdict)
+{
+    struct dialogue *dialogue = &supervisor->dialogue;
+    switch (verdict) {
+    case DIALOGUE_OK:
+        return;
+    case DIALOGUE_REFUSED:
+        log_event(LOG_ERROR, "the broker refused this worker", "url=\"%s\" why=\"%s\"", dealer_url(supervisor->dealer),
+                  dialogue->why);
+        supervisor->exit_status = 1;
+        return;
+    case DIALOGUE_RECONNECT:
+    case DIALOGUE_BACK_OFF:
+        log_event(LOG_WARN, "connecting anew", "why=\"%s\"", dialogue->why);
+        dealer_reconnect(supervisor->dealer, verdict == DIALOGUE_BACK_OFF, dialogue->why);
+        dialogue_down(dialogue);
+        return;
+    }
+}
+
+static void on_welcome(struct supervisor *supervisor)
+{
+    if (!supervisor->is_ready_told) {
+        printf("ready %s slots=%zu\n", supervisor->name, supervisor->slot_count);
+        fflush(stdout);
+        supervisor->is_ready_told = true;
+    }
+    log_event(LOG_INFO, "welcome", "url=\"%s\" name=\"%s\" epoch=%u held=%zu", dealer_url(supervisor->dealer),
+              supervisor->name, supervisor->ledger.epoch, supervisor->ledger.held_count);
+}
+
+static void on_frame(struct supervisor *supervisor, struct bytes frame)
+{
+    bool was_welcome = dialogue_is_welcome(&supervisor->dialogue);
+    act_on(supervisor, dialogue_frame(&supervisor->dialogue, frame, supervisor->now_us / 1000));
+    if (!was_welcome && dialogue_is_welcome(&supervisor->dialogue)) {
+        on_welcome(supervisor);
+    }
+}
+
+static void on_dealer(struct supervisor *supervisor, const struct dealer_event *event)
+{
+    switch (event->kind) {
+    case DEALER_UP:
+        dialogue_up(&supervisor->dialogue, supervisor->now_us / 1000);
+        break;
+    case DEALER_FRAME:
+        on_frame(supervisor, event->frame);
+        break;
+    case DEALER_DOWN:
+        log_event(dialogue_is_welcome(&supervisor->dialogue) ? LOG_WARN : LOG_DEBUG, "no broker",
+                  "url=\"%s\" why=\"%s\"", dealer_url(supervisor->dealer), event->why);
+        dialogue_down(&supervisor->dialogue);
+        break;
+    }
+}
+
+/* True: there may be more. */
+static bool read_broker(struct supervisor *supervisor)
+{
+    struct dealer_event event;
+    for (int i = 0; i < FRAME_COUNT_MAX; i++) {
+        if (!dealer_next(supervisor->dealer, &event)) {
+            return false;
+        }
+        on_dealer(supervisor, &event);
+    }
+    return true;
+}
+
+/* True: something was sent, so the dealer wants to be looked at again. */
+static bool write_broker(struct supervisor *supervisor)
+{
+    bool was_any = false;
+    while (supervisor->exit_status < 0 && dialogue_next(&supervisor->dialogue, &supervisor->frame)) {
+        was_any = true;
+        (void)dealer_send(supervisor->dealer, &supervisor->frame);
+    }
+    return was_any;
+}
+
+/* ---- the end ---- */
+
+void supervisor_told_to_end(struct supervisor *supervisor)
+{
+    if (supervisor->is_draining) {
+        log_event(LOG_INFO, "ending at once", "held=%zu", supervisor->ledger.held_count);
+        supervisor->exit_status = 0;
+        return;
+    }
+    log_event(LOG_INFO, "draining", "running=%zu", supervisor->ledger.handed.count);
+    supervisor->is_draining = true;
+    dialogue_drain(&supervisor->dialogue);
+}
+
+/* True: without a broker, or without its answer, for longer than is waited. */
+static bool has_waited_enough(struct supervisor *supervisor)
+{
+    bool is_welcome = dialogue_is_welcome(&supervisor->dialogue);
+    bool is_empty = supervisor->ledger.held_count == 0;
+    int64_t now_ms = supervisor->now_us / 1000;
+    if (supervisor->ledger.handed.count > 0 || (is_welcome && !is_empty)) {
+        supervisor->quiet_ms = 0;
+        return false;
+    }
+    if (supervisor->quiet_ms == 0) {
+        supervisor->quiet_ms = now_ms;
+    }
+    return now_ms >= supervisor->quiet_ms + (is_empty ? (is_welcome ? FAREWELL_MS : 0) : DRAIN_WAIT_MS);
+}
+
+static void drain(struct supervisor *supervisor)
+{
+    assign_return_all(supervisor);
+    if (supervisor->ledger.held_count == 0) {
+        dialogue_farewell(&supervisor->dialogue, supervisor->now_us / 1000);
+    }
+    if (dialogue_is_over(&supervisor->dialogue)) {
+        supervisor->exit_status = 0;
+    } else if (has_waited_enough(supervisor)) {
+        if (supervisor->ledger.held_count > 0) {
+            log_event(LOG_WARN, "outcomes could not be handed over", "count=%zu", supervisor->ledger.held_count);
+        }
+        supervisor->exit_status = 0;
+    }
+}
+
+/* ---- turns ---- */
+
+static void sleep_until(struct supervisor *supervisor, int64_t wake_ms)
+{
+    struct pollfd fds[1 + DEALER_FD_COUNT_MAX] = {{.fd = supervisor->events, .events = POLLIN}};
+    int dealer[DEALER_FD_COUNT_MAX];
+    size_t count = dealer_fds(supervisor->dealer, dealer);
+    for (size_t i = 0; i < count; i++) {
+        fds[1 + i] = (struct pollfd){.fd = dealer[i], .events = POLLIN};
+    }
+    int64_t left_ms = wake_ms - clock_mono_ms();
+    int timeout = wake_ms == INT64_MAX ? -1 : left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
+    (void)poll(fds, 1 + count, timeout);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* One turn: read, decide, write. When the next is due. */
+static int64_t turn(struct supervisor *supervisor)
+{
+    supervisor->now_us = clock_mono_us();
+    herd_events(supervisor);
+    bool again = read_broker(supervisor);
+    act_on(supervisor, dialogue_tick(&supervisor->dialogue, supervisor->now_us / 1000));
+    assign_check(supervisor);
+    int64_t wake_ms = herd_tend(supervisor);
+    if (supervisor->dialogue.lease.end_ms != supervisor->lease_told_ms) {
+        assign_lease(supervisor);
+    }
+    if (supervisor->is_draining) {
+        drain(supervisor);
+    } else {
+        assign_capacity(supervisor);
+        assign_work(supervisor);
+    }
+    herd_flush(supervisor);
+    again = write_broker(supervisor) || again;
+    if (supervisor->is_draining) {
+        again = dialogue_is_over(&supervisor->dialogue) || again;
+        wake_ms = earlier(wake_ms, supervisor->now_us / 1000 + 100);
+    }
+    wake_ms = earlier(wake_ms, earlier(supervisor->check_ms, dialogue_wake_ms(&supervisor->dialogue)));
+    return again ? 0 : earlier(wake_ms, dealer_wake_ms(supervisor->dealer));
+}
+
+/* ---- start ---- */
+
+static void signals_begin(struct supervisor *supervisor)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    supervisor->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    supervisor->events = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(supervisor->signals >= 0 && supervisor->events >= 0);
+    CHECK(pipe2(supervisor->life, O_CLOEXEC) == 0);
+    /* Slots whose zygote has died, and what they leave behind, become our children. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
+static void supervisor_init(struct supervisor *supervisor, const struct options *options)
+{
+    *supervisor = (struct supervisor){.options = options,
+                                      .exit_status = -1,
+                                      .check_ms = INT64_MAX,
+                                      .lease_told_ms = INT64_MIN,
+                                      .name_fd = -1,
+                                      .slot_count = options->slot_count};
+    if (gethostname(supervisor->host, sizeof(supervisor->host) - 1) != 0 ||
+        !bytes_is_utf8(bytes_text(supervisor->host))) {
+        memcpy(supervisor->host, "localhost", sizeof("localhost"));
+    }
+    supervisor->slots = xcalloc(options->slot_count, sizeof(supervisor->slots[0]));
+    for (size_t i = 0; i < options->slot_count; i++) {
+        slot_init(&supervisor->slots[i]);
+    }
+    signals_begin(supervisor);
+    zygote_init(&supervisor->zygote);
+    ledger_init(&supervisor->ledger);
+    supervisor->plan = (struct zygote_plan){.program = options->program,
+                                            .life = supervisor->life[0],
+                                            .allow_commands = options->allow_commands,
+                                            .level = options->level,
+                                            .modules = options->modules,
+                                            .module_count = options->module_count};
+}
+
+static bool name_begin(struct supervisor *supervisor)
+{
+    char *why = NULL;
+    enum quern_err err =
+        name_hold(supervisor->options->name, supervisor->host, &supervisor->name, &supervisor->name_fd, &why);
+    if (err != QUERN_OK) {
+        log_event(LOG_ERROR, "no name", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
+        free(why);
+        supervisor->exit_status = 1;
+    }
+    return err == QUERN_OK;
+}
+
+static bool dealer_begin(struct supervisor *supervisor)
+{
+    char *why = NULL;
+    char *url = NULL;
+    const char *const *urls = supervisor->options->urls;
+    size_t count = supervisor->options->url_count;
+    const char *only[1];
+    if (count == 0) {
+        url = link_default_url();
+        only[0] = url;
+        urls = only;
+        count = 1;
+    }
+    enum quern_err err = dealer_open(urls, count, &supervisor->dealer, &why);
+    if (err != QUERN_OK) {
+        log_event(LOG_ERROR, "not a broker's url", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
+        supervisor->exit_status = 2;
+    }
+    free(url);
+    free(why);
+    return err == QUERN_OK;
+}
+
+static void dialogue_begin(struct supervisor *supervisor)
+{
+    struct limits limits = limits_default();
+    struct dialogue_facts facts = {.instance = uuid_random(),
+                                   .host = supervisor->host,
+                                   .name = supervisor->name,
+                                   .pid = (uint32_t)getpid(),
+                                   .slot_count = (uint32_t)supervisor->slot_count,
+                                   .functions = (const char *const *)supervisor->functions,
+                                   .function_count = supervisor->function_count,
+                                   .queues = supervisor->options->queues,
+                                   .queue_count = supervisor->options->queue_count};
+    struct dialogue_slots slots = assign_slots(supervisor);
+    pace_init(&supervisor->pace, supervisor->function_count);
+    supervisor->yard =
+        (struct slot_yard){.ledger = &supervisor->ledger, .pace = &supervisor->pace, .host = supervisor->host};
+    dialogue_init(&supervisor->dialogue, &facts, &slots, &supervisor->ledger, &limits);
+}
+
+static void supervisor_fini(struct supervisor *supervisor)
+{
+    herd_end(supervisor);
+    dialogue_fini(&supervisor->dialogue);
+    ledger_fini(&supervisor->ledger);
+    pace_fini(&supervisor->pace);
+    zygote_fini(&supervisor->zygote);
+    buf_fini(&supervisor->frame);
+    free(supervisor->slots);
+    free(supervisor->name);
+    int fds[] = {supervisor->signals, supervisor->events, supervisor->life[0], supervisor->life[1],
+                 supervisor->name_fd};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
+int supervisor_run(const struct options *options)
+{
+    struct supervisor supervisor;
+    supervisor_init(&supervisor, options);
+    if (name_begin(&supervisor) && herd_begin(&supervisor)) {
+        if (supervisor.function_count == 0) {
+            log_event(LOG_ERROR, "nothing to serve", "why=\"no module brings a function\"");
+            supervisor.exit_status = 2;
+        } else if (dealer_begin(&supervisor)) {
+            dialogue_begin(&supervisor);
+            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%zu functions=%zu", supervisor.name, getpid(),
+                      supervisor.slot_count, supervisor.function_count);
+            while (supervisor.exit_status < 0) {
+                int64_t wake_ms = turn(&supervisor);
+                if (supervisor.exit_status < 0) {
+                    sleep_until(&supervisor, wake_ms);
+                }
+            }
+            dealer_close(&supervisor.dealer, LINGER_MS);
+        }
+    }
+    supervisor_fini(&supervisor);
+    return supervisor.exit_status;
+}

@@ -1,0 +1,80 @@
+/*
+ * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), herd.c (zygote and
+ * slots: birth, reading, death) and assign.c (what goes where, what takes too long).
+ */
+#ifndef QUERN_WORKER_SUPERVISOR_PRIVATE_H
+#define QUERN_WORKER_SUPERVISOR_PRIVATE_H
+
+#include "common/link.h"
+#include "worker/dialogue.h"
+#include "worker/ledger.h"
+#include "worker/options.h"
+#include "worker/pace.h"
+#include "worker/reaper.h"
+#include "worker/slot.h"
+#include "worker/zygote.h"
+
+struct supervisor {
+    const struct options *options;
+    char host[HOST_NAME_SIZE_MAX + 1];
+    char *name;
+    int name_fd;
+    int signals; /* signalfd */
+    int events;  /* epoll: everything but the dealer */
+    int life[2]; /* the life pipe; its write end is ours alone */
+    struct zygote zygote;
+    struct zygote_plan plan;
+    bool zygote_is_ready;
+    int64_t zygote_again_ms; /* start it again then */
+    char **functions;
+    size_t function_count;
+    struct slot *slots;
+    size_t slot_count;
+    size_t asked;   /* slots under way */
+    int64_t ask_ms; /* ask for no slot before that */
+    struct ledger ledger;
+    struct pace pace;
+    struct slot_yard yard;
+    struct dialogue dialogue;
+    struct dealer *dealer;
+    struct buf frame;
+    int64_t now_us;
+    int64_t check_ms;       /* look at what runs then */
+    int64_t lease_told_ms;  /* end of the lease that slots know */
+    int64_t broker_down_ms; /* since when there is no welcome */
+    bool is_ready_told;
+    bool is_draining;
+    int64_t quiet_ms; /* draining: since when nothing runs and no broker is there; 0 */
+    int exit_status;  /* -1: go on */
+};
+
+/* ---- supervisor.c ---- */
+/* SIGTERM or SIGINT: the first drains, the second ends at once. */
+void supervisor_told_to_end(struct supervisor *supervisor);
+
+/* ---- herd.c ---- */
+/* Starts the zygote and waits for its list of functions: true, or exit_status is set. */
+bool herd_begin(struct supervisor *supervisor);
+/* What epoll reported. */
+void herd_events(struct supervisor *supervisor);
+/* Replaces what is missing; when it wants to be called again at the latest (monotonic ms). */
+int64_t herd_tend(struct supervisor *supervisor);
+/* Everything of ours that still runs is killed, and waited for. */
+void herd_end(struct supervisor *supervisor);
+void herd_flush(struct supervisor *supervisor);
+void herd_reap(struct supervisor *supervisor);
+
+/* ---- assign.c ---- */
+/* Hand waiting attempts to slots. */
+void assign_work(struct supervisor *supervisor);
+/* Starts to tell, progress, timeouts, kills; sets check_ms. */
+void assign_check(struct supervisor *supervisor);
+/* Tell the slots until when they may start. */
+void assign_lease(struct supervisor *supervisor);
+/* Ask for more or less; give back what is too much. */
+void assign_capacity(struct supervisor *supervisor);
+/* Draining: everything that has not started goes back. */
+void assign_return_all(struct supervisor *supervisor);
+struct dialogue_slots assign_slots(struct supervisor *supervisor);
+
+#endif

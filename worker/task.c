@@ -1,0 +1,102 @@
+/*
+ * task.c owns what a handler can say and ask while it runs.
+ * It must not know how tasks come into the slot or results leave it.
+ * Start reading at quern_task_fail.
+ */
+#include "worker/task.h"
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "worker/statuspage.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Memory that a huge failure text left behind is given up. */
+#define TASK_TEXT_CAP_MAX (16u * 1024u)
+
+static void text_reset(struct buf *buf)
+{
+    if (buf->cap > TASK_TEXT_CAP_MAX) {
+        buf_fini(buf);
+    }
+    buf->n = 0;
+}
+
+void task_begin(struct quern_task *task)
+{
+    text_reset(&task->kind);
+    text_reset(&task->message);
+    text_reset(&task->detail);
+    task->cause = CAUSE_ERROR;
+    task->keeps_result = false;
+    task->peak_kib = 0;
+}
+
+void task_fini(struct quern_task *task)
+{
+    buf_fini(&task->kind);
+    buf_fini(&task->message);
+    buf_fini(&task->detail);
+}
+
+static void fail_with(struct quern_task *task, const char *kind, const char *format, va_list list)
+{
+    char message[ERROR_MESSAGE_SIZE_MAX + 1];
+    int size = vsnprintf(message, sizeof(message), format, list);
+    task->kind.n = 0;
+    task->message.n = 0;
+    buf_put(&task->kind, kind, kind == NULL ? 0 : strnlen(kind, ERROR_KIND_SIZE_MAX));
+    buf_put(&task->message, message, size < 0 ? 0 : strlen(message));
+}
+
+enum quern_err quern_task_fail(struct quern_task *task, const char *kind, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    fail_with(task, kind, format, list);
+    va_end(list);
+    return QUERN_TASK_FAILED;
+}
+
+enum quern_err quern_task_fail_args(struct quern_task *task, const struct quern_reader *args, const char *usage)
+{
+    enum quern_err err = quern_reader_error(args);
+    if (err == QUERN_OK) {
+        return quern_task_fail(task, "BadArguments", "%s", usage);
+    }
+    return quern_task_fail(task, "BadArguments", "%s (%s)", usage, quern_err_text(err));
+}
+
+void quern_task_detail(struct quern_task *task, const void *p, size_t n)
+{
+    size_t room = ERROR_DETAIL_SIZE_MAX - task->detail.n;
+    buf_put(&task->detail, p, n < room ? n : room);
+}
+
+void quern_task_progress(struct quern_task *task, double fraction, const char *text)
+{
+    if (task->page != NULL) {
+        progress_write(task->page, task->number, fraction, text);
+    }
+}
+
+int64_t quern_task_remaining_ms(const struct quern_task *task)
+{
+    if (task->deadline_us == INT64_MAX) {
+        return -1;
+    }
+    int64_t left_us = task->deadline_us - clock_mono_us();
+    return left_us > 0 ? (left_us + 999) / 1000 : 0;
+}
+
+uint64_t quern_task_id(const struct quern_task *task)
+{
+    return task->id;
+}
+
+unsigned quern_task_attempt(const struct quern_task *task)
+{
+    return task->attempt;
+}

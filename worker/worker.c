@@ -1,0 +1,30 @@
+/*
+ * worker.c owns the way into a worker: quern-worker's main and programs of users both come through quern_worker_main.
+ * It must not know how a worker works.
+ */
+#include "quern/worker.h"
+
+#include "common/log.h"
+#include "worker/nursery.h"
+#include "worker/options.h"
+#include "worker/supervisor.h"
+#include "worker/zygotewire.h"
+
+#include <string.h>
+
+int quern_worker_main(int argc, char **argv, const struct quern_module *module)
+{
+    if (argc > 1 && strcmp(argv[1], ZYGOTE_ARGUMENT) == 0) {
+        return nursery_main(argc, argv, module);
+    }
+    struct options options;
+    switch (options_read(&options, argc, argv, module != NULL)) {
+    case OPTIONS_DONE:
+        return 0;
+    case OPTIONS_USAGE:
+        return 2;
+    default:
+        log_open("worker", options.level);
+        return supervisor_run(&options);
+    }
+}
