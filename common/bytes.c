@@ -140,6 +140,7 @@ void buf_put_u8(struct buf *buf, uint8_t byte)
 
 void buf_printf(struct buf *buf, const char *format, ...)
 {
+    CHECK(format != NULL); /* or gcc 12 warns of it when built with the sanitizers */
     va_list args;
     va_start(args, format);
     va_list again;

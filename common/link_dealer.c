@@ -240,6 +240,7 @@ static void attempt_follow(struct dealer *dealer)
 {
     int event = 0;
     int value = 0;
+    link_refresh(dealer->socket); /* or its descriptor stays readable, and the caller never rests */
     while (dealer->state == DEALER_CONNECTING && link_monitor_next(dealer->monitor, &event, &value)) {
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             dealer->state = DEALER_CONNECTED;

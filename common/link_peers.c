@@ -193,16 +193,8 @@ struct peer *peers_of_conn(const struct peers *peers, uint64_t conn)
     return conn == 0 ? NULL : map_get(&peers->by_conn, conn);
 }
 
-struct peer *peers_add(struct peers *peers, size_t listener, uint32_t routing_id, int fd)
+static struct peer *peer_make(struct peers *peers, size_t listener, uint32_t routing_id, int fd)
 {
-    struct slot *slot = slot_find(peers, listener, fd);
-    if (slot == NULL || !slot->is_open) {
-        return NULL; /* it left before we came to its first frame: nobody would hear an answer */
-    }
-    if (slot->conn != 0 || slot_is_stale(peers, listener, slot) || peers->by_conn.count >= CONNECTION_COUNT_MAX) {
-        peers_shut_down(peers, listener, fd);
-        return NULL;
-    }
     struct peer *peer = xcalloc(1, sizeof *peer);
     *peer = (struct peer){.conn = ++peers->conn_last,
                           .key = key_of(listener, routing_id),
@@ -210,9 +202,31 @@ struct peer *peers_add(struct peers *peers, size_t listener, uint32_t routing_id
                           .listener = listener,
                           .routing_id = routing_id,
                           .fd = fd};
-    slot->conn = peer->conn;
     map_put(&peers->by_key, peer->key, peer);
     map_put(&peers->by_conn, peer->conn, peer);
+    return peer;
+}
+
+struct peer *peers_add(struct peers *peers, size_t listener, uint32_t routing_id, int fd)
+{
+    struct slot *slot = slot_find(peers, listener, fd);
+    bool is_stale = slot != NULL && slot_is_stale(peers, listener, slot);
+    if (slot == NULL || (!slot->is_open && !is_stale)) {
+        return NULL;
+    }
+    if (!slot->is_open) {
+        /* It spoke and left before we came to it: heard to its end like any other. */
+        struct peer *peer = peer_make(peers, listener, routing_id, fd);
+        peer->state = PEER_ENDING;
+        line_push(&peers->listeners[listener].ending, (struct line_item){.number = peer->conn});
+        return peer;
+    }
+    if (is_stale || slot->conn != 0 || peers->by_conn.count >= CONNECTION_COUNT_MAX) {
+        peers_shut_down(peers, listener, fd);
+        return NULL;
+    }
+    struct peer *peer = peer_make(peers, listener, routing_id, fd);
+    slot->conn = peer->conn;
     return peer;
 }
 

@@ -93,7 +93,9 @@ void peers_drained(struct peers *peers, size_t listener);
 
 struct peer *peers_find(const struct peers *peers, size_t listener, uint32_t routing_id);
 struct peer *peers_of_conn(const struct peers *peers, uint64_t conn);
-/* The first frame of a connection. NULL: it is of a connection that is gone, or cannot be told from one. */
+/* The first frame of a connection. NULL: it cannot be told whether this connection is the one on the descriptor now or
+ * one before it (which said nothing else); the one that is there is broken off, it comes back. Or there are too many.
+ */
 struct peer *peers_add(struct peers *peers, size_t listener, uint32_t routing_id, int fd);
 void peers_kick(struct peers *peers, struct peer *peer, int64_t due_ms);
 /* The next conn whose CLOSED is to be told (those of which a frame went out); 0 none. */
