@@ -47,7 +47,7 @@ class Spine(stage.Story):
         lines = self.quern("map", "square", input="\n".join(map(str, range(200)))).lines
         self.assertEqual(len(lines), 200)
         self.assertEqual(crash.status(), 1)
-        self.assertIn("SEGV", "\n".join(crash.log).upper())
+        self.assertIn("signal 11", "\n".join(crash.log))
 
     def test_commands_run_where_they_are_allowed(self):
         self.broker()
@@ -59,7 +59,7 @@ class Spine(stage.Story):
         self.broker()
         self.worker()
         text = "x" * 1_000_000
-        self.assertEqual(self.quern("submit", "echo", '"' + text + '"').json, text)
+        self.assertEqual(self.quern("map", "echo", input=f'"{text}"').json, text)
 
 
 class Starting(stage.Story):
