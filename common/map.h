@@ -17,9 +17,9 @@ struct map_entry {
 };
 
 void map_fini(struct map *map);
-void *map_get(const struct map *map, uint64_t key);           /* NULL if absent */
-void map_put(struct map *map, uint64_t key, void *value);     /* value not NULL; replaces */
-void *map_remove(struct map *map, uint64_t key);              /* what was there, or NULL */
+void *map_get(const struct map *map, uint64_t key);       /* NULL if absent */
+void map_put(struct map *map, uint64_t key, void *value); /* value not NULL; replaces */
+void *map_remove(struct map *map, uint64_t key);          /* what was there, or NULL */
 /* Walk in table order: *at starts at 0; false at the end. The table must not change meanwhile. */
 _Bool map_next(const struct map *map, size_t *at, uint64_t *key_out, void **value_out);
 
