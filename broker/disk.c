@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define LIFE_TEXT_SIZE 128u
+#define READ_AHEAD_SIZE (1024u * 1024u)
 
 char *sentence(const char *format, ...)
 {
@@ -212,6 +213,23 @@ void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t
     if (pwrite(disk->lock, text, (size_t)n, 0) != n || ftruncate(disk->lock, n) != 0 || fdatasync(disk->lock) != 0) {
         log_event(LOG_WARN, "lock file not written", "path=\"%s\" error=\"%s\"", disk->lock_path, strerror(errno));
     }
+}
+
+/* By reading: the kernel's own readahead, asked for a whole file, stops after a megabyte or so. */
+void disk_read_ahead(const struct disk *disk, uint64_t bytes_max)
+{
+    int fd = open(disk->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return;
+    }
+    void *block = xmalloc(READ_AHEAD_SIZE);
+    uint64_t done = 0;
+    ssize_t n;
+    while (done < bytes_max && (n = read(fd, block, READ_AHEAD_SIZE)) > 0) {
+        done += (uint64_t)n;
+    }
+    free(block);
+    close(fd);
 }
 
 /* ---- identity ---- */

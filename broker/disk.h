@@ -44,6 +44,10 @@ bool disk_read_life(const struct disk *disk, struct uuid *store_out, uint32_t *e
 /* Say who holds the lock, and which life of which store that is. Only after the epoch is durable. */
 void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t epoch);
 
+/* Have the kernel fetch the database, in order and at once: page by page, as SQLite will ask, takes many times longer
+ * after a reboot. Only before SQLite has it open. */
+void disk_read_ahead(const struct disk *disk, uint64_t bytes_max);
+
 bool disk_identity(const struct disk *disk, struct file_identity *identity_out);
 bool file_identity_same(const struct file_identity *a, const struct file_identity *b);
 

@@ -119,6 +119,7 @@ static enum quern_err connect_database(struct store *store, char **why_out)
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW;
     /* Counting its own memory costs SQLite a lock per allocation. Too late if it runs already, and harmless then. */
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    disk_read_ahead(&store->disk, STORE_QUICK_CHECK_BYTES);
     store->files = store_files_open();
     int code = sqlite3_open_v2(store->disk.path, &store->db, flags, store_files_name(store->files));
     if (code != SQLITE_OK) {

@@ -221,6 +221,11 @@ static int fault_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 a
     struct watched *watched = ((struct file *)head)->watched;
     operation();
     if (fault_due(FAULT_IO_WRITE)) {
+        errno = EIO;
+        return SQLITE_IOERR_WRITE;
+    }
+    if (fault_due(FAULT_QUOTA)) {
+        errno = EDQUOT;
         return SQLITE_IOERR_WRITE;
     }
     bool is_full = fault_due(FAULT_FULL);

@@ -11,6 +11,7 @@
 enum fault_kind {
     FAULT_NONE,
     FAULT_FULL,     /* a write that writes half of it and says the disk is full */
+    FAULT_QUOTA,    /* a write that fails for want of quota */
     FAULT_IO_WRITE, /* a write that fails */
     FAULT_IO_SYNC,  /* a sync that fails */
     FAULT_IO_READ,  /* a read that fails */

@@ -233,6 +233,13 @@ static void test_a_write_that_finds_the_disk_full_once_delays_its_batch(void **s
     fail_every(FAULT_FULL, false, check_full_once);
 }
 
+/* Nothing of it is on disk, and room may be made: as with a full disk. */
+static void test_a_used_up_quota_is_a_full_disk(void **state)
+{
+    (void)state;
+    fail_every(FAULT_QUOTA, false, check_full_once);
+}
+
 static void test_a_disk_that_stays_full_keeps_what_was_reported(void **state)
 {
     (void)state;
@@ -503,6 +510,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_power_loss_at_any_operation_loses_nothing_reported, remove_faults),
         cmocka_unit_test_teardown(test_a_write_that_finds_the_disk_full_once_delays_its_batch, remove_faults),
+        cmocka_unit_test_teardown(test_a_used_up_quota_is_a_full_disk, remove_faults),
         cmocka_unit_test_teardown(test_a_disk_that_stays_full_keeps_what_was_reported, remove_faults),
         cmocka_unit_test_teardown(test_a_write_that_fails_stops_the_store, remove_faults),
         cmocka_unit_test_teardown(test_a_sync_that_fails_stops_the_store, remove_faults),
