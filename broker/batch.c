@@ -111,6 +111,7 @@ void batch_record(struct core *core, struct record *record)
     ARRAY_RESERVE(core->open.records, core->open.record_count, core->open.record_cap);
     core->open.records[core->open.record_count++] = record;
     record->refs++;
+    core->open.collapsed += record->had_task ? 0 : 1;
     core->open.bytes += record->row.result.n + record->row.detail.n;
 }
 
@@ -315,6 +316,7 @@ struct batch *core_seal(struct core *core)
     batch->number = core->open.number;
     seal_rows(core, batch);
     batch->bytes = core->open.bytes;
+    batch->collapsed = core->open.collapsed;
     batch->gated = core->open.gated;
     batch->memory = memory;
     *memory = (struct batch_memory){.arena = core->open.arena,
@@ -400,4 +402,13 @@ bool core_wants_commit(const struct core *core, int64_t mono_ms)
 size_t core_open_bytes(const struct core *core)
 {
     return core->sealed_bytes + core->open.bytes;
+}
+
+struct core_open_facts core_open_facts(const struct core *core)
+{
+    const struct open_batch *open = &core->open;
+    return (struct core_open_facts){.committed = core->committed,
+                                    .rows = open->task_count + open->record_count + open->single_count +
+                                            open->session_count + open->series_count,
+                                    .collapsed = open->collapsed};
 }

@@ -33,6 +33,7 @@ void config_fini(struct config *config)
         free(config->listen[i]);
     }
     free(config->db);
+    free(config->flight_recorder);
     *config = (struct config){0};
 }
 
@@ -97,13 +98,21 @@ static enum quern_err take_broker(struct config *config, const char *path, const
         config->db = xstrdup(value);
         return QUERN_OK;
     }
+    if (strcmp(name, "flight-recorder") == 0) {
+        free(config->flight_recorder);
+        config->flight_recorder = xstrdup(value);
+        return QUERN_OK;
+    }
     if (strcmp(name, "log-level") == 0) {
         if (!log_level_parse(value, &config->log_level)) {
             return refuse(why_out, "%s: broker/log-level is \"%s\"; it may be error, warn, info or debug", path, value);
         }
         return QUERN_OK;
     }
-    return refuse(why_out, "%s: there is no setting broker/%s; there are listen, db and log-level", path, name);
+    return refuse(why_out,
+                  "%s: there is no setting broker/%s; there are listen, db, log-level and "
+                  "flight-recorder",
+                  path, name);
 }
 
 static enum quern_err take_limit(struct config *config, const char *path, const char *name, const char *text,

@@ -6,6 +6,7 @@
  *         listen = tcp://127.0.0.1:7301
  *         db = /var/lib/quern/quern.db
  *         log-level = info
+ *         flight-recorder = /run/quern/flight   (see flight.h; none by default)
  *     limits
  *         lease_ms = 15000
  *
@@ -27,6 +28,7 @@ struct config {
     char *listen[LISTEN_COUNT_MAX];
     size_t listen_count;
     char *db;
+    char *flight_recorder; /* NULL: none */
     enum log_level log_level;
     struct limits limits;
 };

@@ -114,7 +114,8 @@ struct batch {
     struct change *changes;
     size_t count;
     size_t cap;
-    size_t bytes; /* payload bytes in it */
+    size_t bytes;     /* payload bytes in it */
+    size_t collapsed; /* tasks in it that were submitted and finished within it */
     struct outbox gated;
     void *memory; /* private to the core */
 };
@@ -140,6 +141,14 @@ struct batch *core_seal(struct core *core);
 void batch_free(struct core *core, struct batch **batch);
 /* Rows and bytes sealed and not yet committed plus open: the loop stops reading input above a high-water mark. */
 size_t core_open_bytes(const struct core *core);
+
+/* What is open now, for the flight recorder. */
+struct core_open_facts {
+    uint64_t committed; /* number of the newest batch known to be on disk */
+    uint64_t rows;      /* marked in the open batch */
+    uint64_t collapsed; /* tasks submitted and finished within it */
+};
+struct core_open_facts core_open_facts(const struct core *core);
 
 /* Tell every peer that the broker goes away (BYE), in update.now. */
 void core_stop(struct core *core, struct update *update);

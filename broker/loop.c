@@ -34,6 +34,7 @@ struct loop {
     struct journal *journal;
     struct router *router;
     int signal_fd;
+    struct flight *flight;   /* NULL: off */
     struct batch *in_commit; /* borrowed by the journal; NULL when it is idle */
     struct update update;
     int64_t mono_ms; /* of this turn */
@@ -265,6 +266,7 @@ static void loop_turn(struct loop *loop)
         }
         loop_commit_open(loop);
     }
+    flight_note(loop->flight, loop->core, loop->in_commit);
 }
 
 /* ---- the end ---- */
@@ -304,9 +306,9 @@ static bool loop_drain(struct loop *loop)
     return is_drained;
 }
 
-bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd)
+bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd, struct flight *flight)
 {
-    struct loop loop = {.core = core, .journal = journal, .router = router, .signal_fd = signal_fd};
+    struct loop loop = {.core = core, .journal = journal, .router = router, .signal_fd = signal_fd, .flight = flight};
     bool is_drained;
 
     update_init(&loop.update);

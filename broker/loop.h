@@ -6,6 +6,7 @@
 #define QUERN_BROKER_LOOP_H
 
 #include "broker/core.h"
+#include "broker/flight.h"
 #include "broker/journal.h"
 #include "common/link.h"
 
@@ -15,6 +16,7 @@
  * True: all that was accepted is on disk and answered. False: the disk was full for too long to commit the rest; nobody
  * was answered about it, the end is not clean.
  */
-QUERN_MUST_USE bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd);
+QUERN_MUST_USE bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd,
+                             struct flight *flight);
 
 #endif

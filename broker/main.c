@@ -325,6 +325,7 @@ struct broker {
     struct core *core;
     struct journal *journal;
     struct router *router;
+    struct flight *flight;
     int signal_fd;
 };
 
@@ -352,6 +353,10 @@ static bool broker_open(struct broker *broker, char **why_out)
                     &broker->router, why_out) != QUERN_OK) {
         return false;
     }
+    if (broker->config.flight_recorder != NULL &&
+        flight_open(broker->config.flight_recorder, broker->facts.epoch, &broker->flight, why_out) != QUERN_OK) {
+        return false;
+    }
     broker->journal = journal_open(&broker->store, broker->facts.epoch);
     core_begin(broker->core, clock_mono_ms(), clock_wall_ms());
     log_event(LOG_INFO, "store loaded", "db=\"%s\" epoch=%u clean=%d new=%d ms=%lld", broker->config.db,
@@ -367,6 +372,7 @@ static void broker_close(struct broker *broker, bool is_clean)
     store_close(&broker->store, is_clean);
     router_close(&broker->router); /* after the store: frames queued last leave meanwhile */
     core_close(&broker->core);
+    flight_close(&broker->flight);
 }
 
 static void print_ready(const struct broker *broker)
@@ -390,7 +396,7 @@ static int broker_run(struct broker *broker)
         return refuse_start(&why);
     }
     print_ready(broker);
-    is_clean = loop_run(broker->core, broker->journal, broker->router, broker->signal_fd);
+    is_clean = loop_run(broker->core, broker->journal, broker->router, broker->signal_fd, broker->flight);
     if (!is_clean) {
         /* The batch is still the journal's, which waits for room: only the end of the process frees it. */
         _exit(EXIT_STORE_FAILURE);

@@ -411,6 +411,7 @@ struct open_batch {
     size_t single_count, single_cap;
     struct record **records;
     size_t record_count, record_cap;
+    size_t collapsed; /* of the records: without a row of their task */
     struct token *amo; /* dispatches that wait for this batch */
     size_t amo_count, amo_cap;
     size_t bytes;

@@ -371,7 +371,7 @@ static bool run_world(int slow, unsigned polls, const char *const frames[], size
         world.frames[i] = frames[i];
     }
     assert_int_equal(pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK), 0);
-    is_drained = loop_run(NULL, NULL, NULL, signal_pipe[0]);
+    is_drained = loop_run(NULL, NULL, NULL, signal_pipe[0], NULL);
     (void)close(signal_pipe[0]);
     (void)close(signal_pipe[1]);
     return is_drained;
