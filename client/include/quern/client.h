@@ -18,7 +18,7 @@
  *
  * Every function may be called from any thread. A client owns one thread of its own that talks to the broker; it
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
- * cannot be used: every call answers QUERN_CLOSED there (release and close free memory only).
+ * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
  *
  * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an outcome
  * live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
@@ -105,12 +105,13 @@ struct quern_client_options {
 QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
                                                 struct quern_client **client_out);
 
-#define QUERN_CLOSE_CANCEL 1u /* cancel what has not started */
+#define QUERN_CLOSE_CANCEL 1u /* cancel what has not started; ends the session too */
 #define QUERN_CLOSE_SESSION 2u /* end the session: no further submits; it goes when all is taken */
 /*
- * Sends what is queued (waits up to 5 s for submits to be accepted), then leaves. Durable work goes on in a named or kept
- * session; an unnamed session ends: what has not started is cancelled after a time without its client.
- * Futures still held stay valid to release. QUERN_TIMEOUT: some submits were not acknowledged.
+ * Sends what is queued (waits up to 5 s for submits to be accepted and acknowledgements to be read), then leaves. flags:
+ * 0, or bits of QUERN_CLOSE_*, DROP included. Durable work goes on in a named or kept session; an unnamed session ends: what has not started is cancelled after a time without its client.
+ * Futures and outcomes still held stay valid to release; what was not released before is not acknowledged.
+ * QUERN_TIMEOUT: some submits were not acknowledged.
  */
 enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
 
@@ -125,7 +126,7 @@ struct quern_session_info {
     bool is_ending;         /* takes no submits */
     uint64_t ordinal_high;  /* highest accepted ordinal when it was opened */
     uint64_t live;          /* tasks without outcome when it was opened */
-    uint64_t untaken;       /* outcomes not acknowledged when it was opened */
+    uint64_t untaken;       /* outcomes not acknowledged when it was opened: quern_next gives them first */
     uint64_t failed;        /* failed outcomes ever, when it was opened */
     unsigned char digest[32]; /* of the arguments up to ordinal_high; see quern_digest_step */
     const void *description; /* as given by the client that made it; lives as long as the client */
@@ -135,8 +136,9 @@ struct quern_session_info {
 #define QUERN_SESSION_INFO_INIT {.size = sizeof(struct quern_session_info)}
 QUERN_MUST_USE enum quern_err quern_session_info(struct quern_client *client, struct quern_session_info *info_out);
 
-/* The running digest of a session's arguments: digest becomes BLAKE2b-256(digest, ordinal as 8 bytes little-endian,
- * args). Starts as 32 zero bytes. */
+/* The running digest of the arguments of a session's tasks that have an ordinal: digest becomes BLAKE2b (32 bytes, no
+ * key) of digest, then ordinal as 8 bytes little-endian, then args as they were submitted (NULL: the one byte 0x90, [], as
+ * quern_submit sends it). Starts as 32 zero bytes. */
 void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *args, size_t args_size);
 
 /* ---- submitting ---- */
@@ -156,16 +158,20 @@ struct quern_call {
     uint64_t backoff_cap_ms; /* up to this; 0: no doubling beyond an hour */
     bool at_most_once;       /* never run twice; not with attempts > 1 */
     uint64_t ordinal; /* 0 none; strictly rising within the session: see quern_session_info */
-    int wait_ms;      /* when the window is full: wait up to this long (QUERN_FOREVER, default) or 0 */
+    /* When the client's window is full: wait up to this long (QUERN_FOREVER, default) or 0. When the broker is full: not 0
+     * or an ordinal: submit again until it is accepted; else the submit comes back refused (quern_outcome.refusal). */
+    int wait_ms;
 };
 #define QUERN_CALL_INIT {.size = sizeof(struct quern_call), .attempts = 1, .wait_ms = QUERN_FOREVER}
 
 /*
  * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).
  * future_out: NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released.
- * id_out: NULL, or the task's id.
+ * id_out: NULL, or the task's id. A submit that the broker was too full for goes again under another id: quern_future_id
+ * and its outcome have the one that holds.
  * QUERN_INVALID  a field is outside its range;  QUERN_TOO_BIG  arguments or a name over the limit
- * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued
+ * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
+ *                arguments without the broker's answer (a window with room takes one of any size)
  * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
  */
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
@@ -199,49 +205,60 @@ struct quern_outcome {
     unsigned exit_status;
     const void *args; /* with want_args, NULL if they were not kept */
     size_t args_size;
-    uint32_t refusal; /* enum quern_err: not 0 if the broker refused the submit (then state is FAILED, cause NONE) */
+    /* enum quern_err: not 0 if the broker refused the submit (then state is FAILED, cause NONE, and message says why).
+     * QUERN_DUPLICATE: its ordinal was accepted earlier; that task has its own outcome. QUERN_FORGOTTEN: it was done, but
+     * its outcome is deleted. */
+    uint32_t refusal;
 };
 
-/* Releases the outcome; if it came from quern_next this acknowledges it: it will not be delivered again. */
+/* Releases the outcome and acknowledges it (the first release of any copy counts): once the broker has read that, at the
+ * latest at quern_client_close, no client will be given it again. */
 void quern_outcome_release(struct quern_outcome **outcome);
 
 /*
- * The next outcome of the session in completion order, futures or not, each once; waits up to timeout_ms.
- * Refused submits come here too, when no future holds them.
- * QUERN_TIMEOUT;  QUERN_END  nothing is outstanding: every accepted task's outcome has been taken;  QUERN_TAKEN_OVER
+ * The next outcome of the session in completion order, each once, those left by earlier clients of the session first;
+ * waits up to timeout_ms. Not those of futures that the application holds: they come here only if the future is released
+ * before quern_future_wait gave them. Refused submits come here too, when no future holds them.
+ * QUERN_TIMEOUT;  QUERN_END  nothing is outstanding: no submit without answer, no task without outcome and no outcome not
+ * delivered, except what held futures will get;  QUERN_TAKEN_OVER, QUERN_CLOSED
  */
 QUERN_MUST_USE enum quern_err quern_next(struct quern_client *client, int timeout_ms,
                                          struct quern_outcome **outcome_out);
 
-/* A file descriptor that is readable while quern_next would not block; for poll. Do not read from it. */
+/* A file descriptor that is readable while quern_next would not block (also for QUERN_END); for poll. Do not read from it,
+ * do not close it. -1 if there is none. */
 int quern_client_fd(struct quern_client *client);
 
 /* ---- futures ---- */
 
 uint64_t quern_future_id(const struct quern_future *future);
-/* The broker has it on disk. False also before it was answered. */
+/* The broker has it on disk. False also before it was answered, and if it was refused. */
 bool quern_future_accepted(const struct quern_future *future);
 /* It has an outcome (or was refused). */
 bool quern_future_done(const struct quern_future *future);
 /*
- * Wait for the outcome: a copy that the caller releases; any number of times, from any thread. Taking it acknowledges it
- * once the future has been asked. QUERN_TIMEOUT touches nothing. QUERN_CLOSED, QUERN_TAKEN_OVER: it will not come here.
+ * Wait for the outcome: a copy that the caller releases (read it, do not write to it); any number of times, from any
+ * thread. Releasing the first copy, or the future after it was asked, acknowledges the outcome. QUERN_TIMEOUT touches
+ * nothing. QUERN_CLOSED, QUERN_TAKEN_OVER: it will not come here.
  */
 QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
                                                 struct quern_outcome **outcome_out);
-/* Releasing a future before its outcome came leaves the task alone; the outcome then comes out of quern_next. */
+/* Releasing a future before it was asked with success leaves the task alone; the outcome then comes out of quern_next. */
 void quern_future_release(struct quern_future **future);
 
 /* ---- asking and telling ---- */
 
 /*
- * Cancel a task by id, of any session; waits for the broker's answer, which is durable.
+ * Cancel a task by id, of any session; waits for the broker's answer, which is durable. Asked again by itself after a
+ * lost connection, as are quern_session_close and quern_query.
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
  * QUERN_UNKNOWN;  QUERN_TIMEOUT;  QUERN_UNSUPPORTED  force
  */
 QUERN_MUST_USE enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms);
 
-/* Submit a finished task's call again as a new task. session_out (may be NULL): where it went. */
+/* Submit a finished task's call again as a new task. new_id_out, session_out (may be NULL): what and where it is.
+ * QUERN_TIMEOUT also if the connection was lost before the answer: the new task may exist or not (look before you ask
+ * again). */
 QUERN_MUST_USE enum quern_err quern_retry(struct quern_client *client, uint64_t id, uint64_t *new_id_out,
                                           uint64_t *session_out, int timeout_ms);
 

@@ -1,0 +1,99 @@
+/*
+ * What the tests of the client share: a fake broker for each test, and calls in one line. Include cmocka.h before it.
+ */
+#ifndef QUERN_TESTS_CLIENT_CALLS_H
+#define QUERN_TESTS_CLIENT_CALLS_H
+
+#include "fake_broker.h"
+#include "quern/client.h"
+
+#define WAIT_MS 20000
+
+static inline int setup(void **state)
+{
+    *state = fake_make();
+    return 0;
+}
+
+static inline int setup_started(void **state)
+{
+    *state = fake_make();
+    fake_start(*state);
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    fake_free(*state);
+    return 0;
+}
+
+static inline struct quern_client *open_with(struct fake *fake, struct quern_client_options options)
+{
+    struct quern_client *client = NULL;
+    options.url = fake->url;
+    options.connect_timeout_ms = WAIT_MS;
+    enum quern_err err = quern_client_open(&options, &client);
+    if (err != QUERN_OK) {
+        print_error("%s\n", quern_last_error());
+    }
+    assert_int_equal(err, QUERN_OK);
+    return client;
+}
+
+static inline struct quern_client *open_default(struct fake *fake)
+{
+    return open_with(fake, (struct quern_client_options)QUERN_CLIENT_OPTIONS_INIT);
+}
+
+static inline struct quern_call call_of(const char *args)
+{
+    struct quern_call call = QUERN_CALL_INIT;
+    call.function = "square";
+    call.args = args;
+    call.args_size = strlen(args);
+    return call;
+}
+
+static inline struct quern_future *submit(struct quern_client *client)
+{
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_future *future = NULL;
+    assert_int_equal(quern_submit(client, &call, &future, NULL), QUERN_OK);
+    return future;
+}
+
+static inline void submit_plain(struct quern_client *client, unsigned count)
+{
+    struct quern_call call = call_of("\x91\x07");
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_OK);
+    }
+}
+
+/* Takes the next outcome and returns its completion number. */
+static inline uint64_t take(struct quern_client *client)
+{
+    struct quern_outcome *outcome = NULL;
+    enum quern_err err = quern_next(client, WAIT_MS, &outcome);
+    if (err != QUERN_OK) {
+        print_error("%s\n", quern_last_error());
+    }
+    assert_int_equal(err, QUERN_OK);
+    uint64_t completion = outcome->completion;
+    quern_outcome_release(&outcome);
+    assert_null(outcome);
+    return completion;
+}
+
+static inline enum quern_err next_now(struct quern_client *client)
+{
+    struct quern_outcome *outcome = NULL;
+    enum quern_err err = quern_next(client, 0, &outcome);
+    quern_outcome_release(&outcome);
+    return err;
+}
+
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, setup_started, teardown)
+
+#endif
