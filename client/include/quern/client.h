@@ -20,8 +20,8 @@
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
  * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
  *
- * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an outcome
- * live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
+ * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an
+ * outcome live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
  */
 #ifndef QUERN_CLIENT_H
 #define QUERN_CLIENT_H
@@ -74,16 +74,16 @@ const char *quern_cause_word(enum quern_cause cause);
 
 struct quern_client_options {
     size_t size;
-    const char *url;     /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
-    const char *session; /* NULL: an unnamed one that ends with this client */
-    bool take_over;      /* take the session from an owner that is connected */
-    bool must_exist;     /* do not make the session: QUERN_UNKNOWN if there is none of that name */
-    bool keep;           /* an unnamed session that stays when this client leaves (for work submitted and left) */
-    bool is_volatile;    /* not in this version: QUERN_UNSUPPORTED */
-    bool want_args;      /* outcomes bring their arguments along, where they are kept */
-    bool no_session;     /* an operator: queries, cancel, retry, close; no submits and no outcomes */
-    int connect_timeout_ms; /* for the first connection, default 5000; QUERN_FOREVER waits */
-    const char *program;    /* shown to others; default: this program's name */
+    const char *url;         /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
+    const char *session;     /* NULL: an unnamed one that ends with this client */
+    bool take_over;          /* take the session from an owner that is connected */
+    bool must_exist;         /* do not make the session: QUERN_UNKNOWN if there is none of that name */
+    bool keep;               /* an unnamed session that stays when this client leaves (for work submitted and left) */
+    bool is_volatile;        /* not in this version: QUERN_UNSUPPORTED */
+    bool want_args;          /* outcomes bring their arguments along, where they are kept */
+    bool no_session;         /* an operator: queries, cancel, retry, close; no submits and no outcomes */
+    int connect_timeout_ms;  /* for the first connection, default 5000; QUERN_FOREVER waits */
+    const char *program;     /* shown to others; default: this program's name */
     const void *description; /* kept with the session if it is made now (see quern_session_info); at most 64 KiB */
     size_t description_size;
     size_t window_count; /* outcomes received ahead of being taken, default 10,000 */
@@ -93,7 +93,10 @@ struct quern_client_options {
     void (*on_connection)(void *context, bool is_up, const char *text);
     void *context;
 };
-#define QUERN_CLIENT_OPTIONS_INIT {.size = sizeof(struct quern_client_options), .connect_timeout_ms = 5000}
+#define QUERN_CLIENT_OPTIONS_INIT                                                                                      \
+    {                                                                                                                  \
+        .size = sizeof(struct quern_client_options), .connect_timeout_ms = 5000                                        \
+    }
 
 /*
  * Connect, and open the session. options may be NULL (all defaults).
@@ -105,13 +108,14 @@ struct quern_client_options {
 QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
                                                 struct quern_client **client_out);
 
-#define QUERN_CLOSE_CANCEL 1u /* cancel what has not started; ends the session too */
+#define QUERN_CLOSE_CANCEL 1u  /* cancel what has not started; ends the session too */
 #define QUERN_CLOSE_SESSION 2u /* end the session: no further submits; it goes when all is taken */
 /*
- * Sends what is queued (waits up to 5 s for submits to be accepted and acknowledgements to be read), then leaves. flags:
- * 0, or bits of QUERN_CLOSE_*, DROP included. Durable work goes on in a named or kept session; an unnamed session ends: what has not started is cancelled after a time without its client.
- * Futures and outcomes still held stay valid to release; what was not released before is not acknowledged.
- * QUERN_TIMEOUT: some submits were not acknowledged.
+ * Sends what is queued (waits up to 5 s for submits to be accepted and acknowledgements to be read), then leaves.
+ * flags: 0, or bits of QUERN_CLOSE_*, DROP included. Durable work goes on in a named or kept session; an unnamed
+ * session ends: what has not started is cancelled after a time without its client. Futures and outcomes still held stay
+ * valid to release; what was not released before is not acknowledged. QUERN_TIMEOUT: some submits were not
+ * acknowledged.
  */
 enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
 
@@ -122,23 +126,26 @@ const char *quern_last_error(void);
 struct quern_session_info {
     size_t size;
     uint64_t session;
-    bool is_new;            /* made by this open */
-    bool is_ending;         /* takes no submits */
-    uint64_t ordinal_high;  /* highest accepted ordinal when it was opened */
-    uint64_t live;          /* tasks without outcome when it was opened */
-    uint64_t untaken;       /* outcomes not acknowledged when it was opened: quern_next gives them first */
-    uint64_t failed;        /* failed outcomes ever, when it was opened */
+    bool is_new;              /* made by this open */
+    bool is_ending;           /* takes no submits */
+    uint64_t ordinal_high;    /* highest accepted ordinal when it was opened */
+    uint64_t live;            /* tasks without outcome when it was opened */
+    uint64_t untaken;         /* outcomes not acknowledged when it was opened: quern_next gives them first */
+    uint64_t failed;          /* failed outcomes ever, when it was opened */
     unsigned char digest[32]; /* of the arguments up to ordinal_high; see quern_digest_step */
-    const void *description; /* as given by the client that made it; lives as long as the client */
+    const void *description;  /* as given by the client that made it; lives as long as the client */
     size_t description_size;
     uint32_t epoch;
 };
-#define QUERN_SESSION_INFO_INIT {.size = sizeof(struct quern_session_info)}
+#define QUERN_SESSION_INFO_INIT                                                                                        \
+    {                                                                                                                  \
+        .size = sizeof(struct quern_session_info)                                                                      \
+    }
 QUERN_MUST_USE enum quern_err quern_session_info(struct quern_client *client, struct quern_session_info *info_out);
 
 /* The running digest of the arguments of a session's tasks that have an ordinal: digest becomes BLAKE2b (32 bytes, no
- * key) of digest, then ordinal as 8 bytes little-endian, then args as they were submitted (NULL: the one byte 0x90, [], as
- * quern_submit sends it). Starts as 32 zero bytes. */
+ * key) of digest, then ordinal as 8 bytes little-endian, then args as they were submitted (NULL: the one byte 0x90, [],
+ * as quern_submit sends it). Starts as 32 zero bytes. */
 void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *args, size_t args_size);
 
 /* ---- submitting ---- */
@@ -146,32 +153,35 @@ void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *a
 struct quern_call {
     size_t size;
     const char *function;
-    const void *args; /* one msgpack array of positional arguments; NULL: [] ; copied */
-    size_t args_size; /* 0..QUERN_PAYLOAD_SIZE_MAX */
-    const char *queue; /* NULL: "default" */
-    int priority;      /* -1000..1000, higher first */
-    uint64_t delay_ms; /* not before this time from acceptance */
-    uint64_t timeout_ms; /* of each attempt, from its start; 0 none */
-    unsigned attempts;   /* failed attempts before it fails for good: 1 (default) .. 1000 */
-    uint32_t retry_on;   /* bits 1 << cause that are tried again; 0: error, timeout, memory */
-    uint64_t backoff_ms; /* wait before the second attempt, doubling */
+    const void *args;        /* one msgpack array of positional arguments; NULL: [] ; copied */
+    size_t args_size;        /* 0..QUERN_PAYLOAD_SIZE_MAX */
+    const char *queue;       /* NULL: "default" */
+    int priority;            /* -1000..1000, higher first */
+    uint64_t delay_ms;       /* not before this time from acceptance */
+    uint64_t timeout_ms;     /* of each attempt, from its start; 0 none */
+    unsigned attempts;       /* failed attempts before it fails for good: 1 (default) .. 1000 */
+    uint32_t retry_on;       /* bits 1 << cause that are tried again; 0: error, timeout, memory */
+    uint64_t backoff_ms;     /* wait before the second attempt, doubling */
     uint64_t backoff_cap_ms; /* up to this; 0: no doubling beyond an hour */
     bool at_most_once;       /* never run twice; not with attempts > 1 */
-    uint64_t ordinal; /* 0 none; strictly rising within the session: see quern_session_info */
-    /* When the client's window is full: wait up to this long (QUERN_FOREVER, default) or 0. When the broker is full: not 0
-     * or an ordinal: submit again until it is accepted; else the submit comes back refused (quern_outcome.refusal). */
+    uint64_t ordinal;        /* 0 none; strictly rising within the session: see quern_session_info */
+    /* When the client's window is full: wait up to this long (QUERN_FOREVER, default) or 0. When the broker is full:
+     * not 0 or an ordinal: submit again until it is accepted; else the submit comes back refused
+     * (quern_outcome.refusal). */
     int wait_ms;
 };
-#define QUERN_CALL_INIT {.size = sizeof(struct quern_call), .attempts = 1, .wait_ms = QUERN_FOREVER}
+#define QUERN_CALL_INIT                                                                                                \
+    {                                                                                                                  \
+        .size = sizeof(struct quern_call), .attempts = 1, .wait_ms = QUERN_FOREVER                                     \
+    }
 
 /*
  * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).
  * future_out: NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released.
- * id_out: NULL, or the task's id. A submit that the broker was too full for goes again under another id: quern_future_id
- * and its outcome have the one that holds.
- * QUERN_INVALID  a field is outside its range;  QUERN_TOO_BIG  arguments or a name over the limit
- * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
- *                arguments without the broker's answer (a window with room takes one of any size)
+ * id_out: NULL, or the task's id. A submit that the broker was too full for goes again under another id:
+ * quern_future_id and its outcome have the one that holds. QUERN_INVALID  a field is outside its range;  QUERN_TOO_BIG
+ * arguments or a name over the limit QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The
+ * window: 20,000 submits or 64 MiB of arguments without the broker's answer (a window with room takes one of any size)
  * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
  */
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
@@ -206,27 +216,27 @@ struct quern_outcome {
     const void *args; /* with want_args, NULL if they were not kept */
     size_t args_size;
     /* enum quern_err: not 0 if the broker refused the submit (then state is FAILED, cause NONE, and message says why).
-     * QUERN_DUPLICATE: its ordinal was accepted earlier; that task has its own outcome. QUERN_FORGOTTEN: it was done, but
-     * its outcome is deleted. */
+     * QUERN_DUPLICATE: its ordinal was accepted earlier; that task has its own outcome. QUERN_FORGOTTEN: it was done,
+     * but its outcome is deleted. */
     uint32_t refusal;
 };
 
-/* Releases the outcome and acknowledges it (the first release of any copy counts): once the broker has read that, at the
- * latest at quern_client_close, no client will be given it again. */
+/* Releases the outcome and acknowledges it (the first release of any copy counts): once the broker has read that, at
+ * the latest at quern_client_close, no client will be given it again. */
 void quern_outcome_release(struct quern_outcome **outcome);
 
 /*
  * The next outcome of the session in completion order, each once, those left by earlier clients of the session first;
- * waits up to timeout_ms. Not those of futures that the application holds: they come here only if the future is released
- * before quern_future_wait gave them. Refused submits come here too, when no future holds them.
- * QUERN_TIMEOUT;  QUERN_END  nothing is outstanding: no submit without answer, no task without outcome and no outcome not
- * delivered, except what held futures will get;  QUERN_TAKEN_OVER, QUERN_CLOSED
+ * waits up to timeout_ms. Not those of futures that the application holds: they come here only if the future is
+ * released before quern_future_wait gave them. Refused submits come here too, when no future holds them. QUERN_TIMEOUT;
+ * QUERN_END  nothing is outstanding: no submit without answer, no task without outcome and no outcome not delivered,
+ * except what held futures will get;  QUERN_TAKEN_OVER, QUERN_CLOSED
  */
 QUERN_MUST_USE enum quern_err quern_next(struct quern_client *client, int timeout_ms,
                                          struct quern_outcome **outcome_out);
 
-/* A file descriptor that is readable while quern_next would not block (also for QUERN_END); for poll. Do not read from it,
- * do not close it. -1 if there is none. */
+/* A file descriptor that is readable while quern_next would not block (also for QUERN_END); for poll. Do not read from
+ * it, do not close it. -1 if there is none. */
 int quern_client_fd(struct quern_client *client);
 
 /* ---- futures ---- */
@@ -243,7 +253,8 @@ bool quern_future_done(const struct quern_future *future);
  */
 QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
                                                 struct quern_outcome **outcome_out);
-/* Releasing a future before it was asked with success leaves the task alone; the outcome then comes out of quern_next. */
+/* Releasing a future before it was asked with success leaves the task alone; the outcome then comes out of quern_next.
+ */
 void quern_future_release(struct quern_future **future);
 
 /* ---- asking and telling ---- */
