@@ -313,7 +313,9 @@ static void challenge(struct core *core, struct conn *conn, const struct msg_HEL
 void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
 {
     conn->want_args = hello->want_args;
-    if (hello->is_volatile) {
+    if (hello->taken.count > TAKEN_RANGE_COUNT_MAX) {
+        conn_deny(core, conn, QUERN_TOO_BIG, NULL, "HELLO lists more ranges of taken outcomes than it may");
+    } else if (hello->is_volatile) {
         conn_deny(core, conn, QUERN_UNSUPPORTED, NULL,
                   "volatile sessions are not in this version of the broker; open a durable one");
     } else if (hello->session != 0 || hello->series != 0) {
@@ -323,6 +325,18 @@ void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_C
     }
 }
 
+/* "#7": how sessions without a name are shown; the way back to what one of them holds (a retry, a kept one). */
+static struct session *session_by_number(const struct core *core, struct bytes label)
+{
+    char digits[24] = {0};
+    if (label.n < 2 || label.n >= sizeof digits || label.p[0] != '#') {
+        return NULL;
+    }
+    memcpy(digits, label.p + 1, label.n - 1);
+    uint64_t number = strtoull(digits, NULL, 10);
+    return number != 0 ? session_find(core, number) : NULL;
+}
+
 /* The session that an open asks for; NULL if it was denied. */
 static struct session *opening_session(struct core *core, struct conn *conn, const struct opening *opening,
                                        bool *is_new_out)
@@ -330,6 +344,9 @@ static struct session *opening_session(struct core *core, struct conn *conn, con
     struct bytes name = bytes_of(opening->texts, opening->name_size);
     struct session *session =
         opening->name_size > 0 ? session_by_name(core, name) : session_of_owner(core, &conn->instance);
+    if (session == NULL && opening->must_exist) {
+        session = session_by_number(core, name);
+    }
     *is_new_out = false;
     if (session != NULL) {
         if (owner_is_connected(session, conn) && !opening->take_over) {
@@ -368,6 +385,12 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
         free(opening);
         return;
     }
+    if (uuid_equal(&session->owner, &conn->instance) && session->generation >= conn->generation) {
+        core->counters.frames_stale++; /* an echo that is older than the connection its process uses by now */
+        free(opening);
+        conn_kick(core, conn);
+        return;
+    }
     struct conn *former = session->conn;
     char owner[WORKER_NAME_SIZE_MAX + 32];
     snprintf(owner, sizeof owner, "%.255s:%llu", conn->host, (unsigned long long)conn->pid);
@@ -388,7 +411,9 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
 
 void client_taken(struct core *core, struct conn *conn, const struct msg_TAKEN *taken)
 {
-    if (conn->session != NULL) { /* anybody else's acknowledgement says nothing about this session */
+    if (taken->ranges.count > TAKEN_RANGE_COUNT_MAX) {
+        conn_error(core, conn, QUERN_TOO_BIG, MSG_TAKEN, "more ranges than a client may acknowledge at once");
+    } else if (conn->session != NULL) { /* anybody else's acknowledgement says nothing about this session */
         acknowledge_list(core, conn->session, taken->prefix, taken->ranges);
         session_settle(core, conn->session);
     }
