@@ -43,6 +43,12 @@ int cli_open(const struct cli *cli, struct quern_client_options *options, struct
 /* The same for commands that only ask and tell. */
 int cli_open_operator(const struct cli *cli, struct quern_client **client_out);
 
+/* The broker's going and coming is said at once, by the library's thread; or, after cli_watch, when cli_watch_say is
+ * called: for who has to look first whether the session was taken over. cli_watch answers a descriptor that is readable
+ * when there is something to look at. */
+int cli_watch(void);
+void cli_watch_say(void);
+
 int submit_main(struct cli *cli, struct arguments *arguments);
 int result_main(struct cli *cli, struct arguments *arguments);
 int map_main(struct cli *cli, struct arguments *arguments);

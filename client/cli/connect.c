@@ -3,19 +3,66 @@
  * Must not know commands. Start at cli_open.
  */
 #include "client/cli/cli.h"
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
 
-static atomic_bool is_lost;
+#define WHY_SIZE 512u
+
+/* What the library's thread has told and nobody has said yet. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool is_told_lost;
+static bool is_said_lost;
+static char why_lost[WHY_SIZE];
+static atomic_int watch_fd = -1;
+
+static void connection_say(void)
+{
+    char why[WHY_SIZE];
+    (void)pthread_mutex_lock(&lock);
+    bool is_news = is_told_lost != is_said_lost;
+    bool is_lost = is_told_lost;
+    is_said_lost = is_told_lost;
+    (void)snprintf(why, sizeof why, "%s", why_lost);
+    (void)pthread_mutex_unlock(&lock);
+    if (is_news && is_lost) {
+        say("the broker is gone (%s); waiting for the broker, nothing is lost", why);
+    } else if (is_news) {
+        say("the broker is back");
+    }
+}
 
 /* Called by the library's thread. */
 static void connection_changed(void *context, bool is_up, const char *text)
 {
     (void)context;
-    bool was_lost = atomic_exchange(&is_lost, !is_up);
-    if (!is_up && !was_lost) {
-        say("the broker is gone (%s); waiting for the broker, nothing is lost", text != NULL ? text : "no answer");
-    } else if (is_up && was_lost) {
-        say("the broker is back");
+    (void)pthread_mutex_lock(&lock);
+    is_told_lost = !is_up;
+    (void)snprintf(why_lost, sizeof why_lost, "%s", text != NULL ? text : "no answer");
+    (void)pthread_mutex_unlock(&lock);
+    int fd = atomic_load(&watch_fd);
+    if (fd < 0) {
+        connection_say();
+    } else {
+        (void)eventfd_write(fd, 1);
+    }
+}
+
+int cli_watch(void)
+{
+    if (atomic_load(&watch_fd) < 0) {
+        atomic_store(&watch_fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    }
+    return atomic_load(&watch_fd);
+}
+
+void cli_watch_say(void)
+{
+    eventfd_t count;
+    int fd = atomic_load(&watch_fd);
+    if (fd >= 0 && eventfd_read(fd, &count) == 0) {
+        connection_say();
     }
 }
 

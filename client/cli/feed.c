@@ -172,17 +172,18 @@ static bool feed_submit(struct feed *feed)
 void feed_wait(struct feed *feed, bool is_taking)
 {
     bool waits_for_outcomes = is_taking && !feed->is_idle;
-    struct pollfd fds[4] = {
+    struct pollfd fds[5] = {
         {.fd = signals_fd(), .events = POLLIN},
         {.fd = feed->wants_input ? feed->lines.fd : -1, .events = POLLIN},
         {.fd = waits_for_outcomes ? quern_client_fd(feed->client) : -1, .events = POLLIN},
         {.fd = feed->out.fd, .events = 0}, /* only whether the reader is gone */
+        {.fd = cli_watch(), .events = POLLIN},
     };
     int timeout_ms = progress_is_on() ? PROGRESS_TICK_MS : -1;
     if (feed->is_input_over && is_taking && feed->is_idle) {
         timeout_ms = FLUSH_WAIT_MS; /* everything is printed; the last submits are not answered yet */
     }
-    if (poll(fds, 4, timeout_ms) < 0 && errno != EINTR) {
+    if (poll(fds, sizeof fds / sizeof fds[0], timeout_ms) < 0 && errno != EINTR) {
         feed_fail_system(feed, "poll", errno);
     }
     if (fds[1].revents != 0) {
@@ -224,6 +225,9 @@ static void feed_loop(struct feed *feed)
         progress_show(feed->printed_total, feed->failed_total, feed->under_way, !feed->is_input_over);
         if (signals_came()) {
             feed->stop = FEED_INTERRUPTED;
+        }
+        if (feed->stop == FEED_GO_ON) {
+            cli_watch_say();
         }
         if (is_busy || feed->stop != FEED_GO_ON) {
             continue;
@@ -360,6 +364,7 @@ int feed_main(const struct cli *cli, const struct feed_kind *kind, const struct 
         return status;
     }
     signals_hold();
+    (void)cli_watch();
     feed_init(&feed, printing);
     feed_look(&feed);
     if (feed.stop == FEED_GO_ON && !feed.info.is_new) {
@@ -374,6 +379,7 @@ int feed_attach(const struct cli *cli, struct quern_client *client, struct print
     const struct feed_options options = {.window = FEED_WINDOW_DEFAULT};
     struct feed feed = {.cli = cli, .options = &options, .client = client, .is_input_over = true};
     signals_hold();
+    (void)cli_watch();
     feed_init(&feed, printing);
     feed_look(&feed);
     feed_loop(&feed);

@@ -137,6 +137,7 @@ static const struct {
     {"retry", "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is "
               "printed: in the\n"
               "old one's session, or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
+              "  quern retry 7-42\n"
               "  quern result \"$(quern retry 7-42)\" --wait\n"
               "  quern list --state failed --json | jq -r '.[].id' | xargs quern retry\n"},
     {"close",

@@ -72,6 +72,7 @@ static bool read_accepted(struct feed *feed, unsigned char digest[DIGEST_SIZE])
         }
         if (found == FEED_WAIT) {
             feed_wait(feed, false);
+            cli_watch_say();
             feed->stop = signals_came() ? FEED_INTERRUPTED : feed->stop;
         } else {
             goes_on = compare_item(feed, found, &line, why, digest);

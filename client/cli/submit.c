@@ -65,12 +65,21 @@ static int submission_open(struct submission *submission)
     return status;
 }
 
+/* Still waiting: for the worker, or for the broker? */
+static void submission_watch(enum quern_err err)
+{
+    if (err == QUERN_TIMEOUT) {
+        cli_watch_say();
+    }
+}
+
 /* Waits until the task is durable. */
 static enum quern_err submission_accept(struct submission *submission)
 {
     enum quern_err err = QUERN_TIMEOUT;
     while (err == QUERN_TIMEOUT && !signals_came()) {
         err = quern_flush(submission->client, SUBMIT_WAIT_MS);
+        submission_watch(err);
     }
     return err == QUERN_TIMEOUT ? QUERN_INTERRUPTED : err;
 }
@@ -88,6 +97,7 @@ static enum quern_err submission_wait(struct submission *submission, struct quer
     enum quern_err err = QUERN_TIMEOUT;
     while (err == QUERN_TIMEOUT && !signals_came()) {
         err = quern_future_wait(submission->future, SUBMIT_WAIT_MS, outcome_out);
+        submission_watch(err);
     }
     return err == QUERN_TIMEOUT ? QUERN_INTERRUPTED : err;
 }
@@ -174,6 +184,7 @@ static int submission_run(struct submission *submission)
         return status;
     }
     signals_hold();
+    (void)cli_watch();
     out_init(&submission->out, STDOUT_FILENO);
     out_init(&submission->err, STDERR_FILENO);
     status = submission_finish(submission, submission_do(submission));
