@@ -123,8 +123,11 @@ static void worker_forget(struct core *core, struct worker *worker)
     worker_free(worker);
 }
 
+static void worker_withdraw_unsent(struct core *core, struct worker *worker);
+
 void worker_left(struct core *core, struct worker *worker)
 {
+    worker_withdraw_unsent(core, worker);
     worker->conn = NULL;
     worker->is_welcomed = false;
     lanes_unserve(core, worker);
@@ -224,6 +227,19 @@ void attempt_returned(struct core *core, struct task *task)
     }
     task_make_ready(core, task);
     batch_task(core, task, true);
+}
+
+/* What still waits for its lease row is ours to take back: a worker that drains leaves once a PING behind its CAPACITY
+ * 0 is answered, and to one whose connection is gone it would never be sent. */
+static void worker_withdraw_unsent(struct core *core, struct worker *worker)
+{
+    struct task *next;
+    for (struct task *task = worker->held; task != NULL; task = next) {
+        next = task->next;
+        if (task->is_unsent) {
+            attempt_returned(core, task);
+        }
+    }
 }
 
 static void failure_note(struct core *core, const struct task *task, const struct ending *ending)
@@ -603,19 +619,6 @@ void worker_renew(struct core *core, struct worker *worker)
     worker->lease_until = core->now + (int64_t)core->limits.lease_ms;
     if (was_over) {
         worker_feed(core, worker);
-    }
-}
-
-/* A worker that drains leaves once a PING behind this is answered: what still waits for its lease row must not follow.
- */
-static void worker_withdraw_unsent(struct core *core, struct worker *worker)
-{
-    struct task *next;
-    for (struct task *task = worker->held; task != NULL; task = next) {
-        next = task->next;
-        if (task->is_unsent) {
-            attempt_returned(core, task);
-        }
     }
 }
 
