@@ -629,6 +629,18 @@ static void sent_reply(struct world *world, const struct wire *wire, const struc
     }
 }
 
+/* Who is told that the session was taken over must not be its owner on disk. */
+static void sent_denied(struct world *world, const struct wire *wire, const struct msg_DENIED *denied)
+{
+    if (denied->code != QUERN_TAKEN_OVER || wire->maker->kind != PEER_CLIENT) {
+        return;
+    }
+    const struct client *client = (const struct client *)(const void *)wire->maker;
+    const struct session_row *row = memstore_session(world->disk, client->session);
+    WORLD_CHECK(world, row == NULL || !uuid_equal(&row->owner, &client->peer.instance),
+                "%s owns its session, and is told that it was taken over", client->peer.name);
+}
+
 static void sent_message(struct world *world, struct wire *wire, struct message *message)
 {
     struct item_outcome outcome;
@@ -666,6 +678,9 @@ static void sent_message(struct world *world, struct wire *wire, struct message 
         while (item_dispatch_next(&message->DISPATCH.items, &dispatch)) {
             sent_dispatch(world, &dispatch);
         }
+        break;
+    case MSG_DENIED:
+        sent_denied(world, wire, &message->DENIED);
         break;
     case MSG_REPLY:
         sent_reply(world, wire, &message->REPLY);

@@ -210,6 +210,30 @@ static void test_06_a_late_hello_of_the_dead_changes_nothing(void **state)
     scene_end(w);
 }
 
+/* Without: a process that opened twice is told by its own first echo that it was taken over. */
+static void test_06_a_late_echo_of_an_older_connection_changes_nothing(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = sim_client_new(w, "s");
+    hello(w, c);
+    crash_and_start(w);
+    sim_peer_connect(&c->peer);
+    struct wire *late = c->peer.wire;
+    wire_deliver_to_broker(w, late); /* HELLO */
+    wire_deliver_to_peer(w, late);   /* CHALLENGE; the echo is on its way */
+    late->is_cut = true;
+    sim_peer_drop_wire(&c->peer, false);
+    again(w, c);
+    assert_true(c->peer.is_welcomed);
+    late->is_cut = false;
+    settle(w);
+    assert_false(c->peer.is_denied);
+    put_settled(c, PLAIN);
+    assert_true(is_accepted(c, 1));
+    scene_end(w);
+}
+
 /* Without: the loser takes the session back, and outcome 1 is delivered to nobody. */
 static void test_07_a_session_has_one_owner(void **state)
 {
@@ -594,6 +618,25 @@ static void test_20_a_gate_names_its_own_batch(void **state)
     scene_end(w);
 }
 
+/* Without: a DISPATCH overtakes the WELCOME that names its epoch. */
+static void test_20_a_worker_is_sent_to_after_its_own_welcome(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    uint64_t t = put(c, PLAIN);
+    broker_seal(w);
+    struct worker *w1 = sim_worker_new(w, "w1", 1);
+    hello(w, w1);
+    broker_apply(w);
+    broker_notice(w);
+    deliver(w);
+    assert_null(sim_worker_held(w1, t));
+    settle(w);
+    assert_non_null(sim_worker_held(w1, t));
+    scene_end(w);
+}
+
 /* Without: started, crash, the row says ready, again. */
 static void test_21_at_most_once_leaves_after_its_lease_is_on_disk(void **state)
 {
@@ -917,6 +960,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_05_a_series_is_durable_before_it_is_used),
         cmocka_unit_test(test_05_the_same_instance_keeps_its_series),
         cmocka_unit_test(test_06_a_late_hello_of_the_dead_changes_nothing),
+        cmocka_unit_test(test_06_a_late_echo_of_an_older_connection_changes_nothing),
         cmocka_unit_test(test_07_a_session_has_one_owner),
         cmocka_unit_test(test_07_a_lost_welcome_is_given_again),
         cmocka_unit_test(test_08_a_refusal_is_gated),
@@ -936,6 +980,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_18_a_result_comes_after_the_commit),
         cmocka_unit_test(test_19_a_receipt_comes_after_the_commit),
         cmocka_unit_test(test_20_a_gate_names_its_own_batch),
+        cmocka_unit_test(test_20_a_worker_is_sent_to_after_its_own_welcome),
         cmocka_unit_test(test_21_at_most_once_leaves_after_its_lease_is_on_disk),
         cmocka_unit_test(test_21_an_ordinary_task_does_not_wait),
         cmocka_unit_test(test_22_at_most_once_of_unknown_fate_is_lost),
