@@ -31,6 +31,7 @@ limits
     lease_ms = 3000
     claim_ms = 200
 """
+AIM_COUNT_MAX = 20000
 VICTIMS = (("broker", 6), ("supervisor", 2), ("zygote", 2), ("slot", 4), ("client", 3))
 # A task that was unlucky this often is failed as lost or quarantined; the verdict counts such failures as outcomes.
 ALLOWED_CAUSES = {"crashed", "quarantined", "lost"}
@@ -120,10 +121,22 @@ class Chaos(stage.Story):
                 found.append(pid)
         return found
 
-    def kill_broker(self):
-        self.broker_program.kill9()
+    def flight(self):
         with open(self.path("flight"), "rb") as file:
-            flight = dict(zip(FLIGHT_FIELDS, FLIGHT.unpack(file.read(FLIGHT.size))))
+            return dict(zip(FLIGHT_FIELDS, FLIGHT.unpack(file.read(FLIGHT.size))))
+
+    def aim(self):
+        """Look at the flight recorder until a batch with collapsed tasks is in the broker's hands; bounded."""
+        for _ in range(AIM_COUNT_MAX):
+            flight = self.flight()
+            if flight["open_collapsed"] + flight["commit_collapsed"] > 0:
+                return
+
+    def kill_broker(self):
+        if self.random.random() < 0.5:  # the others fall where they fall
+            self.aim()
+        self.broker_program.kill9()
+        flight = self.flight()
         self.assertEqual(flight["pid"], self.broker_program.pid)
         self.hits["uncommitted"] += flight["open_rows"] + flight["commit_rows"] > 0
         self.hits["in commit"] += flight["commit_rows"] > 0
