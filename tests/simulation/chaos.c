@@ -105,12 +105,13 @@ static void draw_limits(struct chaos *chaos)
     }
 }
 
-struct chaos *chaos_new(struct world *world)
+static struct chaos *enter(struct world *world, bool is_tame)
 {
     struct chaos *chaos = xcalloc(1, sizeof *chaos);
     chaos->world = world;
+    chaos->is_tame = is_tame;
     chaos->is_gentle = percent(chaos, 35);
-    chaos->amo_percent = percent(chaos, 60) ? 30 : 0;
+    chaos->amo_percent = percent(chaos, 60) && !is_tame ? 30 : 0;
     chaos->retry_percent = percent(chaos, 60) ? 40 : 0;
     chaos->sealed_max = percent(chaos, 70) ? 1 : SEALED_COUNT_MAX;
     world->workers_were_hurt = !chaos->is_gentle;
@@ -131,6 +132,16 @@ struct chaos *chaos_new(struct world *world)
     return chaos;
 }
 
+struct chaos *chaos_new(struct world *world)
+{
+    return enter(world, false);
+}
+
+struct chaos *chaos_new_tame(struct world *world)
+{
+    return enter(world, true);
+}
+
 void chaos_free(struct chaos **chaos)
 {
     free(*chaos);
@@ -140,13 +151,6 @@ void chaos_free(struct chaos **chaos)
 bool chaos_is_gentle(const struct chaos *chaos)
 {
     return chaos->is_gentle;
-}
-
-void chaos_tame(struct chaos *chaos)
-{
-    chaos->is_tame = true;
-    chaos->amo_percent = 0;
-    chaos->sealed_max = 1;
 }
 
 /* ---- actions ---- */
@@ -407,7 +411,7 @@ static void act_worker_drain(struct chaos *chaos)
 static void act_worker_return(struct chaos *chaos)
 {
     struct worker *worker = any_worker(chaos);
-    if (worker != NULL && worker->held_count > 0) {
+    if (worker != NULL && worker->held_count > 0 && !chaos->is_tame) {
         sim_worker_return(worker, worker->held[below(chaos, worker->held_count)].token.task);
     }
 }
@@ -461,7 +465,7 @@ static void act_stop(struct chaos *chaos)
 
 static void act_stats(struct chaos *chaos)
 {
-    broker_stats(chaos->world, percent(chaos, 30));
+    broker_stats(chaos->world, !chaos->is_tame && percent(chaos, 30));
 }
 
 /* weight, what */

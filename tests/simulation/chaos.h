@@ -9,13 +9,13 @@
 struct chaos;
 
 struct chaos *chaos_new(struct world *world);
+/* Nobody leaves and nothing is at_most_once, so that what happens does not depend on when batches commit. */
+struct chaos *chaos_new_tame(struct world *world);
 void chaos_free(struct chaos **chaos);
 /* Nobody but the broker is hurt: no task may be blamed, none lost. */
 bool chaos_is_gentle(const struct chaos *chaos);
 void chaos_step(struct chaos *chaos);
 /* Faults stop, everything is mended; runs until every task is done and every outcome taken, or stops the process. */
 void chaos_drain(struct chaos *chaos);
-/* Only what changes no token: no worker leaves, no at_most_once. For comparing batches. */
-void chaos_tame(struct chaos *chaos);
 
 #endif
