@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define LIFE_TEXT_SIZE 128u
-#define READ_AHEAD_SIZE (1024u * 1024u)
+#define COPY_SIZE (1024u * 1024u)
 
 char *sentence(const char *format, ...)
 {
@@ -80,12 +80,19 @@ static char *canonical_path(const char *path, char **why_out)
     return whole;
 }
 
-static enum quern_err check_file_system(const char *path, char **why_out)
+/* Of a canonical path; malloc'd. */
+static char *directory_of(const char *path)
 {
     char *directory = xstrdup(path);
     char *slash = strrchr(directory, '/');
     CHECK(slash != NULL);
     slash[slash == directory ? 1 : 0] = '\0';
+    return directory;
+}
+
+static enum quern_err check_file_system(const char *path, char **why_out)
+{
+    char *directory = directory_of(path);
     struct statfs fs;
     enum quern_err err = QUERN_OK;
     if (statfs(directory, &fs) != 0) {
@@ -215,6 +222,86 @@ void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t
     }
 }
 
+/* ---- before SQLite opens it ---- */
+
+/* The bytes of the database file on which SQLite's processes lock each other out. */
+#define SQLITE_LOCK_AT 0x40000000
+#define SQLITE_LOCK_SIZE 512
+
+static pid_t open_elsewhere(const struct disk *disk)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = SQLITE_LOCK_AT, .l_len = SQLITE_LOCK_SIZE};
+    int fd = open(disk->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return 0;
+    }
+    bool is_locked = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    close(fd);
+    return is_locked ? lock.l_pid : 0;
+}
+
+/* With read and write: a copy that the file system makes by sharing blocks would share the lost ones. */
+static bool copy_bytes(int from, int to)
+{
+    char *block = xmalloc(COPY_SIZE);
+    ssize_t n;
+    while ((n = read(from, block, COPY_SIZE)) > 0 && write(to, block, (size_t)n) == n) {
+    }
+    free(block);
+    return n == 0 && fsync(to) == 0;
+}
+
+static bool sync_directory_of(const char *path)
+{
+    char *directory = directory_of(path);
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_done = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(directory);
+    return is_done;
+}
+
+static bool renew(const char *path)
+{
+    char *fresh = sentence("%s.new", path);
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int to = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool is_done = from >= 0 && to >= 0 && copy_bytes(from, to) && rename(fresh, path) == 0 && sync_directory_of(path);
+    if (!is_done) {
+        int error = errno;
+        unlink(fresh);
+        errno = error;
+    }
+    if (from >= 0) {
+        close(from);
+    }
+    if (to >= 0) {
+        close(to);
+    }
+    free(fresh);
+    return is_done;
+}
+
+enum quern_err disk_renew_log(struct disk *disk, char **why_out)
+{
+    struct stat st;
+    if (lstat(disk->wal_path, &st) != 0 || st.st_size == 0) {
+        return QUERN_OK;
+    }
+    pid_t holder = open_elsewhere(disk);
+    if (holder != 0) {
+        *why_out = sentence("%s is in use by the process with pid %ld", disk->path, (long)holder);
+        return QUERN_IN_USE;
+    }
+    if (!renew(disk->wal_path) && !(disk_ballast_give_up(disk) && renew(disk->wal_path))) {
+        /* No reason to stay away: it only matters if a sync has failed and the power fails too. */
+        log_event(LOG_WARN, "log not renewed", "path=\"%s\" error=\"%s\"", disk->wal_path, strerror(errno));
+    }
+    return QUERN_OK;
+}
+
 /* By reading: the kernel's own readahead, asked for a whole file, stops after a megabyte or so. */
 void disk_read_ahead(const struct disk *disk, uint64_t bytes_max)
 {
@@ -222,10 +309,10 @@ void disk_read_ahead(const struct disk *disk, uint64_t bytes_max)
     if (fd < 0) {
         return;
     }
-    void *block = xmalloc(READ_AHEAD_SIZE);
+    void *block = xmalloc(COPY_SIZE);
     uint64_t done = 0;
     ssize_t n;
-    while (done < bytes_max && (n = read(fd, block, READ_AHEAD_SIZE)) > 0) {
+    while (done < bytes_max && (n = read(fd, block, COPY_SIZE)) > 0) {
         done += (uint64_t)n;
     }
     free(block);

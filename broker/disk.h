@@ -44,6 +44,11 @@ bool disk_read_life(const struct disk *disk, struct uuid *store_out, uint32_t *e
 /* Say who holds the lock, and which life of which store that is. Only after the epoch is durable. */
 void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t epoch);
 
+/* Put a fresh, synced copy in the place of a log that was left behind: if the last life ended because a sync failed,
+ * what is read from the log may be nowhere but in the kernel's cache, and no later sync would write it. Only before
+ * SQLite has the database open. IN_USE: some process has it open, and with it the log. */
+QUERN_MUST_USE enum quern_err disk_renew_log(struct disk *disk, char **why_out);
+
 /* Have the kernel fetch the database, in order and at once: page by page, as SQLite will ask, takes many times longer
  * after a reboot. Only before SQLite has it open. */
 void disk_read_ahead(const struct disk *disk, uint64_t bytes_max);

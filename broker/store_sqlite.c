@@ -119,7 +119,6 @@ static enum quern_err connect_database(struct store *store, char **why_out)
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW;
     /* Counting its own memory costs SQLite a lock per allocation. Too late if it runs already, and harmless then. */
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    disk_read_ahead(&store->disk, STORE_QUICK_CHECK_BYTES);
     store->files = store_files_open();
     int code = sqlite3_open_v2(store->disk.path, &store->db, flags, store_files_name(store->files));
     if (code != SQLITE_OK) {
@@ -289,7 +288,9 @@ enum quern_err store_open(const char *path, const struct limits *limits, struct 
     *why_out = NULL;
     *facts_out = (struct store_facts){0};
     enum quern_err err = disk_open(&store->disk, path, limits, why_out);
+    err = err != QUERN_OK ? err : disk_renew_log(&store->disk, why_out);
     if (err == QUERN_OK) {
+        disk_read_ahead(&store->disk, STORE_QUICK_CHECK_BYTES);
         err = open_database(store, facts_out, why_out);
     }
     if (err == QUERN_OK) {

@@ -28,6 +28,7 @@ struct pending {
 
 struct watched {
     char *path;
+    ino_t inode;
     struct buf durable;
     struct pending *first;
     struct pending **end;
@@ -253,6 +254,9 @@ static int fault_sync(sqlite3_file *head, int flags)
     struct watched *watched = ((struct file *)head)->watched;
     operation();
     if (fault_due(FAULT_IO_SYNC)) {
+        if (watched != NULL) {
+            watched_forget(watched); /* still to be read, never to be written: what Linux makes of such pages */
+        }
         return SQLITE_IOERR_FSYNC;
     }
     if (watched != NULL && fault.is_watching) {
@@ -314,6 +318,25 @@ static const sqlite3_io_methods fault_methods = {
     .xDeviceCharacteristics = fault_characteristics,
 };
 
+/* A file that is there and is another one than before came by rename, and who renames has synced. */
+static void watched_open(struct watched *watched)
+{
+    struct stat st;
+    if (stat(watched->path, &st) != 0 || st.st_ino == watched->inode) {
+        return;
+    }
+    watched->inode = st.st_ino;
+    watched_forget(watched);
+    watched->durable.n = 0;
+    if (st.st_size > 0) {
+        FILE *file = fopen(watched->path, "rb");
+        buf_reserve(&watched->durable, (size_t)st.st_size);
+        CHECK(file != NULL && fread(watched->durable.p, (size_t)st.st_size, 1, file) == 1);
+        CHECK(fclose(file) == 0);
+        watched->durable.n = (size_t)st.st_size;
+    }
+}
+
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int flags, int *flags_out)
 {
     (void)vfs;
@@ -321,6 +344,9 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int 
     file->watched = fault.is_watching && name != NULL ? watched_find(name) : NULL;
     int code = fault.base->xOpen(fault.base, name, base_of(head), flags, flags_out);
     head->pMethods = base_of(head)->pMethods == NULL ? NULL : &fault_methods;
+    if (code == SQLITE_OK && file->watched != NULL) {
+        watched_open(file->watched);
+    }
     return code;
 }
 

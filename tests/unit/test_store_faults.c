@@ -261,6 +261,39 @@ static void test_a_sync_that_fails_stops_the_store(void **state)
     fail_every(FAULT_IO_SYNC, true, check_unknown);
 }
 
+/* After a failed sync Linux shows the bytes to whoever reads and never writes them. So what a restart has read from the
+ * log, and is about to tell, must be on disk before it is told: power is lost right after the next opening. */
+static void test_what_a_restart_reads_after_a_failed_sync_is_on_disk(void **state)
+{
+    (void)state;
+    bool is_hit = true;
+    fault_install();
+    for (uint64_t at = 1; is_hit; at++) {
+        char *directory = world_directory();
+        char *image = world_directory();
+        fault_watch(NULL, NULL);
+        struct run run = run_workload(directory, FAULT_IO_SYNC, at, false);
+        is_hit = fault_hit();
+        fault_disarm();
+        struct store *store = world_open(directory, NULL);
+        char *told = world_dump(store);
+        fault_power_loss(image, 0);
+        store_close(&store, false);
+        fault_remove();
+        assert_true(run.is_unknown || !is_hit || run.reported == BATCH_COUNT);
+        store = world_open(image, NULL);
+        char *found = world_dump(store);
+        assert_string_equal(found, told);
+        free(found);
+        free(told);
+        store_close(&store, false);
+        world_remove(&image);
+        world_remove(&directory);
+        fault_install();
+    }
+    fault_remove();
+}
+
 /* After a failure the end writes nothing more: no clean mark, no last copying of the log. */
 static void test_a_failed_store_is_closed_without_a_further_write(void **state)
 {
@@ -514,6 +547,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_disk_that_stays_full_keeps_what_was_reported, remove_faults),
         cmocka_unit_test_teardown(test_a_write_that_fails_stops_the_store, remove_faults),
         cmocka_unit_test_teardown(test_a_sync_that_fails_stops_the_store, remove_faults),
+        cmocka_unit_test_teardown(test_what_a_restart_reads_after_a_failed_sync_is_on_disk, remove_faults),
         cmocka_unit_test_teardown(test_a_failed_store_is_closed_without_a_further_write, remove_faults),
         cmocka_unit_test(test_kill_9_loses_nothing_reported),
         cmocka_unit_test(test_a_full_disk_delays_and_loses_nothing),

@@ -129,40 +129,65 @@ static void test_a_symbolic_link_leads_to_the_same_lock(void **state)
     world_remove(&directory);
 }
 
-/* Somebody who looks into the file with SQLite's own tool would be in the way of the log. */
-static void test_a_file_that_another_program_has_open_is_refused(void **state)
+/* The inode of the log; 0: there is none. */
+static ino_t log_inode(const char *directory)
+{
+    struct stat st;
+    char *path = path_in(directory, "quern.db-wal");
+    ino_t inode = stat(path, &st) == 0 ? st.st_ino : 0;
+    free(path);
+    return inode;
+}
+
+/* In a child (POSIX locks do not hold within one process): read from the store, say so, keep it until told to end. */
+static void hold_open(const char *path, int ready, int done)
+{
+    sqlite3 *db = NULL;
+    char byte = 0;
+    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM task", NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(write(ready, "r", 1) == 1);
+    CHECK(read(done, &byte, 1) >= 0);
+    _exit(0);
+}
+
+/* Somebody who looks into the file with SQLite's own tool would be in the way of the log, and the log must not be
+ * renewed under him. */
+static void test_a_store_that_another_program_has_open_is_refused(void **state)
 {
     (void)state;
-    char *directory = world_directory();
-    char *path = path_in(directory, "quern.db");
-    struct store_facts facts;
-    make_store(directory, &facts);
-    int ready[2];
-    int done[2];
-    CHECK(pipe(ready) == 0 && pipe(done) == 0);
-    pid_t child = fork();
-    if (child == 0) { /* another process: POSIX locks do not hold within one */
-        sqlite3 *db = NULL;
-        char byte = 0;
+    for (int is_clean = 0; is_clean < 2; is_clean++) {
+        char *directory = world_directory();
+        char *path = path_in(directory, "quern.db");
+        struct store_facts facts;
+        struct store *store = world_open(directory, &facts);
+        assert_int_equal(world_apply(store, facts.epoch, 1), STORE_OK);
+        store_close(&store, is_clean);
+        int ready[2];
+        int done[2];
+        char byte;
+        CHECK(pipe(ready) == 0 && pipe(done) == 0);
+        pid_t child = fork();
+        if (child == 0) {
+            close(done[1]);
+            hold_open(path, ready[1], done[0]);
+        }
+        CHECK(read(ready[0], &byte, 1) == 1);
+        ino_t before = log_inode(directory);
+        EXPECT_REFUSED(path, QUERN_IN_USE, path, "in use");
+        assert_true(log_inode(directory) == before);
         close(done[1]);
-        CHECK(sqlite3_open(path, &db) == SQLITE_OK);
-        CHECK(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM task", NULL, NULL, NULL) == SQLITE_OK);
-        CHECK(write(ready[1], "r", 1) == 1);
-        CHECK(read(done[0], &byte, 1) >= 0);
-        _exit(0);
+        waitpid(child, NULL, 0);
+        close(done[0]);
+        close(ready[0]);
+        close(ready[1]);
+        store = world_open(directory, NULL);
+        struct task_row row;
+        assert_int_equal(store_task(store, id_make(3, 4), &row), QUERN_OK);
+        store_close(&store, true);
+        free(path);
+        world_remove(&directory);
     }
-    char byte;
-    CHECK(read(ready[0], &byte, 1) == 1);
-    EXPECT_REFUSED(path, QUERN_IN_USE, path, "in use");
-    close(done[1]);
-    waitpid(child, NULL, 0);
-    close(done[0]);
-    close(ready[0]);
-    close(ready[1]);
-    struct store *store = world_open(directory, NULL);
-    store_close(&store, true);
-    free(path);
-    world_remove(&directory);
 }
 
 static void test_a_missing_directory_is_named(void **state)
@@ -584,7 +609,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_second_opener_is_refused_and_named_the_first),
         cmocka_unit_test(test_a_symbolic_link_leads_to_the_same_lock),
-        cmocka_unit_test(test_a_file_that_another_program_has_open_is_refused),
+        cmocka_unit_test(test_a_store_that_another_program_has_open_is_refused),
         cmocka_unit_test(test_a_missing_directory_is_named),
         cmocka_unit_test(test_what_is_no_regular_file_is_refused),
         cmocka_unit_test(test_a_file_of_another_user_is_refused),
