@@ -39,6 +39,7 @@ static void forget_gathered(struct dialogue *dialogue)
 void dialogue_up(struct dialogue *dialogue, int64_t now_ms)
 {
     lease_greet(&dialogue->lease, now_ms);
+    ledger_disconnected(dialogue->ledger); /* what was returned meanwhile is not listed in HELLO: that says it */
     forget_gathered(dialogue);
     dialogue->hello_is_due = true;
 }
@@ -433,6 +434,8 @@ bool dialogue_next(struct dialogue *dialogue, struct buf *frame)
         dialogue->hello_is_due = false;
     } else if (dialogue_is_welcome(dialogue)) {
         put_news(dialogue, frame);
+    } else {
+        put_pings(dialogue, frame);
     }
     return frame->n > head_size;
 }
@@ -444,7 +447,7 @@ void dialogue_set_capacity(struct dialogue *dialogue, uint64_t count)
 
 void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32_t pid)
 {
-    if (!dialogue_is_welcome(dialogue)) {
+    if (dialogue->lease.state == LEASE_DOWN) {
         return; /* HELLO will say that it runs */
     }
     struct item_started item = {
@@ -455,7 +458,7 @@ void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32
 
 void dialogue_progress(struct dialogue *dialogue, const struct attempt *attempt, double fraction, struct bytes text)
 {
-    if (!dialogue_is_welcome(dialogue)) {
+    if (dialogue->lease.state == LEASE_DOWN) {
         return;
     }
     struct item_progress item = {.task = attempt->token.task,

@@ -18,8 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A zygote that died, or a slot that died before it ran anything, is replaced after this. */
+/* A zygote that could not load, or a slot that died before it ran anything, is replaced after this; */
 #define AGAIN_MS 1000
+/* a zygote that had worked, sooner. */
+#define ZYGOTE_AGAIN_MS 100
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
@@ -77,8 +79,9 @@ static void zygote_gone(struct supervisor *supervisor)
         kill(supervisor->zygote.pid, SIGKILL);
     }
     orphan_slots(supervisor);
+    supervisor->zygote_again_ms =
+        supervisor->now_us / 1000 + (supervisor->zygote_is_ready ? ZYGOTE_AGAIN_MS : AGAIN_MS);
     supervisor->zygote_is_ready = false;
-    supervisor->zygote_again_ms = supervisor->now_us / 1000 + (supervisor->functions == NULL ? 0 : AGAIN_MS / 10);
 }
 
 /* Names by index, each with its NUL. False: not a list. */
@@ -346,6 +349,17 @@ void herd_events(struct supervisor *supervisor)
     int count = epoll_wait(supervisor->events, events, HERD_EVENT_COUNT, 0);
     for (int i = 0; i < count; i++) {
         herd_event(supervisor, &events[i]);
+    }
+}
+
+void herd_look(struct supervisor *supervisor)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE) {
+            (void)slot_read(slot, &supervisor->yard);
+            (void)slot_running(slot, &supervisor->yard);
+        }
     }
 }
 

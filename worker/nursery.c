@@ -349,7 +349,7 @@ int nursery_main(int argc, char **argv, const struct quern_module *program)
         return 2;
     }
     (void)log_level_parse(argv[5], &level);
-    log_open("quern-worker", level);
+    log_open("zygote", level);
     fcntl(nursery.socket, F_SETFD, FD_CLOEXEC);
     fcntl(nursery.life, F_SETFD, FD_CLOEXEC);
     quieten();

@@ -258,7 +258,9 @@ static bool settle_all(struct slot *slot, const struct slot_yard *yard)
         at += sizeof(result) + body_size;
     }
     size_t left = slot->in.n - at;
-    memmove(slot->in.p, slot->in.p + at, left);
+    if (at > 0 && left > 0) {
+        memmove(slot->in.p, slot->in.p + at, left);
+    }
     slot->in.n = left;
     if (left == 0 && slot->in.cap > SLOT_BUFFER_KEEP_SIZE) {
         buf_fini(&slot->in);

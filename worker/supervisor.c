@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -76,6 +77,7 @@ static void on_dealer(struct supervisor *supervisor, const struct dealer_event *
 {
     switch (event->kind) {
     case DEALER_UP:
+        herd_look(supervisor);
         dialogue_up(&supervisor->dialogue, supervisor->now_us / 1000);
         break;
     case DEALER_FRAME:
@@ -227,6 +229,17 @@ static void signals_begin(struct supervisor *supervisor)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
+/* Two descriptors for each slot, and the zygote passes three at a time. */
+static void make_room(size_t slot_count)
+{
+    struct rlimit limit;
+    rlim_t need = 2 * (rlim_t)slot_count + 128;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need) {
+        limit.rlim_cur = need < limit.rlim_max ? need : limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void supervisor_init(struct supervisor *supervisor, const struct options *options)
 {
     *supervisor = (struct supervisor){.options = options,
@@ -243,6 +256,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
     for (size_t i = 0; i < options->slot_count; i++) {
         slot_init(&supervisor->slots[i]);
     }
+    make_room(options->slot_count);
     signals_begin(supervisor);
     zygote_init(&supervisor->zygote);
     ledger_init(&supervisor->ledger);

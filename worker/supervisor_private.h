@@ -61,6 +61,8 @@ void herd_events(struct supervisor *supervisor);
 int64_t herd_tend(struct supervisor *supervisor);
 /* Everything of ours that still runs is killed, and waited for. */
 void herd_end(struct supervisor *supervisor);
+/* Take in what slots have started and finished: HELLO is about to say it. */
+void herd_look(struct supervisor *supervisor);
 void herd_flush(struct supervisor *supervisor);
 void herd_reap(struct supervisor *supervisor);
 

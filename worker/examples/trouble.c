@@ -1,12 +1,30 @@
 /* Functions that wait, fail, crash and exit: to see what becomes of such tasks. */
 #include "examples.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define SLEEP_MAX 31536000.0
+#define SLEEP_SLICE 0.25
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* In slices, so that it can tell how far it is. */
+static void sleep_until(struct quern_task *task, double from, double seconds)
+{
+    for (double slept = now_seconds() - from; slept < seconds; slept = now_seconds() - from) {
+        double slice = seconds - slept < SLEEP_SLICE ? seconds - slept : SLEEP_SLICE;
+        struct timespec left = {.tv_nsec = (long)(slice * 1e9)};
+        quern_task_progress(task, slept / seconds, NULL);
+        (void)nanosleep(&left, NULL);
+    }
+}
 
 enum quern_err run_sleep(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -14,10 +32,7 @@ enum quern_err run_sleep(struct quern_task *task, struct quern_reader *args, str
     if (quern_read_f64(args, &seconds) != QUERN_OK || !args_are_done(args) || !(seconds >= 0) || seconds > SLEEP_MAX) {
         return quern_task_fail_args(task, args, "sleep takes seconds, from 0 to a year");
     }
-    struct timespec left = {.tv_sec = (time_t)seconds};
-    left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-    }
+    sleep_until(task, now_seconds(), seconds);
     quern_write_f64(result, seconds);
     return QUERN_OK;
 }
