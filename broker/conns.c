@@ -198,12 +198,17 @@ void conn_close(struct core *core, struct conn *conn)
 }
 
 /* Break it: it is forgotten here at once, and what still arrives from it finds an unknown connection. */
-void conn_kick(struct core *core, struct conn *conn)
+void conn_part(struct core *core, struct conn *conn)
 {
     ARRAY_RESERVE(core->update->kicks, core->update->kick_count, core->update->kick_cap);
     core->update->kicks[core->update->kick_count++] = conn->id;
-    core->counters.peers_kicked++;
     conn_close(core, conn);
+}
+
+void conn_kick(struct core *core, struct conn *conn)
+{
+    core->counters.peers_kicked++;
+    conn_part(core, conn);
 }
 
 /* The last word to a peer, after the disk knows what it rests on. The peer then leaves, or is dropped for silence. */

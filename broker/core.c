@@ -297,10 +297,10 @@ static void take_worker(struct core *core, struct conn *conn, struct message *me
     }
 }
 
-/* A client that was challenged and not yet welcomed may only echo. */
+/* A client that was challenged and not yet welcomed may only echo. One whose session has ended may still ask. */
 static bool is_welcomed(const struct conn *conn)
 {
-    return conn->role == ROLE_OPERATOR || conn->session != NULL;
+    return conn->role == ROLE_OPERATOR || conn->was_welcomed;
 }
 
 static void take_message(struct core *core, struct conn *conn, struct message *message)
@@ -310,7 +310,7 @@ static void take_message(struct core *core, struct conn *conn, struct message *m
     } else if (message->kind == MSG_PONG || message->kind == MSG_ERROR) {
         return; /* that it came is all it says */
     } else if (message->kind == MSG_BYE) {
-        conn_kick(core, conn);
+        conn_part(core, conn);
     } else if (conn->role == ROLE_WORKER) {
         take_worker(core, conn, message);
     } else if (message->kind == MSG_QUERY && is_welcomed(conn)) {

@@ -434,18 +434,14 @@ void outcomes_sweep(struct core *core)
 
 /* ---- recovery ---- */
 
-void acked_restore(struct core *core, uint64_t id, int64_t finished, uint64_t size)
-{
-    acked_push(core, id, finished, size);
-}
-
 /* ranges restored with the session have put acknowledged stand-ins into the ring already. */
 void outcome_restore(struct core *core, uint64_t id, struct session *session, uint64_t completion, int64_t finished,
                      uint64_t size)
 {
+    size += OUTCOME_OVERHEAD;
     if (session == NULL || completion <= session->acked_prefix || completion > session->completion_last ||
         session->ring[ring_index(session, completion)] != NULL) {
-        acked_restore(core, id, finished, size);
+        acked_push(core, id, finished, size);
         return;
     }
     outcome_add(core, id, session, completion, finished, size);

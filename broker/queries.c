@@ -260,6 +260,11 @@ static void ask_list(struct core *core, struct conn *conn, uint64_t request, con
 {
     struct list_query list;
     enum quern_err err = list_prepare(core, params, &list);
+    if (params->limit == 0 || params->limit > QUERY_ROW_COUNT_MAX) {
+        reply_put(core, conn, request, QUERN_INVALID, "a list has a limit of 1 to 10000 rows", false,
+                  bytes_of(NULL, 0));
+        return;
+    }
     if (err != QUERN_OK) {
         reply_put(core, conn, request, err,
                   err == QUERN_UNKNOWN ? "there is no such session" : "there is no such state or cause", false,
@@ -269,7 +274,7 @@ static void ask_list(struct core *core, struct conn *conn, uint64_t request, con
     struct query *query = query_add(core, conn, request, QUERY_LIST, 0);
     if (query != NULL) {
         query->list = list;
-        query->limit = params->limit < QUERY_ROW_COUNT_MAX ? params->limit : QUERY_ROW_COUNT_MAX;
+        query->limit = params->limit;
         query_ask_store(core, query);
     }
 }

@@ -211,6 +211,7 @@ static void deny_taken_over(struct core *core, struct conn *conn, const struct s
 
 static void welcome(struct core *core, struct conn *conn, struct session *session, struct series *series, bool is_new)
 {
+    conn->was_welcomed = true;
     conn->session = session;
     conn->series = series;
     session->conn = conn;

@@ -183,7 +183,6 @@ struct ending {
 void task_finish(struct core *core, struct task *task, const struct ending *ending);
 void outcome_restore(struct core *core, uint64_t id, struct session *session, uint64_t completion, int64_t finished,
                      uint64_t size);
-void acked_restore(struct core *core, uint64_t id, int64_t finished, uint64_t size);
 struct outcome *outcome_find(const struct core *core, uint64_t id);
 void outcomes_deliver(struct core *core, struct session *session);
 void outcomes_loaded(struct core *core, const struct loaded *loaded);
@@ -355,7 +354,7 @@ struct conn {
     enum role role;
     uint32_t generation;
     bool is_denied;
-    bool has_hello;
+    bool was_welcomed; /* as a client */
     struct uuid instance;
     char *host;
     uint64_t pid;
@@ -382,6 +381,7 @@ struct conn {
 struct conn *conn_find(const struct core *core, uint64_t id);
 struct conn *conn_open(struct core *core, uint64_t id);
 void conn_close(struct core *core, struct conn *conn); /* it is gone: forget it */
+void conn_part(struct core *core, struct conn *conn); /* it said good-bye */
 void conn_kick(struct core *core, struct conn *conn);
 void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const char *owner, const char *text);
 void conn_error(struct core *core, struct conn *conn, enum quern_err code, uint64_t kind, const char *text);

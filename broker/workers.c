@@ -363,20 +363,15 @@ static void task_mark_running(struct core *core, struct task *task)
     }
 }
 
-/* What the worker says it holds, against what is on record. Finished ones are reported again right after. */
-static void inventory_read(struct core *core, struct worker *worker, struct conn *conn, struct list list)
+/* What this very process holds by our own record, and lists: it goes on. */
+static void inventory_mark(struct core *core, struct worker *worker, struct list list)
 {
     struct item_held held;
     while (item_held_next(&list, &held)) {
         struct task *task = task_find(core, held.task);
         struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
-        if (token_counts(core, worker, task, token)) {
+        if (task != NULL && is_held(task) && token_counts(core, worker, task, token)) {
             task->is_listed = true;
-            if (held.state == HELD_RUNNING) {
-                task_mark_running(core, task);
-            }
-        } else if (held.state != HELD_FINISHED) {
-            drop_attempt(core, conn, &held);
         }
     }
 }
@@ -391,6 +386,23 @@ static void inventory_settle(struct core *core, struct worker *worker)
             task->is_listed = false;
         } else {
             attempt_returned(core, task);
+        }
+    }
+}
+
+/* What it lists, against what is on record by now. Finished ones are reported again right after. */
+static void inventory_read(struct core *core, struct worker *worker, struct conn *conn, struct list list)
+{
+    struct item_held held;
+    while (item_held_next(&list, &held)) {
+        struct task *task = task_find(core, held.task);
+        struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
+        if (!token_counts(core, worker, task, token)) {
+            if (held.state != HELD_FINISHED) {
+                drop_attempt(core, conn, &held);
+            }
+        } else if (held.state == HELD_RUNNING) {
+            task_mark_running(core, task);
         }
     }
 }
@@ -475,8 +487,9 @@ void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_W
     former_lose(core, worker);
     welcome(core, conn, worker);
     if (uuid_is_zero(&hello->store) || uuid_equal(&hello->store, &core->store)) {
-        inventory_read(core, worker, conn, hello->held);
+        inventory_mark(core, worker, hello->held);
         inventory_settle(core, worker);
+        inventory_read(core, worker, conn, hello->held);
     } else { /* it is about to drop what it ran for another store: nobody knows how far that got */
         worker_lose_all(core, worker, "belongs to another store");
     }
