@@ -91,6 +91,9 @@ void table_print(struct table *table, struct buf *to)
         for (size_t i = text_width(cell); !is_last && i < widths[column] + 2; i++) {
             buf_put_u8(to, ' ');
         }
+        while (is_last && to->n > 0 && to->p[to->n - 1] == ' ') {
+            to->n--;
+        }
         if (is_last) {
             buf_put_u8(to, '\n');
         }

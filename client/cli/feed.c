@@ -122,6 +122,13 @@ static bool feed_next_item(struct feed *feed)
 static bool feed_submit_item(struct feed *feed)
 {
     struct quern_call call = QUERN_CALL_INIT;
+    if (feed->info.is_ending) {
+        say("session '%s' was closed and takes no further lines; `quern attach '%s'` prints what is left of it",
+            feed->options->session, feed->options->session);
+        feed->stop = FEED_FAILED;
+        feed->status = STATUS_NOT_DONE;
+        return false;
+    }
     task_options_apply(&feed->options->task, &call);
     call.function = feed->kind->function;
     call.args = feed->args.p;
@@ -292,10 +299,10 @@ static int feed_finish(struct feed *feed, const char *session)
 {
     progress_clear();
     taking_end(feed);
-    if (feed->stop == FEED_DONE && feed->kind != NULL && session != NULL && !feed->was_refused) {
-        feed_close_session(feed);
+    if (feed->stop == FEED_DONE && feed->kind != NULL && session != NULL && !feed->info.is_ending) {
+        feed_close_session(feed); /* one that is ending already goes with its last outcome */
     }
-    if (session != NULL && (feed->stop != FEED_DONE || feed->was_refused) && feed->stop != FEED_REFUSED) {
+    if (session != NULL && !feed->info.is_ending && feed->stop != FEED_DONE && feed->stop != FEED_REFUSED) {
         say("session '%s' keeps what was accepted and not printed; %s", session,
             feed->kind != NULL ? "the same command with the same input goes on" : "attach to it again to go on");
     }

@@ -70,6 +70,7 @@ struct feed {
     struct buf args;       /* of the item that waits for being submitted */
     uint64_t args_ordinal; /* 0: none waits */
     struct quern_outcome *printed[FEED_TAKE_COUNT]; /* printed and not yet acknowledged */
+    size_t printed_end[FEED_TAKE_COUNT];            /* where the output of each ends in out.buf */
     size_t printed_count;
     size_t held_size;      /* with keep_order: bytes of what waits */
     uint64_t under_way;    /* submitted or to be printed, not printed yet */

@@ -62,6 +62,9 @@ static bool out_wait(struct out *out)
 bool out_flush(struct out *out)
 {
     size_t done = 0;
+    if (out->state != OUT_OK) {
+        return false;
+    }
     if (out->buf.n > 0) {
         progress_clear();
     }
@@ -75,6 +78,7 @@ bool out_flush(struct out *out)
         }
     }
     out->buf.n = 0;
+    out->written = done;
     return out->state == OUT_OK;
 }
 

@@ -18,6 +18,7 @@ struct out {
     int fd;
     bool is_file; /* a regular file: writes do not wait */
     enum out_state state;
+    size_t written; /* after a failure: bytes of buf that were written before it */
     struct buf buf;
 };
 

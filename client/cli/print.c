@@ -124,13 +124,13 @@ static enum quern_err put_command_result(struct buf *to, struct bytes result)
     return QUERN_OK;
 }
 
-static enum quern_err put_result(const struct printing *printing, struct buf *to, struct bytes result)
+enum quern_err print_result(struct buf *to, struct bytes result, bool is_command)
 {
     if (result.n == 0) {
         buf_put(to, "null", 4);
         return QUERN_OK;
     }
-    return printing->is_command ? put_command_result(to, result) : json_from_msgpack(result, to);
+    return is_command ? put_command_result(to, result) : json_from_msgpack(result, to);
 }
 
 static struct failure failure_of_showing(enum quern_err err)
@@ -160,7 +160,7 @@ static bool put_object(const struct printing *printing, const struct quern_outco
     struct bytes result = bytes_of(outcome->result, outcome->result_size);
     char id[ID_TEXT_SIZE] = "";
     bool is_ok = outcome->state == QUERN_STATE_DONE;
-    enum quern_err err = put_result(printing, &json, result);
+    enum quern_err err = print_result(&json, result, printing->is_command);
     put_head(to, has_id(outcome) ? id_text(outcome->id, id) : id, outcome->ordinal);
     put_input(to, printing->input, args);
     if (is_ok && err != QUERN_OK) {
@@ -256,7 +256,7 @@ static bool put_plain(const struct printing *printing, const struct quern_outcom
     if (printing->shape == PRINT_OUTPUT) {
         is_ok = put_output(printing, outcome);
     } else if (is_ok) {
-        enum quern_err err = put_result(printing, to, bytes_of(outcome->result, outcome->result_size));
+        enum quern_err err = print_result(to, bytes_of(outcome->result, outcome->result_size), printing->is_command);
         if (err != QUERN_OK) {
             failure = failure_of_showing(err);
             is_ok = false;

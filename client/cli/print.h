@@ -36,6 +36,9 @@ bool print_outcome(const struct printing *printing, const struct quern_outcome *
 /* An item that was never submitted: why, in words. input: the item as it was read; none if it was too long to keep. */
 void print_bad_item(const struct printing *printing, uint64_t line, struct bytes input, const char *why);
 
+/* A result as JSON, null if there is none; of a command: its output as text where it is UTF-8. */
+QUERN_MUST_USE enum quern_err print_result(struct buf *to, struct bytes result, bool is_command);
+
 /* One line for stderr, as say() writes it. */
 void say_into(struct buf *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -3,18 +3,19 @@
  */
 #include "client/cli/ask.h"
 #include "client/cli/json.h"
+#include "client/cli/print.h"
 #include "client/cli/words.h"
 #include "common/codec.h"
 #include "common/messages.h"
 #include <inttypes.h>
+#include <string.h>
 
 /* Arguments and result are payloads: msgpack inside a bin. Shown as what they say. */
 static void put_payload(struct buf *to, struct bytes row, const char *name)
 {
     struct bytes payload = answer_bytes(row, name);
-    if (payload.n == 0) {
-        buf_put(to, "null", 4);
-    } else if (json_from_msgpack(payload, to) != QUERN_OK) {
+    bool is_command = bytes_is(answer_bytes(row, "function"), FUNCTION_COMMAND) && strcmp(name, "result") == 0;
+    if (print_result(to, payload, is_command) != QUERN_OK) {
         json_put_text_or_bin(to, payload);
     }
 }
@@ -109,7 +110,7 @@ static void put_show(struct buf *to, struct bytes answer)
     put_time(to, "started", answer, "started_ms");
     put_time(to, "finished", answer, "finished_ms");
     put_line(to, "worker", answer_shown(answer, "worker"));
-    buf_printf(to, "%-11s%" PRIu64 " failed attempts, %" PRIu64 " crashes, %" PRIu64 " losses\n", "so far",
+    buf_printf(to, "%-11s%" PRIu64 ", %" PRIu64 " crashes, %" PRIu64 " losses\n", "attempts",
                answer_u64(answer, "attempts"), answer_u64(answer, "crashes"), answer_u64(answer, "losses"));
     put_progress(to, answer);
     buf_printf(to, "%-11s", "arguments");

@@ -7,7 +7,9 @@
 #include "client/cli/signals.h"
 #include "common/check.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Something that waits for its turn with --keep-order: an outcome, or a bad item. */
 struct held {
@@ -26,21 +28,34 @@ static void held_free(struct held *held)
 
 /* ---- printing ---- */
 
-/* Output that was not written is not acknowledged: the outcomes stay in printed. */
+/* Acknowledges the first ones. */
+static void taking_release(struct feed *feed, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        quern_outcome_release(&feed->printed[i]);
+    }
+    feed->printed_count -= count;
+    memmove(feed->printed, feed->printed + count, feed->printed_count * sizeof feed->printed[0]);
+    memmove(feed->printed_end, feed->printed_end + count, feed->printed_count * sizeof feed->printed_end[0]);
+}
+
+/* Output that was not written is not acknowledged: such outcomes stay in printed. */
 static void taking_settle(struct feed *feed)
 {
-    if (feed->stop != FEED_GO_ON) {
+    size_t whole = 0;
+    if (feed->out.state != OUT_OK) {
         return;
     }
     (void)out_flush(&feed->err);
     if (!out_flush(&feed->out)) {
-        feed->stop = FEED_OUT;
+        while (whole < feed->printed_count && feed->printed_end[whole] <= feed->out.written) {
+            whole++;
+        }
+        taking_release(feed, whole);
+        feed->stop = feed->stop == FEED_GO_ON ? FEED_OUT : feed->stop;
         return;
     }
-    for (size_t i = 0; i < feed->printed_count; i++) {
-        quern_outcome_release(&feed->printed[i]);
-    }
-    feed->printed_count = 0;
+    taking_release(feed, feed->printed_count);
 }
 
 static void taking_settle_if_full(struct feed *feed)
@@ -69,6 +84,10 @@ static void print_refused(struct feed *feed, const struct quern_outcome *outcome
             outcome->message[0] != '\0' ? outcome->message : quern_err_text((enum quern_err)outcome->refusal));
     }
     feed->was_refused = true;
+    if (feed->options->session != NULL) { /* everything stays: there is nothing to wait for */
+        feed->stop = feed->stop == FEED_GO_ON ? FEED_FAILED : feed->stop;
+        feed->status = STATUS_NOT_DONE;
+    }
     feed->is_input_over = true;
     feed->args_ordinal = 0;
 }
@@ -89,6 +108,7 @@ static void print_taken(struct feed *feed, struct quern_outcome *outcome)
     }
     count_printed(feed, is_ok, outcome->ordinal <= feed->info.ordinal_high);
     CHECK(feed->printed_count < FEED_TAKE_COUNT);
+    feed->printed_end[feed->printed_count] = feed->out.buf.n;
     feed->printed[feed->printed_count++] = outcome;
     taking_settle_if_full(feed);
 }

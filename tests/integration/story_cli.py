@@ -71,6 +71,17 @@ class Submitting(stage.Story):
         self.assertEqual(self.quern("result", identity).stdout, "81\n")
         self.wait_status(lambda s: s["sessions"] == 0, "its session to end")
 
+    def test_result_waits_for_a_broker_that_comes_back(self):
+        identity = self.quern("submit", "--detach", "square", "5").stdout.strip()
+        client = self.quern_start("result", identity, "--wait", "--connect-timeout", "60")
+        frames = self.status()["counters"]["frames"]
+        self.wait_status(lambda s: s["counters"]["frames"] > frames + 20, "time for its question")
+        self.programs[0].kill9()
+        self.broker()
+        self.worker()
+        self.assertEqual(client.status(), 0)
+        self.assertEqual(client.out, ["25"])
+
     def test_interrupted_it_cancels_what_has_not_started(self):
         client = self.quern_start("submit", "square", "9")
         self.wait_status(lambda s: s["tasks"]["ready"] == 1, "the task")
@@ -204,6 +215,29 @@ class Mapping(stage.Story):
         self.assertEqual(result.stdout, f"x;y 1 two {self.path('here')}\n")
         self.quern("run", "--env", "NOT_SET_HERE", "--", "true", input="x\n", status=2)
 
+    def test_a_directory_that_is_gone_is_named(self):
+        os.mkdir(self.path("gone"))
+        client = self.quern_start("run", "--delay", "0.5", "--", "echo", stdin=subprocess.PIPE, cwd=self.path("gone"))
+        client.write("1\n")
+        self.wait_status(lambda s: s["tasks"]["delayed"] == 1, "the task")
+        os.rmdir(self.path("gone"))
+        client.close_stdin()
+        self.assertEqual(client.status(), 1)
+        self.assertIn(self.path("gone"), client.log[-1])
+
+    def test_output_over_the_limit_is_a_failure_by_name(self):
+        result = self.quern("run", "--", "head", "-c", "{}", "/dev/zero", input="16777217\n", status=1)
+        self.assertIn("OutputTooBig", result.stderr)
+
+    def test_items_of_16_mib_go_through_and_larger_ones_are_named(self):
+        text = "x" * (16 * 1024 * 1024 - 6)
+        row = self.quern("map", "echo", "--raw", "--jsonl", input=text + "\n").json
+        self.assertTrue(row["ok"] and row["input"] == text and row["result"] == text)
+        result = self.quern("map", "echo", "--raw", input=text + "y\n" + text + 100 * "y" + "\nz\n", status=1)
+        self.assertEqual(result.stdout, '"z"\n')
+        self.assertIn("line 1: not submitted: its arguments are 16777217 bytes", result.stderr)
+        self.assertIn("line 2: not submitted: it is longer", result.stderr)
+
     def test_a_line_that_is_not_utf8_reaches_the_command(self):
         self.assertEqual(self.quern("run", "--", "printf", "%s", input=b"a\xff\n").bytes, b"a\xff")
 
@@ -305,6 +339,53 @@ class Sessions(stage.Story):
         self.assertIn("night", client.log[-1])
         result = self.quern("map", "divide", "--session", "night", input="0\n4\n5\n", status=1)
         self.assertEqual(list(map(float, result.lines)), [20])
+
+    def test_what_cannot_be_written_comes_again(self):
+        self.worker()
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([os.path.join(stage.BIN, "quern"), "map", "square", "--session", "night"],
+                                  input=b"1\n2\n", stdout=full, stderr=subprocess.PIPE, env=self.env, check=False)
+        self.assertEqual(done.returncode, 4)
+        self.assertIn(b"No space left", done.stderr)
+        again = self.quern("map", "square", "--session", "night", "--keep-order", input="1\n2\n")
+        self.assertEqual(again.stdout, "1\n4\n")
+
+    def test_a_slow_reader_costs_nothing_when_interrupted(self):
+        """Exactly what was not written comes again; the line that was cut in the middle is one of them."""
+        self.worker()
+        lines = b"".join(b"%d" % n + b"a" * 1000 + b"\n" for n in range(1000, 2000))
+        reader, writer = os.pipe()
+        client = self.quern_start("map", "echo", "--raw", "--session", "night", stdin=subprocess.PIPE,
+                                  preexec_fn=lambda: os.dup2(writer, 1))
+        os.close(writer)
+        client.write(lines)
+        client.close_stdin()
+        self.wait_status(lambda s: sum(s["tasks"].values()) == 0 and s["unacked"] > 0, "all results")
+        client.send(signal.SIGINT)
+        self.assertEqual(client.status(), 130)
+        with os.fdopen(reader, "rb") as stream:
+            first = stream.read().split(b"\n")[:-1]
+        second = self.quern("map", "echo", "--raw", "--session", "night", input=lines).bytes.splitlines()
+        self.assertEqual(sorted(first + second), sorted(b'"' + line + b'"' for line in lines.splitlines()))
+
+    def test_a_closed_session_takes_no_further_lines(self):
+        self.begin(numbers(2))
+        self.quern("close", "night")
+        self.assertIn("attach", self.quern("map", "square", "--session", "night", input=numbers(3), status=4).stderr)
+        self.worker()
+        self.assertEqual(sorted(self.quern("map", "square", "--session", "night", input=numbers(2)).lines), ["1", "4"])
+
+    def test_a_retry_in_a_session_is_printed_too(self):
+        self.worker()
+        client = self.quern_start("map", "divide", "--session", "night", "--keep-order", stdin=subprocess.PIPE)
+        client.write("0\n4\n")
+        client.wait_out_count(2)
+        self.quern("retry", self.quern("list", "--state", "failed", "--json").json[0]["id"])
+        client.write("5\n")
+        client.close_stdin()
+        self.assertEqual(client.status(), 1)
+        self.assertEqual([line for line in client.out if line != "null"], ["25", "20"])
+        self.assertEqual(client.out.count("null"), 2)
 
     def test_jsonl_shows_inputs_of_earlier_runs(self):
         large = json.dumps("z" * 50_000)
