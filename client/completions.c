@@ -47,7 +47,17 @@ static struct list ranges_list(const struct ranges *ranges, size_t *index, uint6
     return list;
 }
 
-void completions_hello(struct completions *completions, struct msg_HELLO_CLIENT *hello, struct buf *ranges)
+static uint64_t numbers_in(const struct ranges *ranges)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < ranges->count; i++) {
+        count += ranges->at[i].last - ranges->at[i].first + 1;
+    }
+    return count;
+}
+
+/* HELLO names what was taken; what does not fit is told after WELCOME. */
+static void taken_hello(struct completions *completions, struct msg_HELLO_CLIENT *hello, struct buf *ranges)
 {
     uint64_t prefix = ranges_prefix(&completions->taken);
     size_t index = 0;
@@ -57,7 +67,17 @@ void completions_hello(struct completions *completions, struct msg_HELLO_CLIENT 
     for (; index < completions->taken.count; index++) {
         ranges_add(&completions->fresh, completions->taken.at[index].first, completions->taken.at[index].last);
     }
+}
+
+void completions_hello(struct completions *completions, bool is_resume, struct msg_HELLO_CLIENT *hello,
+                       struct buf *ranges)
+{
     completions->held_at_hello = completions->held_count;
+    if (is_resume) {
+        taken_hello(completions, hello, ranges);
+    } else {
+        completions->held_at_hello += numbers_in(&completions->fresh);
+    }
     completions->came_count = completions->came_bytes = 0;
     /* What we hold comes again and is dropped: it must fit into the first grant, or nothing new would ever come. */
     completions->grant_count = max_u64(completions->window_count, completions->held_count);

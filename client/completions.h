@@ -20,9 +20,9 @@ struct completions {
     struct ranges fresh; /* taken, and not yet told on this connection */
     uint64_t held_count; /* received and not taken */
     uint64_t held_bytes;
-    uint64_t held_at_hello;
-    uint64_t remaining; /* outcomes that are still to come: tasks without one, and those not yet sent to us */
-    bool is_wanted;     /* somebody waits for an outcome that is not here */
+    uint64_t held_at_hello; /* what WELCOME will count as not taken though it has come */
+    uint64_t remaining;     /* outcomes that are still to come: tasks without one, and those not yet sent to us */
+    bool is_wanted;         /* somebody waits for an outcome that is not here */
     /* totals of this connection */
     uint64_t came_count;
     uint64_t came_bytes;
@@ -37,8 +37,10 @@ struct completions {
 void completions_init(struct completions *completions, uint64_t window_count, uint64_t window_bytes);
 void completions_fini(struct completions *completions);
 
-/* A new connection begins: fills the fields of HELLO that speak of outcomes; ranges holds their bytes. */
-void completions_hello(struct completions *completions, struct msg_HELLO_CLIENT *hello, struct buf *ranges);
+/* A new connection begins: fills the fields of HELLO that speak of outcomes; ranges holds their bytes. is_resume: the
+ * broker looks at what HELLO says was taken; otherwise it is told after WELCOME. */
+void completions_hello(struct completions *completions, bool is_resume, struct msg_HELLO_CLIENT *hello,
+                       struct buf *ranges);
 void completions_welcome(struct completions *completions, const struct msg_WELCOME_CLIENT *welcome);
 
 /* True: new, and held until completions_take. False: a duplicate; if it was taken it will be acknowledged again. */

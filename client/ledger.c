@@ -27,6 +27,7 @@ void client_ledger_init(struct client_ledger *ledger, const struct ledger_option
     buf_put(&ledger->description, options->description.p, options->description.n);
     ledger->options.description = (struct bytes){NULL, 0};
     ledger->sink.submits.context = sink->context;
+    ledger->options.series_renew_at = options->series_renew_at > 0 ? options->series_renew_at : SEQUENCE_MAX / 2;
     ledger->heartbeat_ms = options->heartbeat_ms;
     ledger->dead_ms = options->dead_ms;
     submits_init(&ledger->submits, &ledger->sink.submits);
@@ -149,12 +150,17 @@ static enum ledger_verdict on_welcome(struct client_ledger *ledger, const struct
                         "the broker has another store than before: what was submitted to the old one is not there; "
                         "open a new client");
     }
+    if (welcome->session != ledger->session) {
+        return end_with(ledger, QUERN_CLOSED, "the session is gone; open a new client");
+    }
     if (submits_welcome(&ledger->submits, welcome) != QUERN_OK) {
         return end_with(ledger, QUERN_CLOSED,
                         "the broker's store has gone back behind what it had accepted (an old copy of it?); open a "
                         "new client and look which tasks are there");
     }
     completions_welcome(&ledger->completions, welcome);
+    ledger->series = ledger->submits.series;
+    ledger->renewal = RENEWAL_NONE;
     ledger->epoch = (uint32_t)welcome->epoch;
     ledger->is_ending = welcome->is_ending;
     heartbeat_keep(ledger, welcome->heartbeat_ms, welcome->dead_ms);
@@ -182,8 +188,9 @@ static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct 
     if (code == QUERN_DRAINING || code == QUERN_NEED_HELLO) {
         what = verdict(ledger, LEDGER_RECONNECT_LATER, text);
     } else {
-        /* A session that is gone while we were away: this client cannot be used any more. */
+        /* The session is gone, or has another owner, since we were welcomed: this client cannot be used any more. */
         code = code == QUERN_UNKNOWN && ledger->is_welcomed ? QUERN_CLOSED : code;
+        code = code == QUERN_IN_USE && ledger->is_welcomed ? QUERN_TAKEN_OVER : code;
         client_ledger_end(ledger, code == QUERN_OK ? QUERN_DENIED : code, text);
     }
     free(text);
@@ -396,6 +403,26 @@ static int64_t ping_at(const struct client_ledger *ledger)
     return ledger->sent_ms + (int64_t)ledger->heartbeat_ms;
 }
 
+/* True: the session is to be opened anew now. */
+static bool renewal_step(struct client_ledger *ledger)
+{
+    if (ledger->phase != LEDGER_UP || ledger->submits.count > 0 ||
+        ledger->submits.next <= ledger->options.series_renew_at) {
+        return false;
+    }
+    if (ledger->renewal == RENEWAL_NONE) {
+        ledger->renewal = RENEWAL_FLUSHING;
+        client_ledger_barrier(ledger);
+    } else if (ledger->renewal == RENEWAL_FLUSHING && ledger->barrier_is_passed) {
+        if (ledger->completions.fresh.count == 0) {
+            ledger->renewal = RENEWAL_OPENING;
+            return true;
+        }
+        client_ledger_barrier(ledger); /* something was taken meanwhile */
+    }
+    return false;
+}
+
 enum ledger_verdict client_ledger_tick(struct client_ledger *ledger, int64_t now_ms)
 {
     if (ledger->phase == LEDGER_ENDED) {
@@ -403,6 +430,9 @@ enum ledger_verdict client_ledger_tick(struct client_ledger *ledger, int64_t now
     }
     if (ledger->phase != LEDGER_DOWN && now_ms >= dead_at(ledger)) {
         return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker is silent");
+    }
+    if (renewal_step(ledger)) {
+        return verdict(ledger, LEDGER_RECONNECT, "half of the series is used up: opening the session anew");
     }
     return LEDGER_GO_ON;
 }
@@ -437,21 +467,22 @@ static void hello_operator_write(struct client_ledger *ledger, struct buf *frame
 static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
 {
     struct buf ranges = {0};
+    bool is_resume = ledger->is_welcomed && ledger->renewal != RENEWAL_OPENING;
     struct msg_HELLO_CLIENT hello = {
         .instance = ledger->options.instance,
         .host = bytes_text(ledger->options.host),
         .pid = ledger->options.pid,
         .program = bytes_text(ledger->options.program),
-        .session = ledger->session,
-        .series = ledger->series,
+        .session = is_resume ? ledger->session : 0,
+        .series = is_resume ? ledger->series : 0,
         .name = bytes_text(ledger->options.session),
         .description = ledger->is_welcomed ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
-        .take_over = ledger->options.take_over,
-        .must_exist = ledger->options.must_exist,
+        .take_over = ledger->options.take_over && !ledger->is_welcomed,
+        .must_exist = ledger->options.must_exist || ledger->is_welcomed,
         .keep = ledger->options.keep,
         .want_args = ledger->options.want_args,
     };
-    completions_hello(&ledger->completions, &hello, &ranges);
+    completions_hello(&ledger->completions, is_resume, &hello, &ranges);
     msg_HELLO_CLIENT_put(frame, &hello);
     buf_fini(&ranges);
 }
@@ -533,7 +564,8 @@ bool client_ledger_write(struct client_ledger *ledger, int64_t now_ms, struct bu
 
 bool client_ledger_has_room(const struct client_ledger *ledger)
 {
-    return ledger->submits.count < ledger->options.submit_count_max &&
+    return ledger->submits.next <= ledger->options.series_renew_at &&
+           ledger->submits.count < ledger->options.submit_count_max &&
            ledger->submits.bytes < ledger->options.submit_bytes_max;
 }
 

@@ -43,7 +43,8 @@ struct ledger_options {
     uint64_t window_bytes;
     uint64_t submit_count_max; /* submits without answer */
     uint64_t submit_bytes_max;
-    uint64_t heartbeat_ms; /* until WELCOME says otherwise */
+    uint32_t series_renew_at; /* sequence after which a fresh series is asked for; 0: half of them */
+    uint64_t heartbeat_ms;    /* until WELCOME says otherwise */
     uint64_t dead_ms;
 };
 
@@ -63,6 +64,10 @@ enum ledger_verdict {
     LEDGER_END,             /* nothing will come any more: see end_code, why */
 };
 
+/* A series that is used up by half is exchanged for a fresh one: nothing further is submitted; all is answered and what
+ * was taken is told; the session is opened anew. */
+enum ledger_renewal { RENEWAL_NONE, RENEWAL_FLUSHING, RENEWAL_OPENING };
+
 enum ledger_phase { LEDGER_DOWN, LEDGER_OPENING, LEDGER_UP, LEDGER_ENDED };
 
 /* Read it; only the functions below write it. */
@@ -70,6 +75,7 @@ struct client_ledger {
     struct ledger_options options; /* texts are copies */
     struct ledger_sink sink;
     enum ledger_phase phase;
+    enum ledger_renewal renewal;
     enum quern_err end_code; /* ENDED */
     char *why;               /* of the last verdict that was not GO_ON; never NULL */
     uint32_t generation;

@@ -176,11 +176,11 @@ enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *hea
 
 enum quern_err submits_welcome(struct submits *submits, const struct msg_WELCOME_CLIENT *welcome)
 {
-    if (submits->series == 0) {
+    if (submits->series == 0 || (submits->series != welcome->series && submits->count == 0)) {
         submits->series = (uint32_t)welcome->series;
         submits->base = submits->cursor = submits->sent_high = submits->next = (uint32_t)welcome->submitted_high + 1;
         submits->ordinal_sent = submits->ordinal_high = welcome->ordinal_high;
-    } else if (submits->base > welcome->submitted_high + 1) {
+    } else if (submits->series != welcome->series || submits->base > welcome->submitted_high + 1) {
         return QUERN_PROTOCOL;
     }
     submits->cursor = submits->base;

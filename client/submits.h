@@ -97,8 +97,9 @@ void submits_fini(struct submits *submits);
 QUERN_MUST_USE enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head,
                                           const struct task_options *options, struct submit **submit, uint64_t *id_out);
 
-/* WELCOME: a first one gives the series; after any of them what is unanswered is sent again. QUERN_PROTOCOL: the broker
- * does not know what it has answered: its store is not the one it was. */
+/* WELCOME: a first one gives the series, as does one that names another while nothing is unanswered; after any of them
+ * what is unanswered is sent again. QUERN_PROTOCOL: the broker does not know what it has answered: its store is not the
+ * one it was. */
 QUERN_MUST_USE enum quern_err submits_welcome(struct submits *submits, const struct msg_WELCOME_CLIENT *welcome);
 void submits_credit(struct submits *submits, const struct msg_CREDIT *credit);
 

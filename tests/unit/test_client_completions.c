@@ -79,7 +79,7 @@ static void test_more_ranges_than_fit_into_a_hello_are_told_after_it(void **stat
     }
     struct msg_HELLO_CLIENT hello = {0};
     struct buf ranges = {0};
-    completions_hello(completions, &hello, &ranges);
+    completions_hello(completions, true, &hello, &ranges);
     assert_int_equal(hello.taken.count, TAKEN_RANGE_COUNT_MAX);
     assert_int_equal(completions->fresh.count, 5);
     buf_fini(&ranges);

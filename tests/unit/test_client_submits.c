@@ -284,6 +284,43 @@ static void test_a_second_try_survives_a_reconnect(void **state)
     desk_free(desk);
 }
 
+/* Two thousand million submits are twelve hours of a busy client: then it needs other numbers, and loses nothing. */
+static void test_a_used_up_series_is_exchanged_once_all_is_answered(void **state)
+{
+    (void)state;
+    struct desk *desk = desk_welcomed();
+    desk->ledger.options.series_renew_at = 2;
+    put(desk, "a", 0, true);
+    put(desk, "b", 0, true);
+    assert_false(client_ledger_has_room(&desk->ledger));
+    listen(desk);
+    say_outcome(desk, id_make(7, 1), 1, "r");
+    client_ledger_take(&desk->ledger, 1, 1);
+    assert_int_equal(client_ledger_tick(&desk->ledger, desk->now), LEDGER_GO_ON);
+    say_accepted(desk, 1, 2);
+    assert_int_equal(client_ledger_tick(&desk->ledger, desk->now), LEDGER_GO_ON);
+    listen(desk);
+    assert_non_null(find_said(desk, MSG_TAKEN));
+    struct msg_PONG pong = {.number = find_said(desk, MSG_PING)->message.PING.number};
+    msg_PONG_put(write_to(desk), &pong);
+    assert_int_equal(send_it(desk), LEDGER_GO_ON);
+    assert_int_equal(client_ledger_tick(&desk->ledger, desk->now), LEDGER_RECONNECT);
+    client_ledger_down(&desk->ledger);
+    client_ledger_up(&desk->ledger, desk->now);
+    listen(desk);
+    const struct said *hello = find_said(desk, MSG_HELLO_CLIENT);
+    assert_int_equal(hello->message.HELLO_CLIENT.session, 0);
+    assert_true(hello->message.HELLO_CLIENT.must_exist);
+    struct msg_WELCOME_CLIENT welcome = welcome_default();
+    welcome.series = 8;
+    welcome.live = 1;
+    assert_int_equal(say_welcome(desk, &welcome), LEDGER_GO_ON);
+    assert_true(client_ledger_has_room(&desk->ledger));
+    assert_int_equal(client_ledger_outstanding(&desk->ledger), 1);
+    assert_int_equal(put(desk, "c", 0, true), id_make(8, 1));
+    desk_free(desk);
+}
+
 /* Thousands of submits through refusals and lost connections against a broker in ten lines: each accepted once, in
  * order.
  */
@@ -354,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_a_duplicate_ordinal_is_told),
         cmocka_unit_test(test_an_ending_session_refuses_all_that_hangs_on_an_ordinal_at_once),
         cmocka_unit_test(test_a_second_try_survives_a_reconnect),
+        cmocka_unit_test(test_a_used_up_series_is_exchanged_once_all_is_answered),
         cmocka_unit_test(test_ordinals_survive_any_mix_of_refusals_and_reconnects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
