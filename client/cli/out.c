@@ -19,6 +19,7 @@ void out_init(struct out *out, int fd)
 {
     struct stat stat;
     *out = (struct out){.fd = fd};
+    out->is_terminal = isatty(fd) == 1;
     out->is_file = fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
 }
 
@@ -65,7 +66,7 @@ bool out_flush(struct out *out)
     if (out->state != OUT_OK) {
         return false;
     }
-    if (out->buf.n > 0) {
+    if (out->buf.n > 0 && out->is_terminal) {
         progress_clear();
     }
     while (out->state == OUT_OK && done < out->buf.n && out_wait(out)) {

@@ -16,7 +16,8 @@ enum out_state {
 
 struct out {
     int fd;
-    bool is_file; /* a regular file: writes do not wait */
+    bool is_file;     /* a regular file: writes do not wait */
+    bool is_terminal; /* the progress line may stand there */
     enum out_state state;
     size_t written; /* after a failure: bytes of buf that were written before it */
     struct buf buf;

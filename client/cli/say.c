@@ -69,16 +69,34 @@ enum status status_of(enum quern_err err)
     }
 }
 
+/* What to do, where the library's sentence does not say it. */
+static const char *hint_of(enum quern_err err)
+{
+    switch (err) {
+    case QUERN_UNKNOWN:
+        return "; `quern list` shows tasks, `quern sessions` sessions";
+    case QUERN_NOT_FINISHED:
+        return "; `quern result ID --wait` waits for it";
+    case QUERN_RUNNING:
+        return "; only what has not started can be cancelled";
+    case QUERN_FINISHED:
+        return "; `quern result ID` prints it";
+    case QUERN_FULL:
+    case QUERN_DISK:
+        return "; `quern status` shows what is full";
+    case QUERN_TAKEN_OVER:
+        return "; --take-over takes the session back";
+    default:
+        return "";
+    }
+}
+
 int say_error(enum quern_err err, const char *about)
 {
     const char *text = quern_last_error();
     if (text[0] == '\0') {
         text = quern_err_text(err);
     }
-    if (about != NULL) {
-        say("%s: %s", about, text);
-    } else {
-        say("%s", text);
-    }
+    say("%s%s%s%s", about != NULL ? about : "", about != NULL ? ": " : "", text, hint_of(err));
     return (int)status_of(err);
 }
