@@ -335,7 +335,7 @@ static void act_client_rival(struct chaos *chaos)
     if (actor != NULL && actor->session_name[0] != '\0' && !actor->is_rival && chaos->actor_count < ACTOR_COUNT_MAX) {
         struct actor *rival = &chaos->actors[chaos->actor_count++];
         *rival = (struct actor){.line_count = actor->line_count, .is_rival = true};
-        snprintf(rival->session_name, sizeof rival->session_name, "%s", actor->session_name);
+        memcpy(rival->session_name, actor->session_name, sizeof rival->session_name);
         actor_enter(chaos, rival);
     }
 }
