@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ACTOR_COUNT_MAX 6u
 #define SUBMIT_COUNT_MAX 60u
@@ -425,6 +426,38 @@ static void act_cut(struct chaos *chaos)
     }
 }
 
+/* It connects, its HELLO (or its echo) is held up on the way, and it connects again. */
+static void act_late(struct chaos *chaos)
+{
+    struct actor *actor = any_actor(chaos);
+    struct worker *worker = any_worker(chaos);
+    struct peer *peer = percent(chaos, 50) && worker ? &worker->peer : actor ? &actor->client->peer : NULL;
+    if (peer == NULL || chaos->is_tame || chaos->world->core == NULL || peer->paused_until > chaos->world->now) {
+        return;
+    }
+    if (percent(chaos, 70) || peer->wire == NULL) {
+        sim_peer_connect(peer);
+    }
+    if (percent(chaos, 30)) {
+        wire_deliver_to_broker(chaos->world, peer->wire);
+        wire_deliver_to_peer(chaos->world, peer->wire);
+    }
+    if (peer->wire != NULL) {
+        peer->wire->is_cut = true;
+        sim_peer_drop_wire(peer, percent(chaos, 50));
+        peer->retry_at = chaos->world->now;
+    }
+}
+
+/* What was held up arrives. */
+static void act_mend(struct chaos *chaos)
+{
+    struct wire *wire = any_wire(chaos);
+    if (wire != NULL) {
+        wire->is_cut = false;
+    }
+}
+
 static void crash(struct chaos *chaos)
 {
     struct world *world = chaos->world;
@@ -490,6 +523,8 @@ static void act_stats(struct chaos *chaos)
     X(10, worker_pause)                                                                                                \
     X(6, worker_drain)                                                                                                 \
     X(15, worker_return)                                                                                               \
+    X(40, late)                                                                                                        \
+    X(60, mend)                                                                                                        \
     X(15, cut)                                                                                                         \
     X(30, crash)                                                                                                       \
     X(4, stop)                                                                                                         \

@@ -49,7 +49,7 @@ static inline size_t zmtp_frame(uint8_t *p, uint8_t flags, const void *body, uin
 {
     p[0] = flags;
     p[1] = size;
-    if (size > 0) {
+    if (value != NULL) {
         memcpy(p + 2, body, size);
     }
     return (size_t)size + 2;
@@ -78,7 +78,7 @@ static inline size_t zmtp_property(uint8_t *p, const char *name, const void *val
     memcpy(p + 1, name, name_size);
     const uint8_t value_size[4] = {0, 0, 0, size};
     memcpy(p + 1 + name_size, value_size, 4);
-    if (size > 0) {
+    if (value != NULL) {
         memcpy(p + 5 + name_size, value, size);
     }
     return 5u + name_size + size;
