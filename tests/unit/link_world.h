@@ -238,24 +238,24 @@ __attribute__((noreturn)) static inline void broker_run(const char *const *urls,
 }
 
 /* descriptor_max 0: as many as there are. The program starts itself anew: threads of libzmq do not survive a fork. */
-static inline struct broker broker_start(const char *const *urls, size_t url_count, rlim_t descriptor_max)
+static inline struct broker broker_start(const char *const *urls, size_t url_count, unsigned descriptor_max)
 {
-    const char *argv[3 + 4] = {"/proc/self/exe", "--broker"};
+    char self[4096] = "";
+    CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    char number[16];
+    snprintf(number, sizeof number, "%u", descriptor_max);
+    const char *argv[4 + 4] = {self, "--broker", number};
     CHECK(url_count <= 4);
-    memcpy(argv + 2, urls, url_count * sizeof *urls);
+    memcpy(argv + 3, urls, url_count * sizeof *urls);
     int out[2];
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     struct broker broker = {.pid = fork(), .out = out[0]};
     assert_true(broker.pid >= 0);
     if (broker.pid == 0) {
-        const struct rlimit limit = {descriptor_max, descriptor_max};
         const struct rlimit none = {0, 0};
         setrlimit(RLIMIT_CORE, &none);
         signal(SIGABRT, SIG_DFL);
         dup2(out[1], STDOUT_FILENO);
-        if (descriptor_max > 0) {
-            setrlimit(RLIMIT_NOFILE, &limit);
-        }
         execv(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }
@@ -263,11 +263,14 @@ static inline struct broker broker_start(const char *const *urls, size_t url_cou
     return broker;
 }
 
-/* main of a test of the link: "--broker URL..." or a pattern of test names. */
+/* main of a test of the link: "--broker DESCRIPTORS URL..." or a pattern of test names. */
 static inline void link_main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "--broker") == 0) {
-        broker_run((const char *const *)(uintptr_t)(argv + 2), (size_t)argc - 2);
+    if (argc > 3 && strcmp(argv[1], "--broker") == 0) {
+        rlim_t descriptor_max = strtoul(argv[2], NULL, 10);
+        const struct rlimit limit = {descriptor_max, descriptor_max};
+        CHECK(descriptor_max == 0 || setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        broker_run((const char *const *)(uintptr_t)(argv + 3), (size_t)argc - 3);
     }
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -49,7 +49,7 @@ static inline size_t zmtp_frame(uint8_t *p, uint8_t flags, const void *body, uin
 {
     p[0] = flags;
     p[1] = size;
-    if (value != NULL) {
+    if (body != NULL) {
         memcpy(p + 2, body, size);
     }
     return (size_t)size + 2;
