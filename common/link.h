@@ -31,13 +31,15 @@ struct router_event {
  * *why_out: malloc'd sentence on error, what, where and what to do. */
 QUERN_MUST_USE enum quern_err router_open(const char *const *urls, size_t url_count, bool insecure_tcp,
                                           struct router **router_out, char **why_out);
+/* Queued frames have a moment to leave (0.2 s at most, waited for as in dealer_close). Removes socket files. */
 void router_close(struct router **router);
 
 /* The real address of a listener ("tcp://127.0.0.1:41233"); index 0..url_count-1. */
 const char *router_url(const struct router *router, size_t index);
 
-/* File descriptors that become readable when router_next may have something (edge-triggered inside: after any send or
- * receive call router_next until it answers false before polling again). Writes up to 4, returns how many. */
+/* File descriptors that become readable when router_next may have something, or some time is over; the same ones for
+ * the router's life. After any other call call router_next until it answers false before polling: what arrived
+ * meanwhile may have been noticed, and makes nothing readable any more. Returns how many were written. */
 #define ROUTER_FD_COUNT_MAX 20u
 size_t router_fds(const struct router *router, int fds[ROUTER_FD_COUNT_MAX]);
 
@@ -76,10 +78,13 @@ struct dealer_event {
  * QUERN_INVALID: no url, or one that is malformed. */
 QUERN_MUST_USE enum quern_err dealer_open(const char *const *urls, size_t url_count, struct dealer **dealer_out,
                                           char **why_out);
-/* Gives queued frames up to linger_ms to leave. */
+/* Gives queued frames up to linger_ms to leave; waits for them only if this is the last router or dealer of the
+ * process.
+ */
 void dealer_close(struct dealer **dealer, int linger_ms);
 
-/* As router_fds. Call dealer_next until false before polling again. Descriptors change with each connection. */
+/* As router_fds, also in that they stay the same. Call dealer_next until false before polling, and no later than
+ * dealer_wake_ms. */
 #define DEALER_FD_COUNT_MAX 2u
 size_t dealer_fds(const struct dealer *dealer, int fds[DEALER_FD_COUNT_MAX]);
 
