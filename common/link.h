@@ -50,9 +50,8 @@ bool router_next(struct router *router, struct router_event *event_out);
  * does not read and has gone beyond what it gave credit for: it was kicked, ROUTER_CLOSED follows. */
 enum quern_err router_send(struct router *router, uint64_t conn, struct buf *frame);
 
-/* Break the connection; ROUTER_CLOSED follows. Frames queued before it may be lost, so a DENIED before it is a
- * courtesy.
- */
+/* Break the connection: ROUTER_CLOSED follows at once, nothing further of it is heard. Frames queued before have a
+ * moment to leave, but may be lost: a DENIED before it is a courtesy. */
 void router_kick(struct router *router, uint64_t conn);
 
 /* Facts of a connection for texts: "uid 1000 pid 4711" or "10.0.0.7"; never NULL. */
