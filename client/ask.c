@@ -11,11 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Once the client is closed the request is freed: it must not be looked at. */
 static enum quern_err reply_await(struct quern_client *client, const struct request *request, int64_t deadline_ms)
 {
-    while (!request->is_done) {
+    for (;;) {
         if (client->is_closed) {
             return client_end(client);
+        }
+        if (request->is_done) {
+            return QUERN_OK;
         }
         if (clock_mono_ms() >= deadline_ms) {
             return error_set(QUERN_TIMEOUT, "the broker has not answered in time (%s); ask again",
@@ -23,7 +27,6 @@ static enum quern_err reply_await(struct quern_client *client, const struct requ
         }
         (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
     }
-    return QUERN_OK;
 }
 
 static const char *reply_text(const struct request *request)

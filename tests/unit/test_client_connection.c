@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
+#include "client/inside.h"
 #include "client_calls.h"
 
 /* ---- connections that break ---- */
@@ -161,6 +162,46 @@ static void test_close_flushes_submits_and_acknowledgements(void **state)
     assert_int_equal(fake->acked_count, 10);
     assert_true(fake->last_cancel);
     assert_false(fake->last_drop);
+}
+
+static void *wait_for_reply(void *context)
+{
+    return (void *)(uintptr_t)quern_cancel(context, id_make(7, 1), false, QUERN_FOREVER);
+}
+
+static bool is_waited_for(struct quern_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    bool is_so = client->arrived_waiters > 0;
+    pthread_mutex_unlock(&client->lock);
+    return is_so;
+}
+
+/* The memory they wait in goes with the last of them. */
+static void test_threads_that_wait_while_the_client_is_closed_are_let_go(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    pthread_t next;
+    pthread_t reply;
+    void *result;
+    fake_lock(fake);
+    fake->holds_outcomes = fake->holds_replies = true;
+    fake_unlock(fake);
+    submit_plain(client, 1);
+    assert_int_equal(pthread_create(&next, NULL, wait_for_next, client), 0);
+    assert_int_equal(pthread_create(&reply, NULL, wait_for_reply, client), 0);
+    fake_lock(fake);
+    fake_await(fake, fake->request_count == 1 && fake->submitted_high == 1);
+    fake_unlock(fake);
+    while (!is_waited_for(client)) {
+        sched_yield();
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    pthread_join(next, &result);
+    assert_int_equal((uintptr_t)result, QUERN_CLOSED);
+    pthread_join(reply, &result);
+    assert_int_equal((uintptr_t)result, QUERN_CLOSED);
 }
 
 static void test_what_outlives_its_client_can_be_released(void **state)
@@ -314,6 +355,7 @@ int main(void)
         WITH_FAKE(test_being_taken_over_ends_every_wait),
         WITH_FAKE(test_a_restarted_broker_is_a_non_event),
         WITH_FAKE(test_close_flushes_submits_and_acknowledgements),
+        WITH_FAKE(test_threads_that_wait_while_the_client_is_closed_are_let_go),
         WITH_FAKE(test_what_outlives_its_client_can_be_released),
         WITH_FAKE(test_the_child_of_a_fork_is_told_that_it_has_no_client),
         WITH_FAKE(test_requests_are_answered_and_asked_again_after_a_reconnect),
