@@ -18,6 +18,7 @@
 /* A client that was challenged: what its HELLO asked for. */
 struct opening {
     struct uuid nonce;
+    uint64_t number; /* of the challenge */
     bool take_over;
     bool must_exist;
     bool keep;
@@ -287,11 +288,19 @@ static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_
     welcome(core, conn, session, series, false);
 }
 
+static void nonce_give(struct core *core, struct conn *conn, struct opening *opening)
+{
+    uint64_t mixed[2] = {core->random ^ conn->id, core->random_second};
+    memcpy(opening->nonce.b, mixed, sizeof opening->nonce.b);
+    opening->number = ++core->challenge_count;
+    conn->opening = opening;
+    struct msg_CHALLENGE message = {.nonce = opening->nonce};
+    msg_CHALLENGE_put(send_now(core, conn), &message);
+}
+
 static void challenge(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
 {
     struct opening *opening = xcalloc(1, sizeof *opening + hello->name.n + hello->description.n);
-    uint64_t mixed[2] = {core->random ^ conn->id, core->random_second};
-    memcpy(opening->nonce.b, mixed, sizeof opening->nonce.b);
     opening->take_over = hello->take_over;
     opening->must_exist = hello->must_exist;
     opening->keep = hello->keep;
@@ -306,9 +315,7 @@ static void challenge(struct core *core, struct conn *conn, const struct msg_HEL
         memcpy(opening->texts + hello->name.n, hello->description.p, hello->description.n);
     }
     free(conn->opening);
-    conn->opening = opening;
-    struct msg_CHALLENGE message = {.nonce = opening->nonce};
-    msg_CHALLENGE_put(send_now(core, conn), &message);
+    nonce_give(core, conn, opening);
 }
 
 void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
@@ -392,12 +399,17 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
         conn_kick(core, conn);
         return;
     }
+    if (session->owned_at >= opening->number) {
+        nonce_give(core, conn, opening); /* it changed hands since: only who lives now can echo again */
+        return;
+    }
     struct conn *former = session->conn;
     char owner[WORKER_NAME_SIZE_MAX + 32];
     snprintf(owner, sizeof owner, "%.255s:%llu", conn->host, (unsigned long long)conn->pid);
     free(session->owner_text);
     session->owner_text = xstrdup(owner);
     session->owner = conn->instance;
+    session->owned_at = core->challenge_count;
     session->generation = 0;
     if (former != NULL && former != conn) {
         deny_taken_over(core, former, session);

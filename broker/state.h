@@ -223,6 +223,7 @@ struct session {
     char *owner_text;
     struct conn *conn;   /* of the owner, while connected */
     uint32_t generation; /* of the owner's newest connection */
+    uint64_t owned_at;   /* how many challenges had been given when it got its owner; a nonce from before is stale */
     struct series *series;
     struct turn *turns;
     struct task *tasks; /* live ones */
@@ -513,6 +514,7 @@ struct core {
 
     struct query *queries;
     size_t query_count;
+    uint64_t challenge_count;
     uint64_t load_number;
 
     int64_t sweep_ms; /* next look at lifetimes, leases, heartbeats */
