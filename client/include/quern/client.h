@@ -9,7 +9,7 @@
  *     quern_client_open(NULL, &client);                  // the default socket, an unnamed session
  *     call.function = "square";
  *     call.args = "\x91\x07"; call.args_size = 2;         // [7]; see quern/value.h
- *     quern_submit(client, &call, &future);
+ *     quern_submit(client, &call, &future, NULL);
  *     quern_future_wait(future, QUERN_FOREVER, &outcome);
  *     ... outcome->state, outcome->result ...
  *     quern_outcome_release(&outcome);
@@ -112,10 +112,13 @@ QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_option
 #define QUERN_CLOSE_SESSION 2u /* end the session: no further submits; it goes when all is taken */
 /*
  * Sends what is queued (waits up to 5 s for submits to be accepted and acknowledgements to be read), then leaves.
- * flags: 0, or bits of QUERN_CLOSE_*, DROP included. Durable work goes on in a named or kept session; an unnamed
- * session ends: what has not started is cancelled after a time without its client. Futures and outcomes still held stay
- * valid to release; what was not released before is not acknowledged. QUERN_TIMEOUT: some submits were not
- * acknowledged.
+ * Durable work goes on in a named or kept session; an unnamed session ends: what has not started is cancelled after a
+ * time without its client. Futures and outcomes still held stay valid to release; what was not released before is not
+ * acknowledged. Threads that wait inside a call are let go with QUERN_CLOSED; none may begin one meanwhile.
+ *
+ * flags  0, or bits of QUERN_CLOSE_*, DROP included
+ *
+ * QUERN_TIMEOUT  some submits were not acknowledged
  */
 enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
 
@@ -177,11 +180,15 @@ struct quern_call {
 
 /*
  * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).
- * future_out: NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released.
- * id_out: NULL, or the task's id. A submit that the broker was too full for goes again under another id:
- * quern_future_id and its outcome have the one that holds. QUERN_INVALID  a field is outside its range;  QUERN_TOO_BIG
- * arguments or a name over the limit QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The
- * window: 20,000 submits or 64 MiB of arguments without the broker's answer (a window with room takes one of any size)
+ *
+ * future_out  NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released
+ * id_out      NULL, or the task's id. A submit that the broker was too full for goes again under another id:
+ *             quern_future_id and its outcome have the one that holds.
+ *
+ * QUERN_INVALID  a field is outside its range, or the ordinal does not rise
+ * QUERN_TOO_BIG  arguments or a name over the limit
+ * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
+ *                arguments without the broker's answer; while there is room it takes one of any size.
  * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
  */
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
@@ -228,9 +235,12 @@ void quern_outcome_release(struct quern_outcome **outcome);
 /*
  * The next outcome of the session in completion order, each once, those left by earlier clients of the session first;
  * waits up to timeout_ms. Not those of futures that the application holds: they come here only if the future is
- * released before quern_future_wait gave them. Refused submits come here too, when no future holds them. QUERN_TIMEOUT;
- * QUERN_END  nothing is outstanding: no submit without answer, no task without outcome and no outcome not delivered,
- * except what held futures will get;  QUERN_TAKEN_OVER, QUERN_CLOSED
+ * released before quern_future_wait gave them. Refused submits come here too, when no future holds them.
+ *
+ * QUERN_TIMEOUT  none came
+ * QUERN_END      nothing is outstanding: no submit without answer, no task without outcome, no outcome not delivered,
+ *                except what held futures will get (a retry that somebody else asks for is not foreseen)
+ * QUERN_TAKEN_OVER, QUERN_CLOSED  none will come here
  */
 QUERN_MUST_USE enum quern_err quern_next(struct quern_client *client, int timeout_ms,
                                          struct quern_outcome **outcome_out);
@@ -253,8 +263,8 @@ bool quern_future_done(const struct quern_future *future);
  */
 QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
                                                 struct quern_outcome **outcome_out);
-/* Releasing a future before it was asked with success leaves the task alone; the outcome then comes out of quern_next.
- */
+/* Releasing a future that was not asked, or had nothing yet, leaves the task alone: its outcome comes out of
+ * quern_next. */
 void quern_future_release(struct quern_future **future);
 
 /* ---- asking and telling ---- */
