@@ -393,12 +393,6 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
         free(opening);
         return;
     }
-    if (uuid_equal(&session->owner, &conn->instance) && session->generation >= conn->generation) {
-        core->counters.frames_stale++; /* an echo that is older than the connection its process uses by now */
-        free(opening);
-        conn_kick(core, conn);
-        return;
-    }
     if (session->owned_at >= opening->number) {
         nonce_give(core, conn, opening); /* it changed hands since: only who lives now can echo again */
         return;
