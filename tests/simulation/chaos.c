@@ -426,12 +426,16 @@ static void act_cut(struct chaos *chaos)
     }
 }
 
-/* It connects, its HELLO (or its echo) is held up on the way, and it connects again. */
+/* It connects, its HELLO (or its echo) is held up on the way, and it connects again. A worker may be dead when it
+ * arrives, and its successor, whom nobody asks to prove that it lives, is then taken for the former one: that costs
+ * attempts. */
 static void act_late(struct chaos *chaos)
 {
     struct actor *actor = any_actor(chaos);
     struct worker *worker = any_worker(chaos);
-    struct peer *peer = percent(chaos, 50) && worker ? &worker->peer : actor ? &actor->client->peer : NULL;
+    struct peer *peer = percent(chaos, 50) && worker && !chaos->is_gentle ? &worker->peer
+                        : actor                                           ? &actor->client->peer
+                                                                          : NULL;
     if (peer == NULL || chaos->is_tame || chaos->world->core == NULL || peer->paused_until > chaos->world->now) {
         return;
     }

@@ -65,7 +65,6 @@ struct ledger {
 struct oracle {
     struct map jobs;
     struct map ledgers;
-    uint64_t applied; /* batches */
     struct oracle_counts counts;
 };
 
@@ -420,13 +419,12 @@ static void check_acknowledged(struct world *world, const struct session_row *ol
         WORLD_CHECK(world, by_owner,
                     "session %" PRIu64 ": completion %" PRIu64 " acknowledged and not taken by its owner", row->id,
                     completion);
-        job->acked_at = world->oracle->applied;
+        job->acked_at = world->applied_count;
     }
 }
 
 void oracle_before_apply(struct world *world, const struct change *changes, size_t count)
 {
-    world->oracle->applied++;
     for (size_t i = 0; i < count; i++) {
         const struct change *change = &changes[i];
         switch (change->kind) {
@@ -523,7 +521,7 @@ static void sent_welcome(struct world *world, struct wire *wire, const struct ms
                          welcome->ordinal_high <= row->ordinal_high &&
                          welcome->completion_last <= row->completion_last && welcome->acked_prefix <= row->acked_prefix;
     WORLD_CHECK(world, is_told_truth, "%s is told in WELCOME what is not on disk", wire->maker->name);
-    wire->welcomed_at = world->oracle->applied;
+    wire->welcomed_at = world->sending_for;
 }
 
 static void sent_accepted(struct world *world, const struct msg_ACCEPTED *accepted)

@@ -234,6 +234,29 @@ static void test_06_a_late_echo_of_an_older_connection_changes_nothing(void **st
     scene_end(w);
 }
 
+/* Without: an echo that was held up takes the session back from a process that took it over meanwhile. */
+static void test_06_a_late_echo_does_not_take_the_session_back(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *p1 = sim_client_new(w, "s");
+    p1->take_over = true;
+    sim_peer_connect(&p1->peer);
+    struct wire *late = p1->peer.wire;
+    wire_deliver_to_broker(w, late); /* HELLO */
+    wire_deliver_to_peer(w, late);   /* CHALLENGE; the echo is on its way */
+    late->is_cut = true;
+    sim_peer_die(&p1->peer, false);
+    struct client *p2 = client_open(w, "s");
+    assert_true(p2->peer.is_welcomed);
+    late->is_cut = false;
+    settle(w);
+    assert_false(p2->peer.is_denied);
+    put_settled(p2, PLAIN);
+    assert_true(is_accepted(p2, 1));
+    scene_end(w);
+}
+
 /* Without: the loser takes the session back, and outcome 1 is delivered to nobody. */
 static void test_07_a_session_has_one_owner(void **state)
 {
@@ -961,6 +984,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_05_the_same_instance_keeps_its_series),
         cmocka_unit_test(test_06_a_late_hello_of_the_dead_changes_nothing),
         cmocka_unit_test(test_06_a_late_echo_of_an_older_connection_changes_nothing),
+        cmocka_unit_test(test_06_a_late_echo_does_not_take_the_session_back),
         cmocka_unit_test(test_07_a_session_has_one_owner),
         cmocka_unit_test(test_07_a_lost_welcome_is_given_again),
         cmocka_unit_test(test_08_a_refusal_is_gated),

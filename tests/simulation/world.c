@@ -174,7 +174,7 @@ static void send_frames(struct world *world, struct outbox *outbox)
         struct wire *wire = wire_of(world, out->conn);
         if (world->send_left > 0) {
             world->send_left -= world->send_left != SIZE_MAX;
-            if (wire != NULL) {
+            if (wire != NULL && !wire->is_broken) {
                 oracle_sent(world, wire, frame);
             }
             if (wire != NULL && wire->peer != NULL && !wire->is_broken) {
@@ -266,6 +266,7 @@ void broker_start(struct world *world)
 static void apply(struct world *world, const struct batch *batch, bool again)
 {
     if (!again) {
+        world->applied_count++;
         oracle_before_apply(world, batch->changes, batch->count);
     }
     const char *why = memstore_apply(world->disk, batch->changes, batch->count, again);
@@ -374,6 +375,7 @@ bool broker_apply(struct world *world)
                 apply(world, world->sealed[i].batch, true);
             }
             world->sealed[i].is_applied = true;
+            world->sealed[i].applied_as = world->applied_count;
             world_say(world, "batch %" PRIu64 " is on disk", world->sealed[i].batch->number);
             return true;
         }
@@ -390,6 +392,7 @@ bool broker_notice(struct world *world)
     struct batch *batch = world->sealed[0].batch;
     struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
     core_take(world, &event);
+    world->sending_for = world->sealed[0].applied_as;
     send_frames(world, &batch->gated);
     batch_free(world->core, &batch);
     world->sealed_count--;

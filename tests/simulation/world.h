@@ -42,7 +42,7 @@ struct wire {
     uint32_t generation;
     struct peer *peer;        /* NULL: the peer let go of it */
     const struct peer *maker; /* who made it; for the oracle */
-    uint64_t welcomed_at;     /* batches on disk when WELCOME left; for the oracle */
+    uint64_t welcomed_at;     /* count of the batch that WELCOME waited for; for the oracle */
     bool is_cut;              /* nothing moves, nobody notices */
     bool is_broken;           /* the broker let go of it: what is in to_peer is the last */
     bool wants_closed;        /* the broker learns that it is gone once to_broker is empty */
@@ -240,7 +240,8 @@ void sim_worker_ping(struct worker *worker);
 
 struct sealed {
     struct batch *batch;
-    bool is_applied; /* on disk; the core has not been told */
+    bool is_applied;     /* on disk; the core has not been told */
+    uint64_t applied_as; /* how many batches were on disk with it */
 };
 
 struct world {
@@ -261,7 +262,9 @@ struct world {
     size_t load_count;
     size_t load_cap;
     bool disk_low;
-    size_t send_left; /* frames the broker may still send before it crashes; SIZE_MAX: it does not */
+    uint64_t applied_count; /* batches on disk, ever */
+    uint64_t sending_for;   /* what leaves now waited for the batch with that count */
+    size_t send_left;       /* frames the broker may still send before it crashes; SIZE_MAX: it does not */
     unsigned check_every;
     uint64_t step_count;
     uint64_t crash_count;
