@@ -156,8 +156,9 @@ void core_begin(struct core *core, int64_t mono_ms, int64_t wall_ms)
     for (struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
         worker->lease_until = mono_ms + (int64_t)core->limits.lease_ms;
     }
-    if (!core->was_clean && core->ready > 0) {
+    if (!core->was_clean) {
         core->hold_until = mono_ms + (int64_t)core->limits.claim_ms;
+        core->claims_until = mono_ms + (int64_t)core->limits.lease_ms;
     }
     core->own_series = (uint32_t)core->meta.series_next++;
     core->open.meta_changed = true; /* no task of it is dispatched before somebody was welcomed, so after this commit */
@@ -178,6 +179,7 @@ void core_close(struct core **core_at)
     batch_close(core);
     conns_fini(core);
     queries_fini(core);
+    claims_fini(core);
     outcomes_fini(core);
     core_free_tasks(core);
     sessions_fini(core);
@@ -433,6 +435,7 @@ static void sweep(struct core *core)
     core->sweep_ms = INT64_MAX;
     conn_sweep(core);
     workers_sweep(core);
+    claims_sweep(core);
     sessions_sweep(core);
     outcomes_sweep(core);
 }

@@ -328,6 +328,20 @@ void task_revoke(struct core *core, struct task *task, bool force);
 void dispatch_all(struct core *core);
 void dispatch_gated(struct core *core, const struct token *tokens, size_t count);
 
+/* claims.c: attempts of tasks whose submit is still to be repeated after a crash */
+bool claim_keep(struct core *core, struct worker *worker, const struct item_held *held);
+bool claim_finish(struct core *core, struct worker *worker, const struct item_finished *item);
+void claim_return(struct core *core, struct worker *worker, struct token token);
+void claim_meet(struct core *core, struct task *task);
+void claims_left(struct core *core, const struct worker *worker);
+void claims_sweep(struct core *core);
+void claims_fini(struct core *core);
+/* A claimed attempt becomes the task's: finished is the item of its report, if there was one. */
+void attempt_adopt(struct core *core, struct worker *worker, struct task *task, struct token token, bool is_running,
+                   struct bytes finished);
+/* Nobody wants it: drop it, or free its report. */
+void attempt_disown(struct core *core, struct worker *worker, struct token token, bool is_finished);
+
 /* retry.c: pure. What follows from a failed attempt. */
 enum blame { BLAME_ATTEMPT, BLAME_CRASH, BLAME_LOSS };
 struct decision {
@@ -382,7 +396,7 @@ struct conn {
 struct conn *conn_find(const struct core *core, uint64_t id);
 struct conn *conn_open(struct core *core, uint64_t id);
 void conn_close(struct core *core, struct conn *conn); /* it is gone: forget it */
-void conn_part(struct core *core, struct conn *conn); /* it said good-bye */
+void conn_part(struct core *core, struct conn *conn);  /* it said good-bye */
 void conn_kick(struct core *core, struct conn *conn);
 void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const char *owner, const char *text);
 void conn_error(struct core *core, struct conn *conn, enum quern_err code, uint64_t kind, const char *text);
@@ -412,7 +426,7 @@ struct open_batch {
     size_t single_count, single_cap;
     struct record **records;
     size_t record_count, record_cap;
-    size_t collapsed; /* of the records: without a row of their task */
+    size_t collapsed;  /* of the records: without a row of their task */
     struct token *amo; /* dispatches that wait for this batch */
     size_t amo_count, amo_cap;
     size_t bytes;
@@ -457,7 +471,9 @@ struct core {
     struct store_stats stats;
     struct counters counters;
     int64_t begun_ms;
-    int64_t hold_until; /* ready tasks wait for claims until then */
+    int64_t hold_until;   /* ready tasks wait for claims until then */
+    int64_t claims_until; /* attempts of unknown tasks are kept until then */
+    struct map claims;    /* by task id */
 
     /* of the step under way */
     struct update *update;

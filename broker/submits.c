@@ -195,6 +195,7 @@ static void item_accept(struct core *core, struct session *session, uint64_t id,
     }
     batch_session(core, session, false);
     task_begin(core, task, delay_ms);
+    claim_meet(core, task);
 }
 
 static void item_take(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit, struct call *call,

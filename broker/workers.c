@@ -130,6 +130,7 @@ void worker_left(struct core *core, struct worker *worker)
     worker_withdraw_unsent(core, worker);
     worker->conn = NULL;
     worker->is_welcomed = false;
+    claims_left(core, worker);
     lanes_unserve(core, worker);
     core_sweep_by(core, worker->lease_until);
 }
@@ -194,7 +195,9 @@ static bool token_counts(struct core *core, struct worker *worker, struct task *
     if (is_held(task)) {
         return task->worker == worker && token_compare(task_token(task), token) == 0;
     }
-    if (token.epoch > core->epoch || token_compare(token, task_token(task)) <= 0) {
+    /* What this life of the broker gave is known to it; and a number that cannot rise any more was never given. */
+    if (token.epoch >= core->epoch || token.attempt > ATTEMPT_NUMBER_MAX ||
+        token_compare(token, task_token(task)) <= 0) {
         return false;
     }
     task_detach(core, task);
@@ -346,10 +349,10 @@ void task_revoke(struct core *core, struct task *task, bool force)
 
 /* ---- HELLO ---- */
 
-static void drop_attempt(struct core *core, struct conn *conn, const struct item_held *held)
+static void drop_attempt(struct core *core, struct conn *conn, struct token token)
 {
     struct message head = {.kind = MSG_DROP};
-    struct item_token item = {.task = held->task, .epoch = held->epoch, .attempt = held->attempt};
+    struct item_token item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt};
     item_token_put(run_gated(core, conn, &head, NULL), &item);
     run_added(core, conn, true);
 }
@@ -397,9 +400,12 @@ static void inventory_read(struct core *core, struct worker *worker, struct conn
     while (item_held_next(&list, &held)) {
         struct task *task = task_find(core, held.task);
         struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
+        if (task == NULL && claim_keep(core, worker, &held)) {
+            continue;
+        }
         if (!token_counts(core, worker, task, token)) {
             if (held.state != HELD_FINISHED) {
-                drop_attempt(core, conn, &held);
+                drop_attempt(core, conn, token);
             }
         } else if (held.state == HELD_RUNNING) {
             task_mark_running(core, task);
@@ -566,6 +572,9 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
         struct task *task = task_find(core, item.task);
         enum receipt_verdict verdict = RECEIPT_RECORDED;
+        if (task == NULL && claim_finish(core, conn->worker, &item)) {
+            continue; /* its receipt comes when its submit has come, or is given up */
+        }
         if (token_counts(core, conn->worker, task, token)) {
             finish_by(core, conn->worker, task, &item);
         } else {
@@ -576,14 +585,43 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
     }
 }
 
+void attempt_adopt(struct core *core, struct worker *worker, struct task *task, struct token token, bool is_running,
+                   struct bytes finished)
+{
+    struct list list = {.count = finished.n > 0 ? 1 : 0, .items = finished};
+    struct item_finished item;
+    if (!token_counts(core, worker, task, token)) {
+        attempt_disown(core, worker, token, finished.n > 0);
+        return;
+    }
+    if (is_running) {
+        task_mark_running(core, task);
+    }
+    if (item_finished_next(&list, &item)) {
+        finish_by(core, worker, task, &item);
+        receipt_send(core, worker->conn, token, RECEIPT_RECORDED);
+    }
+}
+
+void attempt_disown(struct core *core, struct worker *worker, struct token token, bool is_finished)
+{
+    if (is_finished) {
+        receipt_send(core, worker->conn, token, RECEIPT_UNKNOWN);
+    } else {
+        drop_attempt(core, worker->conn, token);
+    }
+}
+
 void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *returned)
 {
     struct item_token item;
     while (item_token_next(&returned->items, &item)) {
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
         struct task *task = task_find(core, item.task);
-        if (task != NULL && task->state == TASK_LEASED && task->worker == conn->worker &&
-            token_compare(task_token(task), token) == 0) {
+        if (task == NULL) {
+            claim_return(core, conn->worker, token);
+        } else if (task->state == TASK_LEASED && task->worker == conn->worker &&
+                   token_compare(task_token(task), token) == 0) {
             attempt_returned(core, task);
         }
     }
