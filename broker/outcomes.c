@@ -140,7 +140,7 @@ static struct outcome *outcome_add(struct core *core, uint64_t id, struct sessio
 
 struct outcome *outcome_find(const struct core *core, uint64_t id)
 {
-    return map_get(&core->outcomes, id);
+    return id == 0 ? NULL : map_get(&core->outcomes, id);
 }
 
 static void outcome_keep_record(struct core *core, struct outcome *outcome, struct record *record)
