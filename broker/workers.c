@@ -186,6 +186,13 @@ static bool is_held(const struct task *task)
     return task->state == TASK_LEASED || task->state == TASK_RUNNING;
 }
 
+/* Could a former life of the broker have given it? This one knows of all it gave; and a number that could not rise any
+ * more would be given twice. */
+static bool token_was_given(const struct core *core, struct token token)
+{
+    return token.epoch < core->epoch && token.attempt <= ATTEMPT_NUMBER_MAX;
+}
+
 /* Does a report of this worker with this token count? An attempt whose row lost its lease is taken over first. */
 static bool token_counts(struct core *core, struct worker *worker, struct task *task, struct token token)
 {
@@ -195,9 +202,7 @@ static bool token_counts(struct core *core, struct worker *worker, struct task *
     if (is_held(task)) {
         return task->worker == worker && token_compare(task_token(task), token) == 0;
     }
-    /* What this life of the broker gave is known to it; and a number that cannot rise any more was never given. */
-    if (token.epoch >= core->epoch || token.attempt > ATTEMPT_NUMBER_MAX ||
-        token_compare(token, task_token(task)) <= 0) {
+    if (token_compare(token, task_token(task)) <= 0 || !token_was_given(core, token)) {
         return false;
     }
     task_detach(core, task);

@@ -49,6 +49,8 @@
 #define PRIORITY_MAX 1000
 #define DURATION_MS_MAX ((uint64_t)366 * 24 * 3600 * 1000)
 #define ATTEMPTS_MAX 1000u
+/* An attempt's number rises with every dispatch, blamed or not; a higher one is not believed. */
+#define ATTEMPT_NUMBER_MAX 0x7fffffffu
 #define CRASHES_MAX_DEFAULT 3u
 #define LOSSES_MAX_DEFAULT 10u
 /* Where doubling ends if a retry policy names no cap. */
