@@ -72,8 +72,8 @@ void batch_task(struct core *core, struct task *task, bool is_lazy)
         core->open.tasks[core->open.task_count++] = task;
         task->is_dirty = true;
         task->refs++;
+        core->open.bytes += task->is_stored ? 0 : task->args_size;
     }
-    core->open.bytes += task->is_stored ? 0 : task->args_size;
 }
 
 void batch_session(struct core *core, struct session *session, bool is_lazy)
@@ -153,6 +153,7 @@ struct batch_memory {
     size_t amo_count;
     struct batch_memory *next; /* sealed, in order */
     uint64_t number;
+    size_t bytes;
 };
 
 static struct change *change_add(struct batch *batch, enum change_kind kind)
@@ -321,6 +322,7 @@ struct batch *core_seal(struct core *core)
     batch->memory = memory;
     *memory = (struct batch_memory){.arena = core->open.arena,
                                     .number = batch->number,
+                                    .bytes = batch->bytes,
                                     .tasks = core->open.tasks,
                                     .task_count = core->open.task_count,
                                     .records = core->open.records,
@@ -345,6 +347,7 @@ void batch_committed(struct core *core, uint64_t number)
                (unsigned long long)number);
     core->sealed = memory->next;
     core->committed = number;
+    core->sealed_bytes -= memory->bytes; /* before credit is looked at: there may be no later commit to look again */
     core->counters.batches++;
     outcomes_committed(core, memory->records, memory->record_count);
     worker_welcomed(core, number);
@@ -367,10 +370,10 @@ void batch_free(struct core *core, struct batch **batch)
     for (struct batch_memory **at = &core->sealed; *at != NULL; at = &(*at)->next) {
         if (*at == memory) { /* never committed: the core ends */
             *at = memory->next;
+            core->sealed_bytes -= memory->bytes;
             break;
         }
     }
-    core->sealed_bytes -= (*batch)->bytes;
     arena_fini(&memory->arena);
     free(memory->tasks);
     free(memory->records);

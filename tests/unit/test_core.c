@@ -1,0 +1,280 @@
+/*
+ * test_core: the core alone, frame by frame, where no model peer would go: hostile numbers, and what a step leaves
+ * behind. What a whole world shows is in tests/simulation. Start at scene_begin.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/state.h"
+#include "tests/support/frames.h"
+
+#define OPERATOR 1u
+#define CLIENT 2u
+#define WORKER 3u
+
+struct scene {
+    struct limits limits;
+    struct core *core;
+    struct update update;
+    struct buf heard; /* everything the broker said, as lines of text */
+    struct buf frame; /* under way to the broker */
+    int64_t now;
+    struct uuid nonce;
+    uint64_t series;
+};
+
+static void scene_begin(struct scene *scene)
+{
+    struct store_facts facts = {.uuid = {{7}}, .epoch = 4, .was_clean = true, .is_new = true, .meta = {1, 1, 1, 1}};
+    *scene = (struct scene){.limits = limits_default(), .now = 1000};
+    scene->core = core_open(&scene->limits, &facts);
+    update_init(&scene->update);
+    core_begin(scene->core, scene->now, scene->now);
+}
+
+static void scene_end(struct scene *scene)
+{
+    core_check(scene->core);
+    update_fini(&scene->update);
+    core_close(&scene->core);
+    buf_fini(&scene->heard);
+    buf_fini(&scene->frame);
+}
+
+static void hear(struct scene *scene, struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->count; i++) {
+        struct cursor cursor;
+        struct message message;
+        uint32_t generation;
+        uint64_t unknown;
+        const char *why;
+        assert_int_equal(frame_open(buf_bytes(&outbox->frames[i].frame), &generation, &cursor), QUERN_OK);
+        while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
+            scene->nonce = message.kind == MSG_CHALLENGE ? message.CHALLENGE.nonce : scene->nonce;
+            scene->series = message.kind == MSG_WELCOME_CLIENT ? message.WELCOME_CLIENT.series : scene->series;
+            buf_printf(&scene->heard, "%u: ", (unsigned)outbox->frames[i].conn);
+            message_text(&scene->heard, &message);
+            buf_put_u8(&scene->heard, '\n');
+        }
+    }
+}
+
+static void step(struct scene *scene, struct event *event)
+{
+    event->mono_ms = scene->now;
+    event->wall_ms = scene->now;
+    core_step(scene->core, event, &scene->update);
+    hear(scene, &scene->update.now);
+}
+
+static struct buf *say(struct scene *scene)
+{
+    scene->frame.n = 0;
+    frame_begin(&scene->frame, 1);
+    return &scene->frame;
+}
+
+static void said(struct scene *scene, uint64_t conn)
+{
+    struct event event = {.kind = EVENT_FRAME, .conn = conn, .frame = buf_bytes(&scene->frame)};
+    step(scene, &event);
+    update_clear(&scene->update);
+}
+
+/* What is open comes to disk, as the loop does it. */
+static void commit(struct scene *scene)
+{
+    struct batch *batch = core_seal(scene->core);
+    struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
+    step(scene, &event);
+    hear(scene, &batch->gated);
+    batch_free(scene->core, &batch);
+    update_clear(&scene->update);
+}
+
+static bool has_heard(struct scene *scene, const char *text)
+{
+    buf_put_u8(&scene->heard, 0);
+    bool found = strstr((const char *)scene->heard.p, text) != NULL;
+    scene->heard.n = 0;
+    return found;
+}
+
+static void operator_comes(struct scene *scene)
+{
+    struct msg_HELLO_OPERATOR hello = {.instance = {{1}}, .pid = 1};
+    msg_HELLO_OPERATOR_put(say(scene), &hello);
+    said(scene, OPERATOR);
+    commit(scene);
+}
+
+static void client_comes(struct scene *scene)
+{
+    struct msg_HELLO_CLIENT hello = {.instance = {{2}}, .pid = 2, .credit_count = INT64_MAX, .credit_bytes = INT64_MAX};
+    msg_HELLO_CLIENT_put(say(scene), &hello);
+    said(scene, CLIENT);
+    struct msg_ECHO echo = {.nonce = scene->nonce};
+    msg_ECHO_put(say(scene), &echo);
+    said(scene, CLIENT);
+    commit(scene);
+}
+
+static void worker_comes(struct scene *scene)
+{
+    struct msg_HELLO_WORKER hello = {.instance = {{3}},
+                                     .pid = 3,
+                                     .host = bytes_text("host"),
+                                     .name = bytes_text("host-1"),
+                                     .slots = 1,
+                                     .capacity_count = 1,
+                                     .capacity_bytes = INT64_MAX};
+    struct buf names = {0};
+    struct item_name item = {.name = bytes_text("work")};
+    item_name_put(&names, &item);
+    hello.functions = (struct list){.items = buf_bytes(&names), .count = 1};
+    msg_HELLO_WORKER_put(say(scene), &hello);
+    said(scene, WORKER);
+    commit(scene);
+    buf_fini(&names);
+}
+
+static void submit(struct scene *scene, uint64_t sequence, struct bytes args)
+{
+    struct message head = {.kind = MSG_SUBMIT};
+    struct item_submit item = {.args = args};
+    struct run run;
+    head.SUBMIT.series = scene->series;
+    head.SUBMIT.sequence = sequence;
+    head.SUBMIT.function = bytes_text("work");
+    run_open(&run, say(scene), &head);
+    item_submit_put(run.out, &item);
+    run.count = 1;
+    run_close(&run);
+    said(scene, CLIENT);
+}
+
+static void finished(struct scene *scene, const struct item_finished *item)
+{
+    struct message head = {.kind = MSG_FINISHED};
+    struct run run;
+    run_open(&run, say(scene), &head);
+    item_finished_put(run.out, item);
+    run.count = 1;
+    run_close(&run);
+    said(scene, WORKER);
+}
+
+static void query(struct scene *scene, uint64_t conn, const char *what, uint64_t id, bool wait)
+{
+    struct buf params = {0};
+    static const uint8_t head = 0x82;
+    buf_put(&params, &head, 1);
+    put_text(&params, "id");
+    put_u64(&params, id);
+    put_text(&params, "wait");
+    put_flag(&params, wait);
+    struct msg_QUERY message = {.request = 1, .what = bytes_text(what), .params = buf_bytes(&params)};
+    msg_QUERY_put(say(scene), &message);
+    said(scene, conn);
+    buf_fini(&params);
+}
+
+/* Zero is the number of no task; it comes from whoever leaves the field out. */
+static void test_a_question_about_task_zero_is_answered(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    static const char *const what[] = {"result", "show", "explain"};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
+        query(&scene, OPERATOR, what[i], 0, false);
+    }
+    struct msg_CANCEL cancel = {.request = 2};
+    struct msg_RETRY retry = {.request = 3};
+    msg_CANCEL_put(say(&scene), &cancel);
+    msg_RETRY_put(&scene.frame, &retry);
+    said(&scene, OPERATOR);
+    commit(&scene);
+    scene_end(&scene);
+}
+
+static void test_an_outcome_of_task_zero_gets_its_receipt(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    worker_comes(&scene);
+    struct item_finished item = {.epoch = 4, .attempt = 1};
+    finished(&scene, &item);
+    commit(&scene);
+    assert_true(has_heard(&scene, "RECEIPT"));
+    scene_end(&scene);
+}
+
+/* An attempt's number is never given twice, also not by counting beyond the last one. */
+static void test_an_attempt_of_the_highest_number_does_not_count(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    client_comes(&scene);
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
+    worker_comes(&scene);
+    submit(&scene, 2, bytes_text("\xc0"));
+    struct item_finished item = {.task = id_make((uint32_t)scene.series, 2),
+                                 .epoch = 3,
+                                 .attempt = UINT32_MAX,
+                                 .state = FINISHED_FAILED,
+                                 .cause = CAUSE_CRASHED};
+    finished(&scene, &item);
+    item.epoch = 4;
+    finished(&scene, &item);
+    item.attempt = 9; /* this broker has given no such attempt */
+    finished(&scene, &item);
+    scene.heard.n = 0;
+    commit(&scene);
+    assert_true(has_heard(&scene, "verdict=1"));
+    assert_int_equal(scene.core->counters.finished_stale, 3);
+    scene_end(&scene);
+}
+
+/* A client that sent more than a batch should hold, and from then on waits for credit: there is no later commit. */
+static void test_credit_that_was_withheld_comes_with_the_commit(void **state)
+{
+    struct scene scene;
+    struct bytes args = bytes_of(calloc(1, MIB), MIB);
+    (void)state;
+    scene_begin(&scene);
+    scene.core->limits.batch_bytes_max = 4 * MIB;
+    client_comes(&scene);
+    for (uint64_t i = 1; i <= 32; i++) {
+        submit(&scene, i, args);
+    }
+    (void)has_heard(&scene, "");
+    assert_int_equal(scene.core->starving_count, 1);
+    commit(&scene);
+    assert_true(has_heard(&scene, "CREDIT"));
+    free((void *)(uintptr_t)args.p);
+    scene_end(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_question_about_task_zero_is_answered),
+        cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
+        cmocka_unit_test(test_an_attempt_of_the_highest_number_does_not_count),
+        cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
