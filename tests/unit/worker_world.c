@@ -8,13 +8,14 @@
 #include "common/link.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,6 +70,31 @@ static bool was_greeted(struct world *world, uint64_t arg)
     return world->hellos >= arg && world->conn != 0;
 }
 
+/* The worker dies with us, whatever ends us: a failed test leaves nothing behind. */
+static void start(struct world *world, const char *program, char **argv)
+{
+    struct buf storage = {0};
+    char **list = world_environment(world, &storage);
+    world->worker = fork();
+    CHECK(world->worker >= 0);
+    if (world->worker == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        dup2(null, 1);
+        execve(program, argv, list);
+        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+        _exit(127);
+    }
+    free(list);
+    buf_fini(&storage);
+    ww_await(world, was_greeted, world->hellos + 1, "HELLO");
+}
+
+static char *log_level(void)
+{
+    return getenv("QUERN_TEST_LOG") != NULL ? getenv("QUERN_TEST_LOG") : (char *)(uintptr_t) "error";
+}
+
 void ww_worker(struct world *world, const char *slots)
 {
     const char *build = getenv("QUERN_BUILD") != NULL ? getenv("QUERN_BUILD") : BUILD_DIR;
@@ -76,21 +102,22 @@ void ww_worker(struct world *world, const char *slots)
     char module[512];
     snprintf(program, sizeof(program), "%s/bin/quern-worker", build);
     snprintf(module, sizeof(module), "%s/lib/quern/examples.so", build);
-    char *argv[] = {
-        program,    "--url", world->url,         "--slots",     (char *)(uintptr_t)slots,
-        "--module", module,  "--allow-commands", "--log-level", getenv("QUERN_TEST_LOG") != NULL ? "debug" : "error",
-        NULL};
-    struct buf storage = {0};
-    char **list = world_environment(world, &storage);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-    int err = posix_spawn(&world->worker, program, &actions, NULL, argv, list);
-    CHECK_THAT(err == 0, "%s: %s", program, strerror(err));
-    posix_spawn_file_actions_destroy(&actions);
-    free(list);
-    buf_fini(&storage);
-    ww_await(world, was_greeted, world->hellos + 1, "HELLO");
+    char *argv[] = {program,    "--url", world->url,         "--slots",     (char *)(uintptr_t)slots,
+                    "--module", module,  "--allow-commands", "--log-level", log_level(),
+                    NULL};
+    start(world, program, argv);
+}
+
+void ww_program(struct world *world, const char *slots)
+{
+    char *argv[] = {"program",     "--url",     world->url, "--slots", (char *)(uintptr_t)slots,
+                    "--log-level", log_level(), NULL};
+    start(world, "/proc/self/exe", argv);
+}
+
+bool ww_is_program(int argc, char **argv)
+{
+    return argc > 1 && strncmp(argv[1], "--", 2) == 0;
 }
 
 static bool worker_is_over(struct world *world, uint64_t arg)

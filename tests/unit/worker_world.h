@@ -60,6 +60,9 @@ struct world {
 struct world *ww_begin(void);
 /* Starts the worker with the example module, commands allowed, and so many slots; waits for its HELLO. */
 void ww_worker(struct world *world, const char *slots);
+/* The same with this very program as the worker: its main must hand over to quern_worker_main if ww_is_program(). */
+void ww_program(struct world *world, const char *slots);
+bool ww_is_program(int argc, char **argv);
 /* Stops what runs, frees all. The worker's exit status, -1 if it was killed or never ran. */
 int ww_end(struct world **world);
 /* Close the socket; open it again as a new epoch. */
