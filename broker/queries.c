@@ -70,10 +70,15 @@ static void query_end(struct core *core, struct query *query)
     free(query);
 }
 
+/* What nobody waits for any more goes, or those who come and leave would fill the list; a load comes back first. */
 void query_conn_closed(struct core *core, struct conn *conn)
 {
-    for (struct query *query = core->queries; query != NULL && conn->queries > 0; query = query->next) {
-        if (query->conn == conn->id) {
+    struct query *next;
+    for (struct query *query = core->queries; query != NULL && conn->queries > 0; query = next) {
+        next = query->next;
+        if (query->conn == conn->id && query->stage == STAGE_TASK) {
+            query_end(core, query);
+        } else if (query->conn == conn->id) {
             query->conn = 0;
         }
     }
@@ -405,6 +410,12 @@ void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *r
     }
 }
 
+static bool has_room_for_retry(const struct core *core, bool needs_session)
+{
+    return submit_room(core) == QUERN_OK && core->own_sequence < SEQUENCE_MAX &&
+           (!needs_session || core->sessions.count < SESSION_COUNT_MAX);
+}
+
 static void retry_row(struct core *core, struct query *query, const struct loaded *loaded)
 {
     const struct outcome_row *row = &loaded->outcomes[0];
@@ -420,12 +431,15 @@ static void retry_row(struct core *core, struct query *query, const struct loade
         task_options_read(loaded->call.options, &option, &why) == QUERN_OK
             ? call_intern(core, loaded->call.queue, loaded->call.function, loaded->call.options, &option)
             : NULL;
-    if (call == NULL || core->disk_low) {
+    struct session *session = session_find(core, row->session);
+    bool is_new = session == NULL || session->is_ending;
+    if (call == NULL || !has_room_for_retry(core, is_new)) {
+        if (call != NULL) {
+            call_release(core, call);
+        }
         query_reply(core, query, QUERN_FULL, "the broker takes no further tasks now", bytes_of(NULL, 0));
         return;
     }
-    struct session *session = session_find(core, row->session);
-    bool is_new = session == NULL || session->is_ending;
     if (is_new) {
         session = session_new(core, bytes_of(NULL, 0));
         session->keep = true;
@@ -522,6 +536,8 @@ void query_loaded(struct core *core, const struct loaded *loaded)
     bool is_live = task_find(core, query->task) != NULL;
     if (query->kind == QUERY_LIST) {
         listed(core, query, loaded);
+    } else if (loaded->outcome_count == 0 && loaded->has_task && !is_live) {
+        query_ask_store(core, query); /* it ended since the store looked */
     } else if (loaded->outcome_count == 0 && !(is_live && query->kind == QUERY_SHOW)) {
         reply_unknown(core, query);
     } else if (query->kind == QUERY_RETRY) {

@@ -273,6 +273,7 @@ void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *
 void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit);
 void clients_grant(struct core *core); /* credit that was withheld */
 uint64_t client_window_share(const struct core *core);
+enum quern_err submit_room(const struct core *core); /* does the broker take tasks now? */
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of);
 

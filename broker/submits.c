@@ -131,7 +131,7 @@ static enum quern_err ordinal_check(const struct session *session, uint64_t ordi
     return predecessor == session->ordinal_high ? QUERN_OK : QUERN_PREDECESSOR;
 }
 
-static enum quern_err room_check(const struct core *core)
+enum quern_err submit_room(const struct core *core)
 {
     if (core->disk_low) {
         return QUERN_DISK;
@@ -152,7 +152,7 @@ static enum quern_err item_check(const struct core *core, const struct session *
     if (err == QUERN_OK && item->args.n > PAYLOAD_SIZE_MAX) {
         err = QUERN_TOO_BIG;
     }
-    return err == QUERN_OK ? room_check(core) : err;
+    return err == QUERN_OK ? submit_room(core) : err;
 }
 
 /* digest = BLAKE2b-256(digest, ordinal little-endian, arguments) */
@@ -340,9 +340,7 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of)
 {
-    if (core->own_sequence == SEQUENCE_MAX) {
-        return NULL;
-    }
+    CHECK(core->own_sequence < SEQUENCE_MAX);
     call->refs++;
     struct task *task = task_new(core, id_make(core->own_series, ++core->own_sequence), session, call, args);
     task->retry_of = retry_of;

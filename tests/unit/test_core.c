@@ -268,6 +268,48 @@ static void test_credit_that_was_withheld_comes_with_the_commit(void **state)
     scene_end(&scene);
 }
 
+/* What the store read before a task ended does not say that there is no such task. */
+static void test_a_task_that_ends_while_it_is_looked_up_is_shown(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    client_comes(&scene);
+    worker_comes(&scene);
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
+    uint64_t id = id_make((uint32_t)scene.series, 1);
+    query(&scene, OPERATOR, "show", id, false);
+    struct item_finished item = {.task = id, .epoch = 4, .attempt = 1};
+    finished(&scene, &item);
+    struct loaded loaded = {.kind = LOAD_SHOW, .number = scene.core->load_number, .has_task = true};
+    struct event event = {.kind = EVENT_LOADED, .loaded = &loaded};
+    step(&scene, &event);
+    commit(&scene);
+    assert_int_equal(loaded.number + 1, scene.core->load_number);
+    assert_false(has_heard(&scene, "there is no task"));
+    scene_end(&scene);
+}
+
+/* Those who ask, wait and leave must not fill the broker. */
+static void test_who_leaves_takes_what_it_waits_for_along(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    client_comes(&scene);
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
+    query(&scene, OPERATOR, "result", id_make((uint32_t)scene.series, 1), true);
+    assert_int_equal(scene.core->query_count, 1);
+    struct event event = {.kind = EVENT_CLOSED, .conn = OPERATOR};
+    step(&scene, &event);
+    assert_int_equal(scene.core->query_count, 0);
+    scene_end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
         cmocka_unit_test(test_an_attempt_of_the_highest_number_does_not_count),
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
+        cmocka_unit_test(test_a_task_that_ends_while_it_is_looked_up_is_shown),
+        cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
