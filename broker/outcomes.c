@@ -237,6 +237,8 @@ static void outcomes_load(struct core *core, struct session *session)
 {
     struct load *load = load_new(core, LOAD_OUTCOMES);
     uint64_t credit = session->credit_count - session->sent_count;
+    uint64_t bytes_credit = session->credit_bytes - session->sent_bytes;
+    uint64_t bytes_max = bytes_credit < LOAD_BYTES_SOFT ? bytes_credit : LOAD_BYTES_SOFT;
     uint64_t bytes = 0;
     for (uint64_t i = session->next_send; i <= session->completion_last; i++) {
         struct outcome *outcome = session_outcome(session, i);
@@ -244,7 +246,7 @@ static void outcomes_load(struct core *core, struct session *session)
             continue;
         }
         if (outcome->record != NULL || load->count == LOAD_OUTCOME_COUNT_MAX || load->count == credit ||
-            (load->count > 0 && bytes + outcome->size > LOAD_BYTES_SOFT)) {
+            (load->count > 0 && bytes + outcome->size > bytes_max)) {
             break;
         }
         load->ids[load->count++] = outcome->id;
@@ -303,7 +305,7 @@ void outcomes_loaded(struct core *core, const struct loaded *loaded)
     }
     session->loading = 0;
     core->counters.outcomes_loaded += loaded->outcome_count;
-    for (size_t i = 0; i < loaded->outcome_count && session->conn != NULL; i++) {
+    for (size_t i = 0; i < loaded->outcome_count && session->conn != NULL && has_credit(session); i++) {
         const struct outcome_row *row = &loaded->outcomes[i];
         struct outcome *outcome = outcome_find(core, row->id);
         if (outcome != NULL && row->completion >= session->next_send) {

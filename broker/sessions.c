@@ -561,6 +561,10 @@ static void sweep_slice(struct core *core, struct session *session)
 static void lifetime_check(struct core *core, struct session *session, int64_t *next)
 {
     bool is_passing = session->name == NULL && !session->keep;
+    if (session->is_ending && session->live == 0 && session->untaken == 0) {
+        session_delete(core, session); /* the last of it was acknowledged in a HELLO, or before a restart */
+        return;
+    }
     if (session->conn != NULL) {
         return;
     }
