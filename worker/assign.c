@@ -87,13 +87,45 @@ static void tell_progress(struct supervisor *supervisor, struct slot *slot, cons
                       text.n > 0 && bytes_is_utf8(text) ? text : (struct bytes){NULL, 0});
 }
 
-/* It takes long: the broker is told that it runs, and what waits behind it may go elsewhere. */
+/* What waits beyond the capacity goes back, the newest first: it may be worth more elsewhere. */
+static void return_surplus(struct supervisor *supervisor)
+{
+    struct ledger *ledger = &supervisor->ledger;
+    while (ledger->waiting.last != NULL &&
+           ledger->waiting.count + ledger->handed.count > supervisor->dialogue.capacity) {
+        struct attempt *attempt = ledger->waiting.last;
+        ledger_return(ledger, &attempt);
+    }
+}
+
+/* No slot moves: each runs something that takes long. */
+static bool is_stuck(struct supervisor *supervisor)
+{
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        const struct attempt *front = slot->state == SLOT_LIVE ? slot_front(slot) : NULL;
+        if (slot->state == SLOT_LIVE && (front == NULL || !front->start_is_told)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* It takes long: the broker is told that it runs, and what waits behind it may go elsewhere; to another worker, if no
+ * slot of this one moves. */
 static void tell_started(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt, int64_t elapsed_us)
 {
     attempt->start_is_told = true;
     pace_runs(&supervisor->pace, attempt->function, (uint64_t)elapsed_us);
     dialogue_started(&supervisor->dialogue, attempt, (uint32_t)slot->pid);
     slot_revoke_all(slot, &supervisor->yard);
+    if (is_stuck(supervisor)) {
+        pace_is_stuck(&supervisor->pace, (uint64_t)elapsed_us);
+        assign_capacity(supervisor);
+        if (dialogue_is_welcome(&supervisor->dialogue)) {
+            return_surplus(supervisor);
+        }
+    }
 }
 
 static void check_running(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt)
@@ -162,27 +194,12 @@ void assign_lease(struct supervisor *supervisor)
     supervisor->lease_told_ms = end_ms;
 }
 
-/* What waits beyond the capacity goes back, the newest first: it may be worth more elsewhere. */
-static void return_surplus(struct supervisor *supervisor)
-{
-    struct ledger *ledger = &supervisor->ledger;
-    while (ledger->waiting.last != NULL &&
-           ledger->waiting.count + ledger->handed.count > supervisor->dialogue.capacity) {
-        struct attempt *attempt = ledger->waiting.last;
-        ledger_return(ledger, &attempt);
-    }
-}
-
 void assign_capacity(struct supervisor *supervisor)
 {
     uint64_t capacity = pace_capacity(&supervisor->pace, (unsigned)supervisor->slot_count);
     uint64_t told = supervisor->dialogue.capacity;
-    if (!pace_is_news(told, capacity)) {
-        return;
-    }
-    dialogue_set_capacity(&supervisor->dialogue, capacity);
-    if (capacity < told && dialogue_is_welcome(&supervisor->dialogue)) {
-        return_surplus(supervisor);
+    if (pace_is_news(told, capacity)) {
+        dialogue_set_capacity(&supervisor->dialogue, capacity);
     }
 }
 

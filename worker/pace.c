@@ -10,8 +10,10 @@
 
 #include <stdlib.h>
 
-/* A mean is kept times this, so that fractions of microseconds count, and moves by one part in it per run. */
-#define PACE_WEIGHT 8u
+/* A mean is kept times its weight, so that fractions of microseconds count, and moves by one part in it per run. The
+ * worker's is heavy: one long task among hundreds of short ones must not make it give back what is done in a moment. */
+#define FUNCTION_WEIGHT 8u
+#define WORKER_WEIGHT 64u
 
 void pace_init(struct pace *pace, size_t function_count)
 {
@@ -25,34 +27,38 @@ void pace_fini(struct pace *pace)
     *pace = (struct pace){0};
 }
 
-static void mean_move(uint64_t *mean, uint64_t run_us)
+static void mean_move(uint64_t *mean, uint64_t weight, uint64_t run_us)
 {
     /* One at least: a run below the clock's grain still is a run. */
     uint64_t us = run_us > 0 ? run_us : 1;
-    *mean = *mean == 0 ? us * PACE_WEIGHT : *mean - *mean / PACE_WEIGHT + us;
+    *mean = *mean == 0 ? us * weight : *mean - *mean / weight + us;
 }
 
-static void mean_raise(uint64_t *mean, uint64_t run_us)
+static void mean_raise(uint64_t *mean, uint64_t weight, uint64_t run_us)
 {
-    if (*mean != 0 && *mean < run_us * PACE_WEIGHT) {
-        *mean = run_us * PACE_WEIGHT;
+    if (*mean != 0 && *mean < run_us * weight) {
+        *mean = run_us * weight;
     }
 }
 
 void pace_ran(struct pace *pace, uint32_t function, uint64_t run_us)
 {
-    mean_move(&pace->worker_us, run_us);
+    mean_move(&pace->worker_us, WORKER_WEIGHT, run_us);
     if (function < pace->function_count) {
-        mean_move(&pace->function_us[function], run_us);
+        mean_move(&pace->function_us[function], FUNCTION_WEIGHT, run_us);
     }
 }
 
 void pace_runs(struct pace *pace, uint32_t function, uint64_t elapsed_us)
 {
-    mean_raise(&pace->worker_us, elapsed_us);
     if (function < pace->function_count) {
-        mean_raise(&pace->function_us[function], elapsed_us);
+        mean_raise(&pace->function_us[function], FUNCTION_WEIGHT, elapsed_us);
     }
+}
+
+void pace_is_stuck(struct pace *pace, uint64_t elapsed_us)
+{
+    mean_raise(&pace->worker_us, WORKER_WEIGHT, elapsed_us);
 }
 
 uint64_t pace_function_us(const struct pace *pace, uint32_t function)
@@ -60,7 +66,7 @@ uint64_t pace_function_us(const struct pace *pace, uint32_t function)
     if (function >= pace->function_count || pace->function_us[function] == 0) {
         return PACE_UNKNOWN_US;
     }
-    uint64_t us = pace->function_us[function] / PACE_WEIGHT;
+    uint64_t us = pace->function_us[function] / FUNCTION_WEIGHT;
     return us > 0 ? us : 1;
 }
 
@@ -69,7 +75,7 @@ uint64_t pace_capacity(const struct pace *pace, unsigned slot_count)
     if (pace->worker_us == 0) {
         return slot_count;
     }
-    uint64_t prefetch = (uint64_t)slot_count * PACE_WORKER_US * PACE_WEIGHT / pace->worker_us;
+    uint64_t prefetch = (uint64_t)slot_count * PACE_WORKER_US * WORKER_WEIGHT / pace->worker_us;
     return slot_count + (prefetch < PACE_PREFETCH_COUNT_MAX ? prefetch : PACE_PREFETCH_COUNT_MAX);
 }
 

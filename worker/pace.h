@@ -19,9 +19,10 @@
 #define PACE_SLOW_US 20000u
 
 struct pace {
-    uint64_t *function_us; /* mean per function; 0 not known */
+    /* Each mean is kept times its weight. */
+    uint64_t *function_us; /* per function; 0 not known */
     size_t function_count;
-    uint64_t worker_us; /* mean of what ran here of late, times 16; 0 not known */
+    uint64_t worker_us; /* mean of what ran here of late; 0 not known */
 };
 
 void pace_init(struct pace *pace, size_t function_count);
@@ -29,6 +30,8 @@ void pace_fini(struct pace *pace);
 void pace_ran(struct pace *pace, uint32_t function, uint64_t run_us);
 /* A task of this function runs for elapsed_us and is not over: what is known of it was too hopeful. Said once a run. */
 void pace_runs(struct pace *pace, uint32_t function, uint64_t elapsed_us);
+/* Every slot runs something for so long already: the same for the worker as a whole. */
+void pace_is_stuck(struct pace *pace, uint64_t elapsed_us);
 uint64_t pace_function_us(const struct pace *pace, uint32_t function);
 /* Attempts to hold unfinished, with so many slots. */
 uint64_t pace_capacity(const struct pace *pace, unsigned slot_count);

@@ -73,7 +73,7 @@ void assign_work(struct supervisor *supervisor);
 void assign_check(struct supervisor *supervisor);
 /* Tell the slots until when they may start. */
 void assign_lease(struct supervisor *supervisor);
-/* Ask for more or less; give back what is too much. */
+/* Ask for more or less. */
 void assign_capacity(struct supervisor *supervisor);
 /* Draining: everything that has not started goes back. */
 void assign_return_all(struct supervisor *supervisor);

@@ -436,28 +436,46 @@ static void test_capacity_follows_the_run_time(void **state)
     }
     assert_int_equal(pace_capacity(&pace, 2), 2 + PACE_PREFETCH_COUNT_MAX);
     assert_true(pace_function_us(&pace, 0) <= 3);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 10; i++) {
         pace_ran(&pace, 0, 2000000);
     }
     assert_int_equal(pace_capacity(&pace, 2), 2);
     pace_fini(&pace);
 }
 
-/* One long task among short ones makes it careful for a moment only. */
-static void test_pace_recovers_after_one_long_run(void **state)
+/* One long task among hundreds of short ones is no reason to ask for little. */
+static void test_pace_stays_calm_after_one_long_run(void **state)
 {
     (void)state;
     struct pace pace;
     pace_init(&pace, 1);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 200; i++) {
         pace_ran(&pace, 0, 10);
     }
-    pace_runs(&pace, 0, 20000);
-    assert_true(pace_capacity(&pace, 2) <= 4);
-    for (int i = 0; i < 60; i++) {
+    pace_runs(&pace, 0, 50000);
+    assert_true(pace_function_us(&pace, 0) >= 50000);
+    pace_ran(&pace, 0, 50000);
+    assert_true(pace_capacity(&pace, 2) > 40);
+    for (int i = 0; i < 300; i++) {
         pace_ran(&pace, 0, 10);
     }
     assert_true(pace_capacity(&pace, 2) > 500);
+    pace_fini(&pace);
+}
+
+/* When no slot moves, little is asked for, at once. */
+static void test_stuck_worker_asks_for_little(void **state)
+{
+    (void)state;
+    struct pace pace;
+    pace_init(&pace, 1);
+    pace_is_stuck(&pace, 20000);
+    assert_int_equal(pace_capacity(&pace, 2), 2); /* as long as nothing has ended, too */
+    for (int i = 0; i < 100; i++) {
+        pace_ran(&pace, 0, 10);
+    }
+    pace_is_stuck(&pace, 20000);
+    assert_int_equal(pace_capacity(&pace, 2), 4);
     pace_fini(&pace);
 }
 
@@ -494,7 +512,8 @@ int main(void)
         cmocka_unit_test(test_silence_is_noticed),
         cmocka_unit_test(test_generation_rises_with_every_connection),
         cmocka_unit_test(test_capacity_follows_the_run_time),
-        cmocka_unit_test(test_pace_recovers_after_one_long_run),
+        cmocka_unit_test(test_pace_stays_calm_after_one_long_run),
+        cmocka_unit_test(test_stuck_worker_asks_for_little),
         cmocka_unit_test(test_small_changes_of_capacity_are_no_news),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -598,6 +598,72 @@ static void test_command_leaves_nothing_behind(void **state)
     assert_int_equal(ww_end(&world), 0);
 }
 
+/* wordcount must agree with wc and sha256sum on any bytes. */
+static void test_wordcount_counts_as_wc_does(void **state)
+{
+    (void)state;
+    struct world *world = begin("1");
+    char path[128];
+    char text[128];
+    snprintf(path, sizeof(path), "%s/words", world->directory);
+    for (uint64_t task = 1; task < 40; task += 2) {
+        uint8_t bytes[4000];
+        size_t size = (size_t)(random_u64() % sizeof(bytes));
+        random_fill(bytes, size);
+        FILE *file = fopen(path, "we");
+        assert_non_null(file);
+        assert_int_equal(fwrite(bytes, 1, size, file), size);
+        assert_int_equal(fclose(file), 0);
+        struct quern_writer *args = quern_writer_new();
+        quern_write_array(args, 1);
+        quern_write_text(args, path);
+        ww_dispatch(world, task, &(struct ww_call){.function = "wordcount"}, args);
+        ww_dispatch_shell(world, task + 1,
+                          "LC_ALL=C wc < words | tr -s ' ' | sed 's/^ //'; sha256sum < words | cut -c 1-64", 0);
+        ww_await(world, ww_is_finished, task, "wordcount");
+        ww_await(world, ww_is_finished, task + 1, "wc");
+        int n = snprintf(text, sizeof(text), "%lld %lld %lld\n", (long long)ww_result_key_i64(world, task, "lines"),
+                         (long long)ww_result_key_i64(world, task, "words"),
+                         (long long)ww_result_key_i64(world, task, "bytes"));
+        snprintf(text + n, sizeof(text) - (size_t)n, "%s\n", ww_result_text(world, task, "sha256"));
+        assert_string_equal(text, ww_result_text(world, task + 1, "stdout"));
+    }
+    assert_int_equal(ww_end(&world), 0);
+}
+
+static const char *digits(struct world *world, uint64_t task)
+{
+    static char text[256];
+    struct quern_reader reader;
+    const char *p;
+    size_t n;
+    quern_reader_init(&reader, world->tasks[task].result.p, world->tasks[task].result.n);
+    assert_int_equal(quern_read_str(&reader, &p, &n), QUERN_OK);
+    snprintf(text, sizeof(text), "%.*s", (int)n, p);
+    return text;
+}
+
+/* Beyond 64 bits results are decimal text, never a rounded number. */
+static void test_large_results_are_exact(void **state)
+{
+    (void)state;
+    struct world *world = begin("1");
+    ww_dispatch_i64(world, 1, "factorial", 20);
+    ww_dispatch_i64(world, 2, "factorial", 25);
+    ww_dispatch_i64(world, 3, "fibonacci", 90);
+    ww_dispatch_i64(world, 4, "fibonacci", 100);
+    ww_dispatch_i64(world, 5, "is_prime", INT64_C(9223372036854775783));
+    ww_dispatch_i64(world, 6, "is_prime", INT64_C(3215031751)); /* fools the bases 2, 3, 5 and 7 */
+    ww_await(world, ww_all_ended, 6, "numbers");
+    assert_int_equal(ww_result_i64(world, 1), INT64_C(2432902008176640000));
+    assert_string_equal(digits(world, 2), "15511210043330985984000000");
+    assert_int_equal(ww_result_i64(world, 3), INT64_C(2880067194370816120));
+    assert_string_equal(digits(world, 4), "354224848179261915075");
+    assert_int_equal(world->tasks[5].result.p[0], 0xc3); /* true */
+    assert_int_equal(world->tasks[6].result.p[0], 0xc2); /* false */
+    assert_int_equal(ww_end(&world), 0);
+}
+
 /* The default queue of a slot stays short behind long tasks, and all slots are used. */
 static void test_long_tasks_spread_over_the_slots(void **state)
 {
@@ -835,6 +901,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_command_gives_output_status_and_reads_its_input),
         cmocka_unit_test(test_command_failures_have_their_kinds),
         cmocka_unit_test(test_command_leaves_nothing_behind),
+        cmocka_unit_test(test_wordcount_counts_as_wc_does),
+        cmocka_unit_test(test_large_results_are_exact),
         cmocka_unit_test(test_long_tasks_spread_over_the_slots),
         cmocka_unit_test(test_program_of_ones_own_is_a_worker),
         cmocka_unit_test(test_results_that_cannot_be_sent_are_unencodable),
