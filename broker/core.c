@@ -27,7 +27,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->store = facts->uuid;
     core->epoch = facts->epoch;
     core->meta = facts->meta;
-    core->was_clean = facts->was_clean;
+    core->was_clean = facts->was_clean || facts->is_new; /* nobody can hold anything of a store without a past */
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
