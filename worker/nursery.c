@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -341,11 +342,19 @@ static void quieten(void)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
+/* A descriptor that our parent named; -1 if that is none. */
+static int fd_of(const char *text)
+{
+    char *end = NULL;
+    long fd = strtol(text, &end, 10);
+    return end != text && *end == '\0' && fd >= 3 && fd <= INT_MAX ? (int)fd : -1;
+}
+
 int nursery_main(int argc, char **argv, const struct quern_module *program)
 {
     static struct nursery nursery;
     enum log_level level = LOG_INFO;
-    if (argc < 6 || (nursery.socket = atoi(argv[2])) < 3 || (nursery.life = atoi(argv[3])) < 3) {
+    if (argc < 6 || (nursery.socket = fd_of(argv[2])) < 0 || (nursery.life = fd_of(argv[3])) < 0) {
         return 2;
     }
     (void)log_level_parse(argv[5], &level);

@@ -38,7 +38,7 @@ static void router_begin(struct world *world)
 struct world *ww_begin(void)
 {
     struct world *world = xcalloc(1, sizeof(*world));
-    strcpy(world->directory, "/tmp/quern-test-XXXXXX");
+    snprintf(world->directory, sizeof(world->directory), "/tmp/quern-test-XXXXXX");
     CHECK(mkdtemp(world->directory) != NULL);
     snprintf(world->url, sizeof(world->url), "ipc://%s/broker.sock", world->directory);
     world->store = uuid_random();
@@ -59,9 +59,9 @@ static char **world_environment(const struct world *world, struct buf *storage)
     memcpy(list, environ, count * sizeof(list[0]));
     buf_reserve(storage, 512);
     list[count] = (char *)storage->p;
-    int size = sprintf(list[count], "XDG_RUNTIME_DIR=%s", world->directory) + 1;
+    int size = snprintf(list[count], 256, "XDG_RUNTIME_DIR=%s", world->directory) + 1;
     list[count + 1] = list[count] + size;
-    sprintf(list[count + 1], "QUERN_TEST_WORLD=%s", world->directory);
+    snprintf(list[count + 1], 256, "QUERN_TEST_WORLD=%s", world->directory);
     return list;
 }
 
@@ -141,9 +141,10 @@ int ww_end(struct world **world_taken)
     }
     ww_await_no_process(world, 3000);
     router_close(&world->router);
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf %s", world->directory);
-    CHECK(system(command) == 0);
+    pid_t pid = 0;
+    char *const argv[] = {"rm", "-rf", world->directory, NULL};
+    CHECK(posix_spawnp(&pid, "rm", NULL, NULL, argv, environ) == 0);
+    CHECK(waitpid(pid, NULL, 0) == pid);
     for (size_t i = 0; i < WORLD_TASK_MAX; i++) {
         buf_fini(&world->tasks[i].result);
     }
