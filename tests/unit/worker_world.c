@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -129,6 +130,14 @@ static bool worker_is_over(struct world *world, uint64_t arg)
     return world->worker == 0;
 }
 
+static int remove_one(const char *path, const struct stat *facts, int type, struct FTW *at)
+{
+    (void)facts;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 int ww_end(struct world **world_taken)
 {
     struct world *world = *world_taken;
@@ -141,10 +150,7 @@ int ww_end(struct world **world_taken)
     }
     ww_await_no_process(world, 3000);
     router_close(&world->router);
-    pid_t pid = 0;
-    char *const argv[] = {"rm", "-rf", world->directory, NULL};
-    CHECK(posix_spawnp(&pid, "rm", NULL, NULL, argv, environ) == 0);
-    CHECK(waitpid(pid, NULL, 0) == pid);
+    CHECK(nftw(world->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
     for (size_t i = 0; i < WORLD_TASK_MAX; i++) {
         buf_fini(&world->tasks[i].result);
     }
