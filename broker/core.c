@@ -340,6 +340,9 @@ static void take_malformed(struct core *core, struct conn *conn, enum quern_err 
                                   .text = bytes_text("this broker does not know messages of this kind")};
         core->counters.unknown_messages++;
         msg_ERROR_put(send_now(core, conn), &error);
+        if (++conn->unknowns >= PEER_UNKNOWN_COUNT_MAX) {
+            conn_kick(core, conn);
+        }
         return;
     }
     conn_error(core, conn, QUERN_PROTOCOL, 0, why);

@@ -344,10 +344,24 @@ static void ask_status(struct core *core, struct conn *conn, uint64_t request)
     buf_fini(&body);
 }
 
+/* Some answers are far longer than their question, and wait in memory for the commit. */
+static bool may_ask(const struct core *core, struct conn *conn)
+{
+    if (conn->asked_batch != core->open.number) {
+        conn->asked_batch = core->open.number;
+        conn->asked = 0;
+    }
+    return conn->asked++ < QUERY_COUNT_MAX;
+}
+
 void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *query)
 {
     struct params params;
-    if (!params_read(query->params, &params)) {
+    bool is_long = bytes_is(query->what, "status") || bytes_is(query->what, "sessions");
+    if (is_long && !may_ask(core, conn)) {
+        reply_put(core, conn, query->request, QUERN_FULL, "too many questions of this client at once", false,
+                  bytes_of(NULL, 0));
+    } else if (!params_read(query->params, &params)) {
         reply_put(core, conn, query->request, QUERN_INVALID, "the parameters of this query are not understood", false,
                   bytes_of(NULL, 0));
     } else if (bytes_is(query->what, "status")) {

@@ -378,7 +378,10 @@ struct conn {
     int64_t heard_ms;
     int64_t sent_ms;
     uint32_t errors;
-    uint32_t queries; /* under way */
+    uint32_t unknowns; /* messages of unknown kinds */
+    uint32_t queries;  /* under way */
+    uint32_t asked;    /* in the open batch, whose number is: */
+    uint64_t asked_batch;
     struct outlet now;
     struct outlet gated;
     struct opening *opening; /* a client that was challenged */

@@ -43,6 +43,8 @@
 #define VALUE_DEPTH_MAX 64u
 /* Protocol errors after which a peer is dropped. */
 #define PEER_ERROR_COUNT_MAX 8u
+/* Messages of unknown kinds after which it is dropped too: a newer peer may send some, each is answered. */
+#define PEER_UNKNOWN_COUNT_MAX 1024u
 
 /* ---- numbers of a task ---- */
 #define PRIORITY_MIN (-1000)

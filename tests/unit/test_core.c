@@ -310,6 +310,47 @@ static void test_who_leaves_takes_what_it_waits_for_along(void **state)
     scene_end(&scene);
 }
 
+/* A question of a few bytes is answered with thousands: how many answers may wait is bounded. */
+static void test_answers_to_a_flood_of_questions_are_bounded(void **state)
+{
+    struct scene scene;
+    struct msg_QUERY message = {.what = bytes_text("status")};
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    (void)say(&scene);
+    for (message.request = 1; message.request <= 1000; message.request++) {
+        msg_QUERY_put(&scene.frame, &message);
+    }
+    said(&scene, OPERATOR);
+    struct batch *batch = core_seal(scene.core);
+    struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
+    size_t size = 0;
+    for (size_t i = 0; i < batch->gated.count; i++) {
+        size += batch->gated.frames[i].frame.n;
+    }
+    step(&scene, &event);
+    batch_free(scene.core, &batch);
+    assert_in_range(size, 1000, 64 * 4096 + 1000 * 100);
+    scene_end(&scene);
+}
+
+static void test_a_peer_that_speaks_of_nothing_known_is_dropped(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    (void)say(&scene);
+    for (unsigned i = 0; i < 100000; i++) {
+        buf_put(&scene.frame, "\x91\x63", 2);
+    }
+    said(&scene, OPERATOR);
+    assert_null(conn_find(scene.core, OPERATOR));
+    assert_int_equal(scene.core->counters.unknown_messages, PEER_UNKNOWN_COUNT_MAX);
+    scene_end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +360,8 @@ int main(void)
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
         cmocka_unit_test(test_a_task_that_ends_while_it_is_looked_up_is_shown),
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
+        cmocka_unit_test(test_answers_to_a_flood_of_questions_are_bounded),
+        cmocka_unit_test(test_a_peer_that_speaks_of_nothing_known_is_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
