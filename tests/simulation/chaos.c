@@ -298,6 +298,15 @@ static void act_cancel(struct chaos *chaos)
     }
 }
 
+/* Ends submitting; when all is taken the session is gone, and its name is free for a new one. */
+static void act_close(struct chaos *chaos)
+{
+    struct actor *actor = any_actor(chaos);
+    if (actor != NULL && actor->line_count == 0) {
+        sim_client_close(actor->client, percent(chaos, 50));
+    }
+}
+
 /* Frames on their way may be lost, or arrive late; the broker may learn of the end only by silence. */
 static void drop_wire(struct chaos *chaos, struct peer *peer)
 {
@@ -519,6 +528,7 @@ static void act_stats(struct chaos *chaos)
     X(600, take)                                                                                                       \
     X(300, acknowledge)                                                                                                \
     X(60, cancel)                                                                                                      \
+    X(10, close)                                                                                                       \
     X(50, client_drop)                                                                                                 \
     X(20, client_die)                                                                                                  \
     X(8, client_rival)                                                                                                 \

@@ -55,6 +55,7 @@ struct job {
 /* What is known of a session. */
 struct ledger {
     uint64_t id;
+    bool is_gone; /* deleted on disk */
     uint64_t completion_last;
     struct job **by_completion; /* index completion - 1 */
     size_t completion_cap;
@@ -423,6 +424,28 @@ static void check_acknowledged(struct world *world, const struct session_row *ol
     }
 }
 
+/* A session goes when nothing is left of it: every outcome was taken (nobody takes those of an unnamed one that ended).
+ */
+static void check_session_gone(struct world *world, uint64_t id)
+{
+    const struct session_row *old = memstore_session(world->disk, id);
+    struct ledger *ledger = ledger_of(world, id);
+    for (uint64_t completion = 1; completion <= ledger->completion_last; completion++) {
+        struct job *job = ledger->by_completion[completion - 1];
+        bool is_named = old != NULL && old->name.n > 0;
+        WORLD_CHECK(world, job->acked_at != 0 || job->taker_count > 0 || !is_named,
+                    "session %" PRIu64 " is deleted, and completion %" PRIu64 " was not taken", id, completion);
+        job->acked_at = job->acked_at ? job->acked_at : world->applied_count;
+    }
+    ledger->is_gone = true;
+    size_t at = 0;
+    const struct task_row *row;
+    while ((row = memstore_task_at(world->disk, at++)) != NULL) {
+        WORLD_CHECK(world, row->session != id || oracle_has_outcome(world, row->id),
+                    "session %" PRIu64 " is deleted, and task %" PRIx64 " lives", id, row->id);
+    }
+}
+
 void oracle_before_apply(struct world *world, const struct change *changes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -452,6 +475,9 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
         }
     }
     for (size_t i = 0; i < count; i++) {
+        if (changes[i].kind == CHANGE_SESSION_DELETE) {
+            check_session_gone(world, changes[i].number);
+        }
         if (changes[i].kind == CHANGE_SESSION) {
             check_acknowledged(world, memstore_session(world->disk, changes[i].session.id), &changes[i].session);
         }
@@ -513,6 +539,9 @@ static void sent_welcome(struct world *world, struct wire *wire, const struct ms
 {
     const struct session_row *row = memstore_session(world->disk, welcome->session);
     const struct series_row *series = memstore_series(world->disk, welcome->series);
+    if (row == NULL && ledger_of(world, welcome->session)->is_gone) {
+        return; /* nothing was left of it, and it went with the same batch: the next submit is told so */
+    }
     WORLD_CHECK(world, row != NULL && series != NULL, "%s is welcomed to a session or series that is not on disk",
                 wire->maker->name);
     WORLD_CHECK(world, uuid_equal(&series->instance, &wire->maker->instance) && series->session == welcome->session,
@@ -534,14 +563,20 @@ static void sent_accepted(struct world *world, const struct msg_ACCEPTED *accept
     }
 }
 
-static void sent_refused(struct world *world, const struct msg_REFUSED *refused)
+static void sent_refused(struct world *world, const struct wire *wire, const struct msg_REFUSED *refused)
 {
     const struct series_row *series = memstore_series(world->disk, refused->series);
+    const struct client *client = (const struct client *)(const void *)wire->maker;
+    if (series == NULL && memstore_session(world->disk, client->session) == NULL) {
+        return; /* the session is gone, and its series with it: who resumes is told so */
+    }
     for (uint64_t i = 0; i < refused->count; i++) {
         uint64_t code = 0;
-        WORLD_CHECK(
-            world, series != NULL && series_row_refused(series, refused->sequence + i, &code) && code == refused->code,
-            "REFUSED of %" PRIu64 "-%" PRIu64 " leaves, and it is not on disk", refused->series, refused->sequence + i);
+        WORLD_CHECK(world,
+                    series != NULL && series_row_refused(series, refused->sequence + i, &code) && code == refused->code,
+                    "REFUSED (%s) of %" PRIu64 "-%" PRIu64 " leaves, and it is not on disk (%s)",
+                    quern_err_word((enum quern_err)refused->code), refused->series, refused->sequence + i,
+                    series == NULL ? "no such series" : "not among its refused");
         WORLD_CHECK(world, refused->code != QUERN_DUPLICATE, "an honest client is told that its line is a duplicate");
     }
 }
@@ -653,7 +688,7 @@ static void sent_message(struct world *world, struct wire *wire, struct message 
         sent_accepted(world, &message->ACCEPTED);
         break;
     case MSG_REFUSED:
-        sent_refused(world, &message->REFUSED);
+        sent_refused(world, wire, &message->REFUSED);
         break;
     case MSG_OUTCOME:
         while (item_outcome_next(&message->OUTCOME.items, &outcome)) {

@@ -886,7 +886,7 @@ static void test_28_the_attempt_number_rises_with_every_dispatch(void **state)
     crash_and_start(w);
     again(w, w1);
     sim_worker_return(w1, t);
-    settle(w);
+    claims_over(w);
     assert_int_equal(sim_worker_held(w1, t)->token.attempt, 3);
     scene_end(w);
 }
@@ -931,6 +931,7 @@ static void test_30_completion_numbers_are_given_once(void **state)
         again(w, w1);
         again(w, c);
         assert_int_equal(sim_client_took(c, t)->completion, completion);
+        claims_over(w);
     }
     scene_end(w);
 }
