@@ -79,11 +79,11 @@ class Kills(stage.Story):
                                                      line.endswith("}")}, set(range(1, count + 1)))
 
     def test_a_restart_of_the_broker_does_not_run_a_task_twice(self):
-        """P8: workers go on computing and hand in later. Side effects are counted."""
-        count = 20
+        """P8: workers go on computing and hand in later. A hundred two-second tasks; side effects are counted."""
+        count = 100
         broker = self.broker()
-        self.worker("--allow-commands", module=None, slots=10)
-        script = f'echo "$QUERN_INPUT" >> {self.path("effects")}; sleep 1'
+        self.worker("--allow-commands", module=None, slots=50)
+        script = f'echo "$QUERN_INPUT" >> {self.path("effects")}; sleep 2'
         client = self.quern_start("run", "--", "sh", "-c", script, stdin=subprocess.PIPE)
         client.write(numbers(count))
         client.close_stdin()
