@@ -26,6 +26,8 @@ RETRY_S = (0.05, 2.0)
 CODES = dict(ok=0, invalid=1, too_big=5, full=6, disk=7, closed=8, unknown=9, in_use=10, taken_over=11, predecessor=12,
              duplicate=13, forgotten=14, not_finished=15, running=16, finished=17, protocol=18, version=19,
              unsupported=21, need_hello=30, draining=31)
+FINAL_CODES = [CODES[word] for word in (  # of DENIED: to try again is no use (section 4)
+    "in_use", "taken_over", "closed", "version", "unsupported", "unknown", "protocol")]
 DONE, FAILED, CANCELLED = 7, 8, 9  # states of outcomes
 
 # Items of lists: section 16.
@@ -269,8 +271,7 @@ class Peer:
             raise Denied(message)  # this program has a defect
         elif name == "DENIED":
             self._drop_link()
-            if message.code in [CODES[word] for word in ("in_use", "taken_over", "version", "unsupported", "unknown",
-                                                         "protocol")]:
+            if message.code in FINAL_CODES:
                 raise Denied(message)
         else:
             self.handle(name, message)

@@ -339,6 +339,11 @@ class Owners(PythonStory):
         client.flush()
         self.assertEqual(client.refused[late].code, CODES["closed"])
         self.assertEqual(self.take(client, 1)[0].state, CANCELLED)
+        self.wait(client, lambda: client.query("sessions").body == [], "its end")
+        client.submit("square", 3)
+        with self.assertRaises(Denied) as caught:
+            client.flush()
+        self.assertEqual(caught.exception.code, CODES["closed"])
 
     def test_the_description_is_given_to_everybody(self):
         self.broker()
