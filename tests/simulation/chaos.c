@@ -122,7 +122,9 @@ static struct chaos *enter(struct world *world, bool is_tame)
     for (size_t i = 0; i < chaos->actor_count; i++) {
         struct actor *actor = &chaos->actors[i];
         bool is_named = i == 0 || percent(chaos, 75);
-        snprintf(actor->session_name, sizeof actor->session_name, is_named ? "session%zu" : "", i);
+        if (is_named) {
+            snprintf(actor->session_name, sizeof actor->session_name, "session%zu", i);
+        }
         actor->line_count = is_named && percent(chaos, 50) ? 5 + below(chaos, 30) : 0;
         actor_enter(chaos, actor);
     }
