@@ -5,12 +5,12 @@
  */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
-#define LOOK_AGAIN_NS 1000000
+#define LOOK_AGAIN_MS 1
 
 static void wait_while_closed(void)
 {
@@ -33,7 +33,7 @@ static void wait_while_closed(void)
             unlink(waiting);
             return;
         }
-        nanosleep(&(struct timespec){.tv_nsec = LOOK_AGAIN_NS}, NULL);
+        poll(NULL, 0, LOOK_AGAIN_MS);
     }
 }
 
