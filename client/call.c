@@ -44,8 +44,9 @@ static enum quern_err args_check(const struct quern_call *call)
         return error_set(QUERN_INVALID, "args is NULL and args_size is %zu; set both or neither", call->args_size);
     }
     if (call->args_size > PAYLOAD_SIZE_MAX) {
-        return error_set(QUERN_TOO_BIG, "the arguments have %zu bytes; the limit is %u", call->args_size,
-                         PAYLOAD_SIZE_MAX);
+        return error_set(QUERN_TOO_BIG,
+                         "the arguments have %zu bytes; the limit is %u: put them into a file and submit its path",
+                         call->args_size, PAYLOAD_SIZE_MAX);
     }
     if (call->args == NULL) {
         return QUERN_OK;

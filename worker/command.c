@@ -377,7 +377,8 @@ static void write_result(const struct command *command, struct quern_writer *res
 static enum quern_err report(struct quern_task *task, const struct command *command, struct quern_writer *result)
 {
     if (command->is_too_big) {
-        return quern_task_fail(task, "OutputTooBig", "stdout and stderr together are over %u bytes",
+        return quern_task_fail(task, "OutputTooBig",
+                               "stdout and stderr together are over %u bytes; let it write to a file",
                                COMMAND_OUTPUT_MAX);
     }
     write_result(command, result);

@@ -54,6 +54,8 @@ void feed_fail_system(struct feed *feed, const char *what, int error)
 
 /* ---- reading ---- */
 
+#define FEED_TOO_BIG_HINT "; put it into a file and submit the path"
+
 static const char *item_encode(struct feed *feed, struct bytes item)
 {
     static char why[JSON_ERROR_SIZE];
@@ -62,7 +64,7 @@ static const char *item_encode(struct feed *feed, struct bytes item)
         return why;
     }
     if (feed->args.n > PAYLOAD_SIZE_MAX) {
-        (void)snprintf(why, sizeof why, "its arguments are %zu bytes; at most %u are taken", feed->args.n,
+        (void)snprintf(why, sizeof why, "its arguments are %zu bytes; the limit is %u" FEED_TOO_BIG_HINT, feed->args.n,
                        PAYLOAD_SIZE_MAX);
         return why;
     }
@@ -77,7 +79,7 @@ enum feed_item feed_read_item(struct feed *feed, struct line *line_out, const ch
         *why_out = item_encode(feed, line_out->text);
         return *why_out == NULL ? FEED_ITEM : FEED_BAD_ITEM;
     case LINES_TOO_LONG:
-        (void)snprintf(why, sizeof why, "it is longer than %zu bytes", feed->lines.size_max);
+        (void)snprintf(why, sizeof why, "it is longer than %zu bytes" FEED_TOO_BIG_HINT, feed->lines.size_max);
         *why_out = why;
         return FEED_BAD_ITEM;
     case LINES_WAIT:
