@@ -32,6 +32,7 @@
 #define INPUT_READ_SIZE (64u * 1024u)
 
 struct child {
+    pid_t pid; /* of the slot: a child that a handler forked and that returned from it finds another */
     int fd;
     struct statuspage *page;
     const struct registry *registry;
@@ -306,6 +307,9 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
 
     int64_t started_us = child->now_us;
     enum quern_err err = call_handler(child, in, args);
+    if (getpid() != child->pid) {
+        _exit(0); /* it would take tasks from the slot's socket, and write results over the slot's own */
+    }
     child->now_us = clock_mono_us();
 
     struct slot_result result = {
@@ -322,7 +326,7 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
 
 void child_run(int fd, struct statuspage *page, const struct registry *registry)
 {
-    struct child child = {.fd = fd, .page = page, .registry = registry, .has_waited = true};
+    struct child child = {.pid = getpid(), .fd = fd, .page = page, .registry = registry, .has_waited = true};
     child.task.page = page;
     child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
     writer_renew(&child, 0);

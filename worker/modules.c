@@ -128,10 +128,17 @@ bool registry_load(struct registry *registry, const char *path)
     if (file == NULL) {
         return refuse(registry, "cannot load module %s: %s", path, strerror(errno));
     }
+    size_t threads = thread_count();
     void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     free(file);
     if (handle == NULL) {
         return refuse(registry, "cannot load module %s: %s", path, dlerror());
+    }
+    if (thread_count() > threads) {
+        return refuse(registry,
+                      "%s: it, or a library it needs, started a thread when it was loaded; slots are forked from here, "
+                      "so start threads in the handler",
+                      path);
     }
     const struct quern_module *module = dlsym(handle, QUERN_MODULE_SYMBOL);
     if (module == NULL) {

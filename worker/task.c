@@ -41,14 +41,28 @@ void task_fini(struct quern_task *task)
     buf_fini(&task->detail);
 }
 
+/* At most max bytes of text, without half a character at the end. */
+static size_t text_fit(const char *text, size_t max)
+{
+    size_t n = strnlen(text, max + 1);
+    if (n <= max) {
+        return n;
+    }
+    n = max;
+    while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80) {
+        n--;
+    }
+    return n > 0 ? n : max;
+}
+
 static void fail_with(struct quern_task *task, const char *kind, const char *format, va_list list)
 {
-    char message[ERROR_MESSAGE_SIZE_MAX + 1];
+    char message[ERROR_MESSAGE_SIZE_MAX + 2]; /* one more tells that it was cut */
     int size = vsnprintf(message, sizeof(message), format, list);
     task->kind.n = 0;
     task->message.n = 0;
-    buf_put(&task->kind, kind, kind == NULL ? 0 : strnlen(kind, ERROR_KIND_SIZE_MAX));
-    buf_put(&task->message, message, size < 0 ? 0 : strlen(message));
+    buf_put(&task->kind, kind, kind == NULL ? 0 : text_fit(kind, ERROR_KIND_SIZE_MAX));
+    buf_put(&task->message, message, size < 0 ? 0 : text_fit(message, ERROR_MESSAGE_SIZE_MAX));
 }
 
 enum quern_err quern_task_fail(struct quern_task *task, const char *kind, const char *format, ...)
