@@ -46,6 +46,14 @@ static struct claim *claim_find(const struct core *core, const struct worker *wo
     return is_it ? claim : NULL;
 }
 
+static void claim_free(struct core *core, struct claim *claim)
+{
+    map_remove(&core->claims, claim->token.task);
+    core->claim_bytes -= claim->finished.n;
+    buf_fini(&claim->finished);
+    free(claim);
+}
+
 bool claim_finish(struct core *core, struct worker *worker, const struct item_finished *item)
 {
     struct token token = {item->task, (uint32_t)item->epoch, (uint32_t)item->attempt};
@@ -53,16 +61,15 @@ bool claim_finish(struct core *core, struct worker *worker, const struct item_fi
     if (claim == NULL) {
         return false;
     }
+    if (core->claim_bytes > WORKER_HELD_BYTES_MAX) { /* no room: the report is unknown, and the task runs again */
+        claim_free(core, claim);
+        return false;
+    }
+    core->claim_bytes -= claim->finished.n;
     claim->finished.n = 0;
     item_finished_put(&claim->finished, item);
+    core->claim_bytes += claim->finished.n;
     return true;
-}
-
-static void claim_free(struct core *core, struct claim *claim)
-{
-    map_remove(&core->claims, claim->token.task);
-    buf_fini(&claim->finished);
-    free(claim);
 }
 
 void claim_return(struct core *core, struct worker *worker, struct token token)
@@ -73,47 +80,75 @@ void claim_return(struct core *core, struct worker *worker, struct token token)
     }
 }
 
-/* The submit is here: its attempt goes on where it is. */
-void claim_meet(struct core *core, struct task *task)
+static void claim_meet(struct core *core, struct claim *claim, struct task *task)
 {
-    struct claim *claim = core->claims.count ? map_get(&core->claims, task->id) : NULL;
-    if (claim == NULL) {
-        return;
-    }
-    map_remove(&core->claims, task->id);
+    map_remove(&core->claims, claim->token.task);
+    core->claim_bytes -= claim->finished.n;
     attempt_adopt(core, claim->worker, task, claim->token, claim->is_running, buf_bytes(&claim->finished));
     buf_fini(&claim->finished);
     free(claim);
 }
 
-/* The next one of this worker, or of any if NULL. */
-static struct claim *claim_any(const struct core *core, const struct worker *worker)
+/* The submits are here, and answered (an outcome must not come before its acceptance): attempts go on where they are.
+ */
+void claims_meet(struct core *core, uint64_t series, uint32_t sequence, uint32_t count)
 {
+    for (uint32_t i = 0; i < count && core->claims.count > 0; i++) {
+        uint64_t id = id_make((uint32_t)series, sequence + i);
+        struct claim *claim = map_get(&core->claims, id);
+        struct task *task = claim != NULL ? task_find(core, id) : NULL;
+        if (task != NULL) {
+            claim_meet(core, claim, task);
+        }
+    }
+}
+
+/* Takes every claim of this worker (of any if NULL) out of the table in one pass; malloc'd, *count_out of them. */
+static struct claim **claims_take_out(struct core *core, const struct worker *worker, size_t *count_out)
+{
+    struct claim **list = xmalloc((core->claims.count + 1) * sizeof(struct claim *));
     size_t at = 0;
     uint64_t id;
     void *value;
+    *count_out = 0;
     while (map_next(&core->claims, &at, &id, &value)) {
         struct claim *claim = value;
         if (worker == NULL || claim->worker == worker) {
-            return claim;
+            list[(*count_out)++] = claim;
         }
     }
-    return NULL;
+    for (size_t i = 0; i < *count_out; i++) {
+        map_remove(&core->claims, list[i]->token.task);
+    }
+    return list;
+}
+
+static void claims_drop(struct core *core, const struct worker *worker, bool tell)
+{
+    size_t count;
+    struct claim **list = claims_take_out(core, worker, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tell) {
+            attempt_disown(core, list[i]->worker, list[i]->token, list[i]->finished.n > 0);
+        }
+        core->claim_bytes -= list[i]->finished.n;
+        buf_fini(&list[i]->finished);
+        free(list[i]);
+    }
+    free(list);
 }
 
 /* It lists them again when it is back. */
 void claims_left(struct core *core, const struct worker *worker)
 {
-    struct claim *claim;
-    while (core->claims.count > 0 && (claim = claim_any(core, worker)) != NULL) {
-        claim_free(core, claim);
+    if (core->claims.count > 0) {
+        claims_drop(core, worker, false);
     }
 }
 
 /* Nobody sent them again in time: the workers are told to let go. */
 void claims_sweep(struct core *core)
 {
-    struct claim *claim;
     if (core->claims.count == 0) {
         return;
     }
@@ -121,17 +156,11 @@ void claims_sweep(struct core *core)
         core_sweep_by(core, core->claims_until);
         return;
     }
-    while ((claim = claim_any(core, NULL)) != NULL) {
-        attempt_disown(core, claim->worker, claim->token, claim->finished.n > 0);
-        claim_free(core, claim);
-    }
+    claims_drop(core, NULL, true);
 }
 
 void claims_fini(struct core *core)
 {
-    struct claim *claim;
-    while ((claim = claim_any(core, NULL)) != NULL) {
-        claim_free(core, claim);
-    }
+    claims_drop(core, NULL, false);
     map_fini(&core->claims);
 }

@@ -333,7 +333,7 @@ void dispatch_gated(struct core *core, const struct token *tokens, size_t count)
 bool claim_keep(struct core *core, struct worker *worker, const struct item_held *held);
 bool claim_finish(struct core *core, struct worker *worker, const struct item_finished *item);
 void claim_return(struct core *core, struct worker *worker, struct token token);
-void claim_meet(struct core *core, struct task *task);
+void claims_meet(struct core *core, uint64_t series, uint32_t sequence, uint32_t count);
 void claims_left(struct core *core, const struct worker *worker);
 void claims_sweep(struct core *core);
 void claims_fini(struct core *core);
@@ -477,6 +477,7 @@ struct core {
     int64_t begun_ms;
     int64_t hold_until;   /* ready tasks wait for claims until then */
     int64_t claims_until; /* attempts of unknown tasks are kept until then */
+    uint64_t claim_bytes; /* of reports kept with them */
     struct map claims;    /* by task id */
 
     /* of the step under way */

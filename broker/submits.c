@@ -195,7 +195,6 @@ static void item_accept(struct core *core, struct session *session, uint64_t id,
     }
     batch_session(core, session, false);
     task_begin(core, task, delay_ms);
-    claim_meet(core, task);
 }
 
 static void item_take(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit, struct call *call,
@@ -327,6 +326,7 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
         bytes += item.args.n;
     }
     answer_send(core, conn, &answer);
+    claims_meet(core, conn->series->id, (uint32_t)submit->sequence, submit->items.count);
     if (call != NULL) {
         call_release(core, call);
     }
