@@ -408,6 +408,7 @@ static void read_welcome(struct client *client, const struct msg_WELCOME_CLIENT 
     while (client->sent_index < client->submit_count && client->submits[client->sent_index].answer != ANSWER_NONE) {
         client->sent_index++;
     }
+    client->high_at_welcome = welcome->submitted_high;
     WORLD_CHECK(world, welcome->submitted_high >= client->sent_index && welcome->submitted_high <= client->submit_count,
                 "%s: %zu submits answered, %zu made, submitted_high says %" PRIu64, client->peer.name,
                 client->sent_index, client->submit_count, welcome->submitted_high);
@@ -465,6 +466,11 @@ static void read_outcome(struct client *client, const struct item_outcome *item)
         WORLD_CHECK(world, took->task != item->task, "%s: task %" PRIx64 " has two outcomes", client->peer.name,
                     item->task);
     }
+    uint32_t sequence = id_sequence(item->task);
+    WORLD_CHECK(world,
+                id_series(item->task) != client->series || sequence <= client->high_at_welcome ||
+                    client->submits[sequence - 1].answer == ANSWER_ACCEPTED,
+                "%s: the outcome of %" PRIx64 " comes before its acceptance", client->peer.name, item->task);
     world_say(world, "%s: outcome %" PRIu64 " of %" PRIx64 ": %s %s", client->peer.name, item->completion, item->task,
               task_state_word((unsigned)item->state), cause_word((unsigned)item->cause));
     GROW(client->took, client->took_count, client->took_cap);

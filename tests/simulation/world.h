@@ -145,9 +145,10 @@ struct client {
     uint64_t credit_bytes;
     uint64_t window; /* outcomes this client takes ahead; 0: everything */
     uint64_t granted;
-    uint64_t arrived;      /* outcomes on this wire */
-    uint64_t last_arrived; /* completion of the last one on this wire */
-    struct took *took;     /* in order of arrival */
+    uint64_t arrived;         /* outcomes on this wire */
+    uint64_t high_at_welcome; /* submitted_high of the last WELCOME */
+    uint64_t last_arrived;    /* completion of the last one on this wire */
+    struct took *took;        /* in order of arrival */
     size_t took_count;
     size_t took_cap;
     bool must_acknowledge;
