@@ -6,9 +6,17 @@
 
 #include "quern/err.h"
 
-/* wanted NULL: HOST-N, N the first number whose lock is free. The lock is kept in *fd_out (close-on-exec).
- * QUERN_IN_USE: another living worker of this user has the name. *why_out is malloc'd on error. */
-QUERN_MUST_USE enum quern_err name_hold(const char *wanted, const char *host, char **name_out, int *fd_out,
-                                        char **why_out);
+/* A name that is held: the kernel lets go of it with this process. */
+struct name_hold {
+    char *name;
+    int file;   /* locked */
+    int socket; /* bound; -1 if that could not be had */
+};
+
+/* wanted NULL: HOST-N, N the first number that is free. broker: where the name will be used, as it was given.
+ * QUERN_IN_USE: another living worker has the name. *why_out is malloc'd on error. */
+QUERN_MUST_USE enum quern_err name_take(const char *wanted, const char *host, const char *broker,
+                                        struct name_hold *hold_out, char **why_out);
+void name_release(struct name_hold *hold);
 
 #endif

@@ -7,7 +7,6 @@
 
 #include "common/check.h"
 #include "common/clock.h"
-#include "worker/name.h"
 #include "worker/supervisor_private.h"
 
 #include <errno.h>
@@ -56,12 +55,12 @@ static void act_on(struct supervisor *supervisor, enum dialogue_verdict verdict)
 static void on_welcome(struct supervisor *supervisor)
 {
     if (!supervisor->is_ready_told) {
-        printf("ready %s slots=%zu\n", supervisor->name, supervisor->slot_count);
+        printf("ready %s slots=%zu\n", supervisor->name.name, supervisor->slot_count);
         fflush(stdout);
         supervisor->is_ready_told = true;
     }
     log_event(LOG_INFO, "welcome", "url=\"%s\" name=\"%s\" epoch=%u held=%zu", dealer_url(supervisor->dealer),
-              supervisor->name, supervisor->ledger.epoch, supervisor->ledger.held_count);
+              supervisor->name.name, supervisor->ledger.epoch, supervisor->ledger.held_count);
 }
 
 static void on_frame(struct supervisor *supervisor, struct bytes frame)
@@ -246,7 +245,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
                                       .exit_status = -1,
                                       .check_ms = INT64_MAX,
                                       .lease_told_ms = INT64_MIN,
-                                      .name_fd = -1,
+                                      .name = {.file = -1, .socket = -1},
                                       .slot_count = options->slot_count};
     if (gethostname(supervisor->host, sizeof(supervisor->host) - 1) != 0 ||
         !bytes_is_utf8(bytes_text(supervisor->host))) {
@@ -268,16 +267,23 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
                                             .module_count = options->module_count};
 }
 
+/* The first of the broker's addresses, malloc'd: by it workers of one host tell brokers apart. */
+static char *broker_name(const struct options *options)
+{
+    return options->url_count > 0 ? xstrdup(options->urls[0]) : link_default_url();
+}
+
 static bool name_begin(struct supervisor *supervisor)
 {
     char *why = NULL;
-    enum quern_err err =
-        name_hold(supervisor->options->name, supervisor->host, &supervisor->name, &supervisor->name_fd, &why);
+    char *broker = broker_name(supervisor->options);
+    enum quern_err err = name_take(supervisor->options->name, supervisor->host, broker, &supervisor->name, &why);
     if (err != QUERN_OK) {
         log_event(LOG_ERROR, "no name", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
-        free(why);
         supervisor->exit_status = 1;
     }
+    free(why);
+    free(broker);
     return err == QUERN_OK;
 }
 
@@ -309,7 +315,7 @@ static void dialogue_begin(struct supervisor *supervisor)
     struct limits limits = limits_default();
     struct dialogue_facts facts = {.instance = uuid_random(),
                                    .host = supervisor->host,
-                                   .name = supervisor->name,
+                                   .name = supervisor->name.name,
                                    .pid = (uint32_t)getpid(),
                                    .slot_count = (uint32_t)supervisor->slot_count,
                                    .functions = (const char *const *)supervisor->functions,
@@ -332,9 +338,8 @@ static void supervisor_fini(struct supervisor *supervisor)
     zygote_fini(&supervisor->zygote);
     buf_fini(&supervisor->frame);
     free(supervisor->slots);
-    free(supervisor->name);
-    int fds[] = {supervisor->signals, supervisor->events, supervisor->life[0], supervisor->life[1],
-                 supervisor->name_fd};
+    name_release(&supervisor->name);
+    int fds[] = {supervisor->signals, supervisor->events, supervisor->life[0], supervisor->life[1]};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
         if (fds[i] >= 0) {
             close(fds[i]);
@@ -352,7 +357,7 @@ int supervisor_run(const struct options *options)
             supervisor.exit_status = 2;
         } else if (dealer_begin(&supervisor)) {
             dialogue_begin(&supervisor);
-            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%zu functions=%zu", supervisor.name, getpid(),
+            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%zu functions=%zu", supervisor.name.name, getpid(),
                       supervisor.slot_count, supervisor.function_count);
             while (supervisor.exit_status < 0) {
                 int64_t wake_ms = turn(&supervisor);

@@ -8,6 +8,7 @@
 #include "common/link.h"
 #include "worker/dialogue.h"
 #include "worker/ledger.h"
+#include "worker/name.h"
 #include "worker/options.h"
 #include "worker/pace.h"
 #include "worker/reaper.h"
@@ -17,8 +18,7 @@
 struct supervisor {
     const struct options *options;
     char host[HOST_NAME_SIZE_MAX + 1];
-    char *name;
-    int name_fd;
+    struct name_hold name;
     int signals; /* signalfd */
     int events;  /* epoll: everything but the dealer */
     int life[2]; /* the life pipe; its write end is ours alone */
