@@ -220,6 +220,29 @@ static bool open_pipes(struct command *command, int theirs[3])
     return theirs[0] >= 0;
 }
 
+/* The command is looked for where its own PATH says, but posix_spawnp knows ours only: that is changed for the call. */
+static char *path_begin(const struct command *command)
+{
+    const char *ours = getenv("PATH");
+    char *before = ours != NULL ? xstrdup(ours) : NULL;
+    for (size_t i = 0; i < command->env.count; i++) {
+        if (strncmp(command->env.items[i], "PATH=", 5) == 0) {
+            (void)setenv("PATH", command->env.items[i] + 5, 1);
+        }
+    }
+    return before;
+}
+
+static void path_end(char *before)
+{
+    if (before != NULL) {
+        (void)setenv("PATH", before, 1);
+    } else {
+        (void)unsetenv("PATH");
+    }
+    free(before);
+}
+
 static int spawn(struct command *command, const int theirs[3])
 {
     posix_spawn_file_actions_t actions;
@@ -240,8 +263,10 @@ static int spawn(struct command *command, const int theirs[3])
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &changed);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    char *before = path_begin(command);
     int err = posix_spawnp(&command->pid, command->argv.items[0], &actions, &attributes, command->argv.items,
                            command->env.items);
+    path_end(before);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return err;
@@ -252,6 +277,10 @@ static enum quern_err fail_start(struct quern_task *task, const struct command *
     const char *name = command->argv.items[0];
     switch (err) {
     case ENOENT:
+        if (strchr(name, '/') != NULL && access(name, F_OK) == 0) {
+            return quern_task_fail(task, "NotStarted", "command %.1000s names an interpreter that does not exist",
+                                   name);
+        }
         return quern_task_fail(task, "NotFound", "command not found: %.1000s", name);
     case EACCES:
         return quern_task_fail(task, "NotExecutable", "command may not be executed: %.1000s", name);
