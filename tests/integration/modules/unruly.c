@@ -1,0 +1,313 @@
+/*
+ * unruly.c: functions that do to their slot what no function should, and one that is good, to see that the worker
+ * lives. Loaded by story_worker.py. UNRULY in the worker's environment makes the loading itself unruly.
+ */
+#include <quern/worker.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DESCRIPTOR_COUNT 1024
+
+/* What the compiler cannot see through. */
+static void *volatile hidden;
+
+static enum quern_err good(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t x;
+    if (quern_read_i64(args, &x) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "good takes an integer");
+    }
+    quern_write_i64(result, x + 1);
+    return QUERN_OK;
+}
+
+static enum quern_err close_all(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    for (int fd = 0; fd < DESCRIPTOR_COUNT; fd++) {
+        close(fd);
+    }
+    quern_write_text(result, "closed");
+    return QUERN_OK;
+}
+
+static enum quern_err write_all(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    char garbage[4096];
+    (void)task;
+    (void)args;
+    memset(garbage, 0xa5, sizeof(garbage));
+    signal(SIGPIPE, SIG_IGN);
+    for (int fd = 3; fd < DESCRIPTOR_COUNT; fd++) {
+        (void)!write(fd, garbage, sizeof(garbage));
+    }
+    quern_write_text(result, "written");
+    return QUERN_OK;
+}
+
+/* A child that comes back from the handler as if it were the slot. */
+static enum quern_err fork_and_return(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    pid_t pid = fork();
+    quern_write_i64(result, pid == 0 ? 666 : 1);
+    return QUERN_OK;
+}
+
+static enum quern_err fork_and_exit(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    if (fork() == 0) {
+        exit(3);
+    }
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
+static enum quern_err fork_many(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    for (int i = 0; i < 20; i++) {
+        if (fork() == 0) {
+            _exit(0);
+        }
+    }
+    quern_write_i64(result, 20);
+    return QUERN_OK;
+}
+
+static enum quern_err abort_it(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    (void)result;
+    abort();
+}
+
+static jmp_buf nowhere;
+
+__attribute__((noinline)) static void set_jump(void)
+{
+    (void)setjmp(nowhere);
+}
+
+static enum quern_err jump(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    (void)result;
+    set_jump();
+    memset(&nowhere, 0x5a, sizeof(nowhere));
+    longjmp(nowhere, 1);
+}
+
+static enum quern_err corrupt(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    hidden = malloc(24);
+    memset((char *)hidden - 64, 0xff, 4096);
+    for (int i = 0; i < 100; i++) {
+        hidden = malloc((size_t)i * 100);
+        free(hidden);
+    }
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
+static enum quern_err block_all(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    double seconds;
+    sigset_t all;
+    if (quern_read_f64(args, &seconds) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "block_all takes seconds");
+    }
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    usleep((useconds_t)(seconds * 1e6));
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
+static enum quern_err raw(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    quern_write_raw(result, "\xc1", 1);
+    return QUERN_OK;
+}
+
+static enum quern_err open_array(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    quern_write_array(result, 3);
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
+static enum quern_err two_values(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    quern_write_i64(result, 1);
+    quern_write_i64(result, 2);
+    return QUERN_OK;
+}
+
+/* A result of so many bytes as a whole (at least 70 KiB). */
+static enum quern_err big(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t size;
+    if (quern_read_i64(args, &size) != QUERN_OK || size < 70000) {
+        return quern_task_fail_args(task, args, "big takes a size");
+    }
+    char *p = calloc(1, (size_t)size);
+    quern_write_bin(result, p, (size_t)size - 5);
+    free(p);
+    return QUERN_OK;
+}
+
+/* Messages that are no UTF-8, or are cut in the middle of a character. */
+static enum quern_err long_text(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    char text[6001];
+    (void)args;
+    (void)result;
+    text[0] = 'x';
+    for (size_t i = 1; i + 1 < sizeof(text); i += 2) {
+        memcpy(text + i, "\xc3\xa4", 2);
+    }
+    text[sizeof(text) - 2] = '\0';
+    return quern_task_fail(task, text, "%s", text);
+}
+
+static enum quern_err return_code(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    (void)result;
+    return (enum quern_err)12345;
+}
+
+static enum quern_err own_pid(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    quern_write_i64(result, getpid());
+    return QUERN_OK;
+}
+
+/* Append a letter to a file: a side effect that can be counted. Then wait. */
+static enum quern_err effect(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    const char *path;
+    size_t size;
+    double seconds = 0;
+    if (quern_read_str(args, &path, &size) != QUERN_OK ||
+        (quern_peek(args) != QUERN_TYPE_NONE && quern_read_f64(args, &seconds) != QUERN_OK)) {
+        return quern_task_fail_args(task, args, "effect takes a path and seconds");
+    }
+    char name[4096];
+    snprintf(name, sizeof(name), "%.*s", (int)size, path);
+    FILE *file = fopen(name, "a");
+    if (file == NULL) {
+        return quern_task_fail(task, "NoFile", "%s", strerror(errno));
+    }
+    fprintf(file, "%llu\n", (unsigned long long)quern_task_id(task));
+    fclose(file);
+    if (seconds > 0) {
+        usleep((useconds_t)(seconds * 1e6));
+    }
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
+static enum quern_err slow_effect(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    usleep(1000);
+    return effect(task, args, result);
+}
+
+static void *wait_for_ever(void *self)
+{
+    for (;;) {
+        pause();
+    }
+    return self;
+}
+
+static void leave_thread(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_for_ever, NULL);
+}
+
+static int is_told(const char *word)
+{
+    const char *how = getenv("UNRULY");
+    return how != NULL && strcmp(how, word) == 0;
+}
+
+__attribute__((constructor)) static void loaded(void)
+{
+    if (is_told("thread-at-load")) {
+        leave_thread();
+    }
+}
+
+static enum quern_err initialise(const char **text_out)
+{
+    if (is_told("fail")) {
+        *text_out = "the model is missing";
+        return QUERN_IO;
+    }
+    if (is_told("thread")) {
+        leave_thread();
+    }
+    if (is_told("crash")) {
+        abort();
+    }
+    if (is_told("hang")) {
+        pause();
+    }
+    return QUERN_OK;
+}
+
+static const struct quern_function functions[] = {
+    {"good", good},
+    {"close_all", close_all},
+    {"write_all", write_all},
+    {"fork_and_return", fork_and_return},
+    {"fork_and_exit", fork_and_exit},
+    {"fork_many", fork_many},
+    {"abort", abort_it},
+    {"jump", jump},
+    {"corrupt", corrupt},
+    {"block_all", block_all},
+    {"raw", raw},
+    {"open_array", open_array},
+    {"two_values", two_values},
+    {"big", big},
+    {"long_text", long_text},
+    {"return_code", return_code},
+    {"own_pid", own_pid},
+    {"effect", effect},
+    {"slow_effect", slow_effect},
+    {NULL, NULL},
+};
+
+QUERN_MODULE(.functions = functions, .initialise = initialise)

@@ -1,0 +1,317 @@
+"""What a worker promises, tried with real processes: functions that do what none should, kills of each of its processes,
+names, leases, and what may run at most once. modules/unruly.c brings the functions."""
+
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+
+import stage
+
+UNRULY = os.path.join(stage.BUILD, "tests", "unruly.so")
+SIZE_16_MIB = 16 * 1024 * 1024
+
+
+class WorkerStory(stage.Story):
+    def begin(self, *args, slots=2, module=UNRULY, **options):
+        self.broker()
+        worker = self.worker(*args, slots=slots, module=module, **options)
+        self.wait_workers()
+        return worker
+
+    def ask(self, *args, **options):
+        """What became of one task, as an object."""
+        return self.quern("--json", "submit", *args, status=None, **options).json
+
+    def command(self, argv, *args, **options):
+        return self.ask("quern.command", json.dumps(argv), json.dumps(options), *args)
+
+    def works(self):
+        """Every slot does its work, and does it right."""
+        self.assertEqual(sorted(map(int, self.quern("map", "good", input="\n".join(map(str, range(100)))).lines)),
+                         list(range(1, 101)))
+
+    def lines_of(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                return file.read().split()
+        except FileNotFoundError:
+            return []
+
+    def processes(self, worker, name):
+        """Those below worker that are called so."""
+        found = []
+        for pid in self.descendants(worker.pid):
+            try:
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                    if file.read().strip() == name:
+                        found.append(pid)
+            except OSError:
+                pass
+        return found
+
+    def kill_slots_while(self, worker, pause_s, work):
+        """Kills one slot after another until work() has returned; how many, and what it returned."""
+        ended = threading.Event()
+        kills = []
+
+        def kill():
+            while not ended.wait(pause_s):
+                for pid in random.sample(slots, 1) if (slots := self.processes(worker, "quern-slot")) else []:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                        kills.append(pid)
+                    except ProcessLookupError:
+                        pass
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            return work(), len(kills)
+        finally:
+            ended.set()
+            thread.join()
+
+
+class Unruly(WorkerStory):
+    def test_crashes_cost_their_task_and_name_task_host_pid_and_signal(self):
+        self.begin()
+        for function, number in (("abort", signal.SIGABRT), ("jump", None), ("corrupt", None)):
+            with self.subTest(function):
+                outcome = self.ask(function)
+                host, pid = outcome["worker"].split(":")
+                message = outcome["error"]["message"]
+                self.assertEqual(outcome["error"]["cause"], "quarantined")
+                self.assertIn(f"task {outcome['id']}: slot {pid} on {host} died of signal", message)
+                if number is not None:
+                    self.assertIn(f"signal {int(number)} ", message)
+                self.works()
+
+    def test_a_forked_child_that_returns_from_the_handler_is_no_second_slot(self):
+        """It would take tasks from the slot's socket: they would never end."""
+        self.begin(slots=1)
+        for _ in range(5):
+            self.assertEqual(self.ask("fork_and_return")["result"], 1)
+            self.works()
+
+    def test_children_of_handlers_leave_no_zombies(self):
+        worker = self.begin(slots=1)
+        for _ in range(3):
+            self.assertEqual(self.ask("fork_many")["result"], 20)
+            self.assertEqual(self.ask("fork_and_exit")["result"], 1)
+        self.works()
+        slot = self.processes(worker, "quern-slot")[0]
+
+        def children():
+            with open(f"/proc/{slot}/task/{slot}/children", encoding="utf-8") as file:
+                return file.read().split()
+
+        stage.wait_until(lambda: children() == [], "the children to be reaped")
+
+    def test_garbage_in_or_closing_of_descriptors_costs_nobody_else(self):
+        worker = self.begin()
+        for function in ("close_all", "write_all"):
+            outcome = self.ask(function)
+            # Closing the worker's socket is a slot's end: whether the result was written before that is a race.
+            self.assertTrue(outcome["ok"] or outcome["error"]["cause"] == "quarantined", outcome)
+            self.works()
+        self.assertTrue(worker.is_running())
+
+    def test_blocked_signals_do_not_keep_a_task_from_its_timeout(self):
+        self.begin(slots=1)
+        self.assertEqual(self.ask("block_all", "60", "--timeout", "0.2")["error"]["cause"], "timeout")
+        self.assertEqual(self.ask("block_all", "0")["result"], 1)
+        self.assertEqual(self.ask("block_all", "60", "--timeout", "0.2")["error"]["cause"], "timeout")
+        self.works()
+
+    def test_results_that_are_no_value_are_unencodable(self):
+        self.begin()
+        for function in ("raw", "open_array", "two_values"):
+            self.assertEqual(self.ask(function)["error"]["cause"], "unencodable")
+        outcome = self.ask("big", str(SIZE_16_MIB + 1))
+        self.assertEqual(outcome["error"]["cause"], "unencodable")
+        self.assertIn("over 16 MiB", outcome["error"]["message"])
+        self.assertTrue(self.ask("big", str(SIZE_16_MIB))["ok"])
+
+    def test_a_long_message_is_cut_between_characters(self):
+        self.begin()
+        error = self.ask("long_text")["error"]
+        self.assertEqual(error["kind"], "x" + "ä" * 63)
+        self.assertEqual(error["message"], "x" + "ä" * 2047)
+
+
+class Starting(WorkerStory):
+    def refused(self, *args, status=1, **env):
+        done = subprocess.run([os.path.join(stage.BIN, "quern-worker"), *map(str, args)], env={**self.env, **env},
+                              cwd=self.directory, capture_output=True, timeout=stage.PATIENCE_S)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stderr.decode()
+
+    def test_a_module_that_cannot_be_used_is_refused_by_name(self):
+        self.assertIn("nothing to serve", self.refused(status=2))
+        self.assertIn("/nonexistent.so", self.refused("--module", "/nonexistent.so"))
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            no_module = next(line.split()[-1] for line in maps if "libc.so" in line)
+        self.assertIn("quern_module", self.refused("--module", no_module))
+        self.assertIn('"good" is in', self.refused("--module", UNRULY, "--module", UNRULY))
+        self.assertIn("the model is missing", self.refused("--module", UNRULY, UNRULY="fail"))
+        self.assertIn("signal=6", self.refused("--module", UNRULY, UNRULY="crash"))
+
+    def test_a_module_that_starts_a_thread_is_refused(self):
+        self.assertIn("left a thread", self.refused("--module", UNRULY, UNRULY="thread"))
+        self.assertIn("started a thread when it was loaded", self.refused("--module", UNRULY, UNRULY="thread-at-load"))
+
+    def test_slots_are_counted_from_1_to_1024(self):
+        for count in ("0", "-1", "9999", "2x", ""):
+            self.assertIn("--slots", self.refused("--module", UNRULY, "--slots", count, status=2))
+
+    def test_workers_of_one_host_have_names_of_their_own_whatever_their_runtime_directory(self):
+        """Two of one name would take each other's tasks for lost, again and again."""
+        self.begin()
+        os.mkdir(self.path("run2"), 0o700)
+        self.worker("--url", self.url, module=UNRULY, env={"XDG_RUNTIME_DIR": self.path("run2")})
+        self.wait_workers(2)
+        self.assertEqual(len({worker["name"] for worker in self.status()["workers"]}), 2)
+        name = self.status()["workers"][0]["name"]
+        self.assertIn("runs already", self.refused("--module", UNRULY, "--name", name, "--url", self.url,
+                                                   XDG_RUNTIME_DIR=self.path("run2")))
+
+
+class Kills(WorkerStory):
+    def test_at_most_once_is_that_under_kills_of_slots(self):
+        count = 3000
+        worker = self.begin(slots=4)
+        lines = (self.path("effects") + "\n") * count
+        done, kills = self.kill_slots_while(worker, 0.01, lambda: self.quern(
+            "map", "effect", "--raw", "--jsonl", "--at-most-once", input=lines, status=None))
+        self.assertGreater(kills, 0)
+        self.assertEqual(len(done.lines), count)
+        effects = collections.Counter(self.lines_of("effects"))
+        self.assertEqual([task for task, times in effects.items() if times > 1], [])
+        good = {json.loads(line)["id"] for line in done.lines if json.loads(line)["ok"]}
+        ran = {f"{int(task) >> 32}-{int(task) & 0xffffffff}" for task in effects}
+        self.assertEqual(good - ran, set())
+
+    def test_large_results_are_whole_under_kills_of_slots(self):
+        worker = self.begin()
+        lines = f"{4 * 1024 * 1024}\n" * 40
+        done, kills = self.kill_slots_while(worker, 0.03, lambda: self.quern("map", "big", "--jsonl", input=lines,
+                                                                            status=None))
+        self.assertGreater(kills, 0)
+        self.assertEqual(len(done.lines), 40)
+        for line in done.lines:
+            outcome = json.loads(line)
+            if not outcome["ok"]:
+                self.assertEqual(outcome["error"]["cause"], "quarantined")
+
+    def test_a_killed_zygote_costs_no_attempt_and_new_slots_come(self):
+        worker = self.begin(slots=2)
+        client = self.quern_start("map", "effect", "--raw", "--jsonl", stdin=subprocess.PIPE)
+        client.write((self.path("effects") + "\n") * 20000)
+        client.close_stdin()
+        for round in range(3):
+            client.wait_out_count((round + 1) * 4000)
+            zygote = stage.wait_until(lambda: self.processes(worker, "quern-zygote"), "a zygote")[0]
+            before = self.processes(worker, "quern-slot")
+            os.kill(zygote, signal.SIGKILL)
+            stage.wait_until(lambda: len(set(self.processes(worker, "quern-slot")) - set(before)) == 2, "new slots")
+        self.assertEqual(client.status(), 0)
+        self.assertEqual({json.loads(line)["attempts"] for line in client.out}, {1})
+        self.assertEqual(set(collections.Counter(self.lines_of("effects")).values()), {1})
+
+    def test_a_killed_supervisor_leaves_nothing_within_2_s(self):
+        worker = self.begin("--allow-commands", slots=3)
+        mark = self.path("mark")
+        script = f"setsid sh -c 'sh -c \"echo $$ >> {mark}; exec sleep 1000\" & exec sleep 1000' & exec sleep 1000"
+        for _ in range(2):
+            self.quern("submit", "--detach", "quern.command", json.dumps(["sh", "-c", script]), "{}")
+        self.quern("submit", "--detach", "block_all", "1000")
+        stage.wait_until(lambda: len(self.lines_of("mark")) == 2 and
+                         self.status()["tasks"]["running"] == 3, "all to run")
+        below = self.descendants(worker.pid)
+        self.assertGreaterEqual(len(below), 4 + 2 * 3)
+        worker.kill9()
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 2)
+
+
+class Ending(WorkerStory):
+    def test_sigterm_finishes_what_runs_and_returns_the_rest_without_blame(self):
+        worker = self.begin(slots=2)
+        ids = [self.quern("submit", "--detach", "effect", json.dumps(self.path("effects")), "0.7").stdout.strip()
+               for _ in range(6)]
+        stage.wait_until(lambda: len(self.lines_of("effects")) == 2, "two to run")
+        self.assertEqual(worker.end(), 0)
+        states = collections.Counter((task["state"], task["attempts"]) for task in self.quern("--json", "list").json)
+        self.assertEqual(states, {("done", 1): 2, ("ready", 0): 4})
+        self.worker(module=UNRULY)
+        for task in ids:
+            self.quern("result", task, "--wait")
+        self.assertEqual(set(collections.Counter(self.lines_of("effects")).values()), {1})
+
+    def test_a_second_sigterm_ends_it_at_once(self):
+        worker = self.begin(slots=2)
+        for _ in range(2):
+            self.quern("submit", "--detach", "block_all", "1000")
+        self.wait_status(lambda status: status["tasks"]["running"] == 2, "both to run")
+        below = self.descendants(worker.pid)
+        worker.send(signal.SIGTERM)
+        worker.wait_log("draining")
+        worker.send(signal.SIGTERM)
+        self.assertEqual(worker.status(10), 0)
+        self.assertFalse(any(map(stage.is_alive, below)))
+
+
+class Cancelling(WorkerStory):
+    def test_what_was_cancelled_has_not_run_and_what_ran_was_not_cancelled(self):
+        """Cancels race with starts; effects are counted."""
+        count = 3000
+        self.begin(slots=2)
+        file = self.path("effects")
+        client = self.quern_start("map", "slow_effect", "--raw", "--jsonl", stdin=subprocess.PIPE)
+        client.write((file + "\n") * count)
+        client.wait_out_count(1)
+        series = json.loads(client.out[0])["id"].split("-")[0]
+        while len(client.out) < count // 2:  # what is about to start, each time
+            first = len(client.out) + random.randrange(150)
+            self.quern("cancel", *(f"{series}-{n}" for n in range(first, first + 25)), status=None)
+        self.quern("cancel", *(f"{series}-{n}" for n in range(count, count - 25, -1)), status=None)
+        client.close_stdin()
+        client.status()
+        outcomes = [json.loads(line) for line in client.out]
+        self.assertEqual(len(outcomes), count)
+        cancelled = {outcome["id"] for outcome in outcomes if not outcome["ok"]}
+        effects = collections.Counter(f"{int(task) >> 32}-{int(task) & 0xffffffff}" for task in self.lines_of("effects"))
+        self.assertEqual(cancelled & set(effects), set())
+        self.assertEqual(cancelled | set(effects), {outcome["id"] for outcome in outcomes})
+        self.assertEqual(set(effects.values()), {1})
+        self.assertGreater(len(cancelled), 0)
+
+
+class Commands(WorkerStory):
+    def test_the_path_of_the_environment_is_where_a_command_is_looked_for(self):
+        self.begin("--allow-commands", module=None)
+        os.mkdir(self.path("tools"))
+        tool = self.path("tools", "only-here")
+        with open(tool, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\necho found\n")
+        os.chmod(tool, 0o755)
+        outcome = self.command(["only-here"], env={"PATH": self.path("tools") + ":/usr/bin:/bin"})
+        self.assertEqual(outcome["result"]["stdout"], "found\n")
+        self.assertEqual(self.command(["only-here"])["error"]["kind"], "NotFound")
+
+    def test_a_missing_interpreter_is_not_a_missing_command(self):
+        self.begin("--allow-commands", module=None)
+        tool = self.path("tool")
+        with open(tool, "w", encoding="utf-8") as file:
+            file.write("#!/nonexistent/interpreter\n")
+        os.chmod(tool, 0o755)
+        error = self.command([tool])["error"]
+        self.assertEqual(error["kind"], "NotStarted")
+        self.assertIn("interpreter", error["message"])
+
+
+if __name__ == "__main__":
+    stage.main()
