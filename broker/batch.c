@@ -208,6 +208,7 @@ static void seal_session(struct core *core, struct batch *batch, struct session 
                                            .failed = session->failed,
                                            .keep = session->keep,
                                            .is_ending = session->is_ending,
+                                           .is_cancelling = session->is_cancelling,
                                            .created = session->created,
                                            .used = session->used};
     memcpy(change->session.digest, session->digest, DIGEST_SIZE);

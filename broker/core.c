@@ -140,6 +140,7 @@ static void begin_sessions(struct core *core)
         struct session *session = value;
         session->idle_since = core->now;
         session_restore_end(session);
+        session_go_on_ending(core, session);
     }
 }
 

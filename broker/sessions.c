@@ -140,6 +140,7 @@ void session_restore(struct core *core, const struct session_row *row)
     session->failed = row->failed;
     session->keep = row->keep;
     session->is_ending = row->is_ending;
+    session->is_cancelling = row->is_cancelling;
     session->created = row->created;
     session->used = row->used;
     session_restore_ring(session);
@@ -503,6 +504,7 @@ static void sweep_begin(struct core *core, struct session *session)
 void session_end(struct core *core, struct session *session, bool cancel, bool drop)
 {
     session->is_ending = true;
+    session->is_cancelling = session->is_cancelling || cancel; /* on disk with the answer, the slices come later */
     batch_session(core, session, false);
     if (cancel) {
         sweep_begin(core, session);
@@ -511,6 +513,13 @@ void session_end(struct core *core, struct session *session, bool cancel, bool d
         outcomes_acknowledge(core, session, session->acked_prefix + 1, session->completion_last);
     }
     session_settle(core, session);
+}
+
+void session_go_on_ending(struct core *core, struct session *session)
+{
+    if (session->is_cancelling) {
+        sweep_begin(core, session);
+    }
 }
 
 /* The owner's connection is gone. Durable work goes on; an unnamed session has a time to see its client again. */

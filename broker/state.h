@@ -196,6 +196,7 @@ void outcomes_sweep(struct core *core);
 void session_restore_ring(struct session *session);
 void session_restore_acked(struct session *session, uint64_t first, uint64_t last);
 void session_restore_end(struct session *session);
+void session_go_on_ending(struct core *core, struct session *session); /* what a restart interrupted */
 void session_free_outcomes(struct core *core, struct session *session);
 void outcomes_fini(struct core *core);
 
@@ -249,6 +250,7 @@ struct session {
     int64_t idle_since; /* monotonic: neither client nor live tasks, or client gone */
     bool keep;
     bool is_ending;
+    bool is_cancelling; /* ending, and what has not started is cancelled, also after a restart */
     bool is_dirty;
     uint64_t sweep_next; /* task to go on with */
     bool is_sweeping;    /* what has not started is being cancelled, in slices */

@@ -40,6 +40,7 @@ struct session_row {
     uint64_t failed; /* outcomes that failed, ever */
     bool keep;       /* outlives its client though unnamed */
     bool is_ending;  /* takes no further submits */
+    bool is_cancelling; /* and what has not started is cancelled */
     int64_t created;
     int64_t used; /* last time a client was connected or a task ended */
 };

@@ -22,6 +22,8 @@ struct sqlite3_stmt;
 #define STORE_BUSY_MS 1000
 /* Unreferenced calls and workers are looked for only when there are more than this: looking is a scan. */
 #define STORE_SWEEP_COUNT 1024u
+/* session.is_ending of a session that is ending and cancelled. */
+#define ENDING_CANCELLING 2u
 
 /* ---- statements: prepared at the opening, kept for life ---- */
 

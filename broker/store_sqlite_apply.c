@@ -108,7 +108,7 @@ static int apply_session(struct store *store, const struct session_row *row)
     bind_u64(&b, row->ordinal_high);
     bind_u64(&b, row->failed);
     bind_u64(&b, row->keep);
-    bind_u64(&b, row->is_ending);
+    bind_u64(&b, row->is_cancelling ? ENDING_CANCELLING : row->is_ending);
     bind_i64(&b, row->created);
     bind_i64(&b, row->used);
     bind_blob(&b, bytes_of(row->owner.b, UUID_SIZE));

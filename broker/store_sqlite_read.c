@@ -78,6 +78,7 @@ static bool read_session(sqlite3_stmt *statement, struct session_row *row)
         .failed = col_u64(statement, 4),
         .keep = col_u64(statement, 5) != 0,
         .is_ending = col_u64(statement, 6) != 0,
+        .is_cancelling = col_u64(statement, 6) == ENDING_CANCELLING,
         .created = sqlite3_column_int64(statement, 7),
         .used = sqlite3_column_int64(statement, 8),
         .name = col_bytes(statement, 11),
