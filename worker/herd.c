@@ -213,6 +213,9 @@ static bool is_ours(void *self, pid_t pid)
     for (size_t i = 0; !is && i < supervisor->slot_count; i++) {
         is = supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].pid == pid;
     }
+    for (size_t i = 0; !is && i < supervisor->guest_count; i++) {
+        is = supervisor->guests[i] == pid;
+    }
     return is;
 }
 
@@ -499,8 +502,8 @@ void herd_end(struct supervisor *supervisor)
     while (clock_mono_ms() < until_ms) {
         herd_reap(supervisor);
         if (supervisor->zygote.pid <= 0) {
-            bool was_any = reaper_kill_strays(NULL, NULL);
-            if (!was_any && waitpid(-1, NULL, WNOHANG) < 0) {
+            bool was_any = reaper_kill_strays(is_ours, supervisor);
+            if (!was_any && (supervisor->guest_count > 0 || waitpid(-1, NULL, WNOHANG) < 0)) {
                 break;
             }
         }

@@ -225,6 +225,7 @@ static void signals_begin(struct supervisor *supervisor)
     CHECK(supervisor->signals >= 0 && supervisor->events >= 0);
     CHECK(pipe2(supervisor->life, O_CLOEXEC) == 0);
     /* Slots whose zygote has died, and what they leave behind, become our children. */
+    supervisor->guest_count = reaper_children(supervisor->guests, GUEST_COUNT_MAX);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 

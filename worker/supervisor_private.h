@@ -15,6 +15,8 @@
 #include "worker/slot.h"
 #include "worker/zygote.h"
 
+#define GUEST_COUNT_MAX 64u
+
 struct supervisor {
     const struct options *options;
     char host[HOST_NAME_SIZE_MAX + 1];
@@ -22,6 +24,9 @@ struct supervisor {
     int signals; /* signalfd */
     int events;  /* epoll: everything but the dealer */
     int life[2]; /* the life pipe; its write end is ours alone */
+    /* Children that were there before us (`helper & exec quern-worker`): not ours to kill. */
+    pid_t guests[GUEST_COUNT_MAX];
+    size_t guest_count;
     struct zygote zygote;
     struct zygote_plan plan;
     bool zygote_is_ready;
