@@ -273,7 +273,8 @@ void answer_list(const struct core *core, const struct loaded *loaded, struct bu
         pair_id(&row, "id", from->id);
         pair_text(&row, "state", task_state_word(from->state));
         pair_text(&row, "cause", from->cause ? cause_word(from->cause) : NULL);
-        pair_call(&row, core, from->call, NULL);
+        pair_str(&row, "function", from->function);
+        pair_str(&row, "queue", from->queue);
         pair_session(&row, core, from->session);
         pair_u64(&row, "attempts", from->attempts);
         pair_str(&row, "worker", from->worker);

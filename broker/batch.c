@@ -164,29 +164,18 @@ static struct change *change_add(struct batch *batch, enum change_kind kind)
     return change;
 }
 
+/* What does not fit is delivered again after a crash: P5 allows it. */
 static struct bytes ranges_of_acked(struct core *core, const struct session *session)
 {
+    const struct ranges *acked = &session->acked_beyond;
+    size_t count = acked->count < TAKEN_RANGE_COUNT_MAX ? acked->count : TAKEN_RANGE_COUNT_MAX;
     struct buf buf = {0};
-    uint32_t count = 0;
-    uint64_t found = 0;
-    size_t at = array_open(&buf);
-    for (uint64_t i = session->acked_prefix + 1; found < session->acked_beyond; i++) {
-        if (!session_outcome(session, i)->is_acked) {
-            continue;
-        }
-        struct item_range range = {.first = i};
-        while (i < session->completion_last && session_outcome(session, i + 1)->is_acked) {
-            i++;
-        }
-        range.last = i;
-        found += range.last - range.first + 1;
+    put_array(&buf, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        struct item_range range = {.first = acked->at[i].first, .last = acked->at[i].last};
         item_range_put(&buf, &range);
-        if (++count == TAKEN_RANGE_COUNT_MAX) { /* what does not fit is delivered again after a crash: P5 allows it */
-            break;
-        }
     }
-    array_close(&buf, at, count);
-    struct bytes copy = count ? arena_copy(&core->open.arena, buf_bytes(&buf)) : bytes_of(NULL, 0);
+    struct bytes copy = arena_copy(&core->open.arena, buf_bytes(&buf));
     buf_fini(&buf);
     return copy;
 }
@@ -212,7 +201,7 @@ static void seal_session(struct core *core, struct batch *batch, struct session 
                                            .created = session->created,
                                            .used = session->used};
     memcpy(change->session.digest, session->digest, DIGEST_SIZE);
-    if (session->acked_beyond > 0) {
+    if (session->acked_beyond.count > 0) {
         change->session.acked_ranges = ranges_of_acked(core, session);
     }
 }

@@ -74,6 +74,7 @@ static struct call *call_add(struct core *core, uint64_t id, struct bytes queue,
     call->next = *bucket;
     *bucket = call;
     core->call_count++;
+    lane->calls++;
     map_put(&core->calls, id, call);
     return call;
 }
@@ -87,6 +88,7 @@ static void call_forget(struct core *core, struct call *call)
     *at = call->next;
     map_remove(&core->calls, call->id);
     core->call_count--;
+    call->lane->calls--;
     free(call);
 }
 
@@ -126,8 +128,9 @@ struct call *call_intern(struct core *core, struct bytes queue, struct bytes fun
 {
     struct call *call = call_lookup(core, queue, function, options);
     if (call == NULL) {
-        if (core->call_count >= CALL_COUNT_MAX) {
+        if (core->call_count >= CALL_COUNT_MAX || core->lane_count >= core->lane_shed_at) {
             calls_shed(core);
+            lanes_shed(core);
         }
         if (core->call_count >= CALL_COUNT_MAX) {
             return NULL;

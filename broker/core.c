@@ -31,6 +31,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
+    lanes_shed(core);
     batch_open(core);
     return core;
 }
@@ -257,6 +258,10 @@ static void not_for_you(struct core *core, struct conn *conn, const struct messa
 
 static void take_client(struct core *core, struct conn *conn, struct message *message)
 {
+    if (!conn->was_welcomed && message->kind != MSG_ECHO) {
+        not_for_you(core, conn, message);
+        return;
+    }
     switch (message->kind) {
     case MSG_ECHO:
         client_echo(core, conn, &message->ECHO);
@@ -346,7 +351,7 @@ static void take_malformed(struct core *core, struct conn *conn, enum quern_err 
         }
         return;
     }
-    conn_error(core, conn, QUERN_PROTOCOL, 0, why);
+    conn_error(core, conn, QUERN_PROTOCOL, unknown, why);
     if (conn->errors >= PEER_ERROR_COUNT_MAX) {
         conn_kick(core, conn);
     }
@@ -377,6 +382,42 @@ static void deny_version(struct core *core, uint64_t id, uint32_t generation)
     }
 }
 
+/* A stranger says HELLO first, or is sent away. */
+static void take_first(struct core *core, struct conn *conn, const struct message *message, uint64_t kind)
+{
+    if (message != NULL && is_hello(message->kind)) {
+        take_hello(core, conn, message);
+        return;
+    }
+    struct msg_ERROR error = {
+        .code = QUERN_NEED_HELLO, .kind = kind, .text = bytes_text("say HELLO first, on a new connection")};
+    msg_ERROR_put(send_now(core, conn), &error);
+    conn_kick(core, conn);
+}
+
+/* One message of a frame; false at the end of the frame. */
+static bool take_next(struct core *core, struct conn *conn, struct cursor *cursor)
+{
+    struct message message = {0};
+    uint64_t unknown = 0;
+    const char *why = "malformed";
+    enum quern_err err = message_next(cursor, &message, &unknown, &why);
+    if (err == QUERN_END) {
+        return false;
+    }
+    uint64_t kind = err == QUERN_UNSUPPORTED ? unknown : (uint64_t)message.kind;
+    if (conn->role == ROLE_NONE && err != QUERN_PROTOCOL) {
+        take_first(core, conn, err == QUERN_OK ? &message : NULL, kind <= UINT32_MAX ? kind : 0);
+    } else if (err != QUERN_OK) {
+        take_malformed(core, conn, err, kind, why);
+    } else if (is_hello(message.kind)) {
+        not_for_you(core, conn, &message);
+    } else {
+        take_message(core, conn, &message);
+    }
+    return true;
+}
+
 static void take_frame(struct core *core, uint64_t id, struct bytes frame)
 {
     struct cursor cursor;
@@ -393,30 +434,8 @@ static void take_frame(struct core *core, uint64_t id, struct bytes frame)
         take_malformed(core, conn, err, 0, "these bytes are not a frame of the protocol");
         return;
     }
-    while (conn != NULL && !conn->is_denied) {
-        struct message message;
-        uint64_t unknown = 0;
-        const char *why = "malformed";
-        err = message_next(&cursor, &message, &unknown, &why);
-        if (err == QUERN_END) {
-            return;
-        }
-        if (err != QUERN_OK) {
-            take_malformed(core, conn, err, unknown, why);
-        } else if (conn->role == ROLE_NONE && is_hello(message.kind)) {
-            take_hello(core, conn, &message);
-        } else if (conn->role == ROLE_NONE) {
-            struct msg_ERROR error = {.code = QUERN_NEED_HELLO,
-                                      .kind = message.kind,
-                                      .text = bytes_text("say HELLO first, on a new connection")};
-            msg_ERROR_put(send_now(core, conn), &error);
-            conn_kick(core, conn);
-        } else if (is_hello(message.kind)) {
-            not_for_you(core, conn, &message);
-        } else {
-            take_message(core, conn, &message);
-        }
-        conn = conn_find(core, id);
+    while (conn != NULL && !conn->is_denied && take_next(core, conn, &cursor)) {
+        conn = conn_find(core, id); /* a message may have ended its connection */
         if (conn != NULL && conn->errors >= PEER_ERROR_COUNT_MAX) {
             conn_kick(core, conn);
             return;

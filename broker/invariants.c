@@ -87,7 +87,12 @@ static void check_session(const struct session *session)
         untaken += !outcome->is_acked;
         beyond += outcome->is_acked;
     }
-    CHECK(live == session->live && untaken == session->untaken && beyond == session->acked_beyond);
+    for (size_t i = 0; i < session->acked_beyond.count; i++) {
+        const struct range *range = &session->acked_beyond.at[i];
+        CHECK(range->first > session->acked_prefix + 1 && range->last <= session->completion_last);
+        beyond -= range->last - range->first + 1;
+    }
+    CHECK(live == session->live && untaken == session->untaken && beyond == 0);
     CHECK(session->acked_prefix == session->completion_last ||
           !session_outcome(session, session->acked_prefix + 1)->is_acked);
     CHECK(session->next_send > session->acked_prefix && session->next_send <= session->completion_last + 1);

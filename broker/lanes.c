@@ -94,7 +94,7 @@ struct lane *lane_of(struct core *core, struct bytes queue, struct bytes functio
             return lane;
         }
     }
-    return core->lane_count < LANE_COUNT_MAX ? lane_new(core, queue, function) : NULL;
+    return core->lane_count < LANE_COUNT_MAX || !core->has_begun ? lane_new(core, queue, function) : NULL;
 }
 
 /* ---- who serves which ---- */
@@ -124,6 +124,56 @@ void lanes_unserve(struct core *core, struct worker *worker)
     }
     worker->lane_count = 0;
     worker->lane_cursor = 0;
+}
+
+/* ---- lanes that nobody needs ---- */
+
+/* Users name queues as they like, one per job perhaps: without this a worker would look through all there ever were. */
+#define LANE_SHED_COUNT 256u
+
+static void lane_leave(struct lane *lane, struct worker *worker)
+{
+    for (size_t i = 0; i < worker->lane_count; i++) {
+        if (worker->lanes[i] == lane) {
+            worker->lanes[i] = worker->lanes[--worker->lane_count];
+            break;
+        }
+    }
+    worker->lane_cursor = 0;
+}
+
+static void lane_free(struct lane *lane)
+{
+    free(lane->levels);
+    free(lane->workers);
+    free(lane);
+}
+
+static size_t bucket_shed(struct lane **at)
+{
+    size_t count = 0;
+    while (*at != NULL) {
+        struct lane *lane = *at;
+        if (lane->calls > 0 || lane->ready > 0 || lane->leased > 0) {
+            at = &lane->next;
+            continue;
+        }
+        for (size_t i = 0; i < lane->worker_count; i++) {
+            lane_leave(lane, lane->workers[i]);
+        }
+        *at = lane->next;
+        lane_free(lane);
+        count++;
+    }
+    return count;
+}
+
+void lanes_shed(struct core *core)
+{
+    for (size_t i = 0; i < core->lane_bucket_count; i++) {
+        core->lane_count -= bucket_shed(&core->lane_buckets[i]);
+    }
+    core->lane_shed_at = core->lane_count * 2 > LANE_SHED_COUNT ? core->lane_count * 2 : LANE_SHED_COUNT;
 }
 
 /* ---- levels and turns ---- */
@@ -321,9 +371,7 @@ void lanes_fini(struct core *core)
         struct lane *lane = core->lane_buckets[i];
         while (lane != NULL) {
             struct lane *next = lane->next;
-            free(lane->levels);
-            free(lane->workers);
-            free(lane);
+            lane_free(lane);
             lane = next;
         }
     }

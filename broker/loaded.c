@@ -68,7 +68,7 @@ static void keep_list_row(void *context, const struct list_row *row)
     struct loaded *loaded = context;
     struct list_row *kept = &loaded->list[loaded->list_count++];
     *kept = *row;
-    KEEP(loaded, &kept->worker, &kept->message);
+    KEEP(loaded, &kept->function, &kept->queue, &kept->worker, &kept->message);
 }
 
 /* ---- the three kinds ---- */

@@ -357,7 +357,6 @@ static void outcome_acknowledge(struct core *core, struct outcome *outcome)
     }
     outcome_drop_record(core, outcome);
     outcome->is_acked = true;
-    session->acked_beyond++;
     session->untaken--;
     core->unacked_bytes -= outcome->size;
     map_remove(&core->outcomes, outcome->id);
@@ -367,17 +366,14 @@ static void outcome_acknowledge(struct core *core, struct outcome *outcome)
 /* The prefix moves over what is acknowledged behind it. */
 static void prefix_advance(struct session *session)
 {
-    while (session->acked_prefix < session->completion_last) {
+    while (session->acked_prefix < session->completion_last && session->ring[session->ring_head]->is_acked) {
         struct outcome *outcome = session->ring[session->ring_head];
-        if (!outcome->is_acked) {
-            return;
-        }
         session->ring[session->ring_head] = NULL;
         session->ring_head = (session->ring_head + 1) & (session->ring_cap - 1);
         session->acked_prefix++;
-        session->acked_beyond--;
         free(outcome);
     }
+    ranges_drop(&session->acked_beyond, session->acked_prefix);
 }
 
 void outcomes_acknowledge(struct core *core, struct session *session, uint64_t first, uint64_t last)
@@ -387,9 +383,11 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
     if (first > last) {
         return;
     }
-    for (uint64_t i = first; i <= last; i++) {
+    for (uint64_t i = ranges_gap(&session->acked_beyond, first); i <= last;
+         i = ranges_gap(&session->acked_beyond, i + 1)) {
         outcome_acknowledge(core, session_outcome(session, i));
     }
+    ranges_add(&session->acked_beyond, first, last);
     prefix_advance(session);
     if (session->next_send <= session->acked_prefix) {
         session->next_send = session->acked_prefix + 1;
@@ -463,7 +461,7 @@ void session_restore_acked(struct session *session, uint64_t first, uint64_t las
         struct outcome *outcome = xcalloc(1, sizeof *outcome);
         *outcome = (struct outcome){.completion = i, .session = session, .is_acked = true};
         session->ring[ring_index(session, i)] = outcome;
-        session->acked_beyond++;
+        ranges_add(&session->acked_beyond, i, i);
     }
 }
 

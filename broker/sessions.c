@@ -478,6 +478,7 @@ static void session_delete(struct core *core, struct session *session)
         core->sweeping_count--;
     }
     map_remove(&core->sessions, session->id);
+    ranges_fini(&session->acked_beyond);
     buf_fini(&session->description);
     free(session->name);
     free(session->owner_text);
@@ -639,6 +640,7 @@ void sessions_fini(struct core *core)
             free(series->refused);
             free(series);
         }
+        ranges_fini(&session->acked_beyond);
         buf_fini(&session->description);
         free(session->name);
         free(session->owner_text);

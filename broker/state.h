@@ -10,6 +10,7 @@
 #include "common/check.h"
 #include "common/heap.h"
 #include "common/map.h"
+#include "common/ranges.h"
 
 struct conn;
 struct session;
@@ -128,6 +129,7 @@ struct lane {
     size_t level_cap;
     uint64_t ready;
     uint64_t leased;
+    size_t calls; /* in memory that name it: it goes when none does */
     struct worker **workers; /* connected ones that serve it */
     size_t worker_count;
     size_t worker_cap;
@@ -140,6 +142,7 @@ void lane_remove(struct core *core, struct task *task);
 void lanes_serve(struct core *core, struct worker *worker); /* find the lanes a worker serves */
 void lanes_unserve(struct core *core, struct worker *worker);
 bool worker_serves(const struct worker *worker, const struct lane *lane);
+void lanes_shed(struct core *core); /* those that no call names any more go */
 void lanes_fini(struct core *core);
 
 /* ---- outcomes.c ---- */
@@ -233,9 +236,9 @@ struct session {
     uint64_t acked_prefix;
     struct outcome **ring; /* completions acked_prefix + 1 .. completion_last */
     size_t ring_head;
-    size_t ring_cap;       /* a power of two */
-    uint64_t acked_beyond; /* acknowledged ones behind one that is not */
-    uint64_t untaken;      /* outcomes not acknowledged */
+    size_t ring_cap;            /* a power of two */
+    struct ranges acked_beyond; /* acknowledged ones behind one that is not */
+    uint64_t untaken;           /* outcomes not acknowledged */
     uint64_t next_send;
     uint64_t loading;      /* number of the load under way, 0 none */
     uint64_t credit_count; /* totals on this connection */
@@ -514,6 +517,7 @@ struct core {
     struct lane **lane_buckets;
     size_t lane_bucket_count;
     size_t lane_count;
+    size_t lane_shed_at; /* look for lanes that nobody needs when there are this many */
     uint64_t ready; /* tasks in lanes */
 
     struct map tasks; /* by id */

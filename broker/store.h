@@ -234,6 +234,8 @@ struct list_row {
     uint32_t attempts;
     int64_t created;
     int64_t finished; /* 0: live */
+    struct bytes function;
+    struct bytes queue;
     struct bytes worker;
     struct bytes message;
 };

@@ -411,6 +411,11 @@ static void list_row_read(struct store *store, sqlite3_stmt *statement, struct l
                          (const char *)row->worker.p, col_u64(statement, 9));
         row->worker = bytes_of(store->list_worker, (size_t)n);
     }
+    struct call_row call;
+    if (store_call(store, row->call, &call) == QUERN_OK) {
+        row->function = call.function;
+        row->queue = call.queue;
+    }
 }
 
 /* By the columns alone, so that a row that is not wanted costs no more than its first bytes. */

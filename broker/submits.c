@@ -296,6 +296,14 @@ void clients_grant(struct core *core)
     }
 }
 
+/* Credit is soft, and submits that are repeated after a reconnect count anew; but a peer that pays no heed to it would
+ * fill the memory of all. Two windows more are as much as an honest one can come to. */
+static bool is_beyond_credit(const struct core *core, const struct conn *conn)
+{
+    return conn->received_count > conn->granted_count + 2 * core->limits.client_window_count ||
+           conn->received_bytes > conn->granted_bytes + 2 * core->limits.client_window_bytes + PAYLOAD_SIZE_MAX;
+}
+
 /* ---- SUBMIT ---- */
 
 void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit)
@@ -309,6 +317,11 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
     if (submit_check(conn, submit, &option, &why) != QUERN_OK) {
         core->counters.protocol_errors++;
         conn_deny(core, conn, QUERN_PROTOCOL, NULL, why);
+        return;
+    }
+    if (is_beyond_credit(core, conn)) {
+        core->counters.protocol_errors++;
+        conn_deny(core, conn, QUERN_PROTOCOL, NULL, "SUBMIT goes on far beyond the credit that was given");
         return;
     }
     struct bytes queue = submit->queue.n ? submit->queue : bytes_text("default");

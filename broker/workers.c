@@ -226,10 +226,16 @@ static void cancel_now(struct core *core, struct task *task, const char *message
     task_finish(core, task, &ending);
 }
 
+/* A cancel that waited for the attempt's end, or the end of a session that is cancelled as a whole. */
+static bool is_unwanted(const struct task *task)
+{
+    return task->wants_cancel || task->session->is_cancelling;
+}
+
 void attempt_returned(struct core *core, struct task *task)
 {
     core->counters.returned++;
-    if (task->wants_cancel) {
+    if (is_unwanted(task)) {
         cancel_now(core, task, "cancelled before it started");
         return;
     }
@@ -290,7 +296,7 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
     task->crashes += ending->cause == CAUSE_CRASHED ? 1 : 0;
     task->losses += ending->cause == CAUSE_LOST ? 1 : 0;
     failure_note(core, task, ending);
-    if (task->wants_cancel) {
+    if (is_unwanted(task)) {
         cancel_now(core, task, "cancelled; its last attempt had failed");
         return;
     }

@@ -9,7 +9,7 @@
 #ifndef QUERN_CLIENT_COMPLETIONS_H
 #define QUERN_CLIENT_COMPLETIONS_H
 
-#include "client/ranges.h"
+#include "common/ranges.h"
 #include "common/message.h"
 
 struct completions {

@@ -10,6 +10,7 @@
 
 #include "broker/state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct bench {
@@ -148,6 +149,33 @@ static void test_a_task_can_be_taken_out_of_the_middle(void **state)
     assert_null(pop(bench));
 }
 
+/* A queue per job: what is over is let go, or every dispatch would look through all queues there ever were. */
+static void test_lanes_of_the_past_are_let_go(void **state)
+{
+    struct bench *bench = *state;
+    struct task_options option = task_options_default();
+    struct ending ending = {.state = TASK_CANCELLED};
+    for (unsigned i = 0; i < 2 * LANE_COUNT_MAX; i++) {
+        char queue[32];
+        snprintf(queue, sizeof queue, "job-%u", i);
+        struct call *call =
+            call_intern(bench->core, bytes_text(queue), bytes_text("square"), bytes_of(NULL, 0), &option);
+        assert_non_null(call);
+        struct task *task =
+            task_new(bench->core, id_make(9, ++bench->sequence), bench->sessions[0], call, bytes_of(NULL, 0));
+        task_move(bench->core, task, TASK_READY);
+        lane_push(bench->core, task);
+        task_finish(bench->core, task, &ending);
+        if (i % 100 == 0) { /* its record leaves memory with its batch */
+            struct batch *batch = core_seal(bench->core);
+            batch_committed(bench->core, batch->number);
+            batch_free(bench->core, &batch);
+            outcomes_acknowledge(bench->core, bench->sessions[0], 1, UINT64_MAX);
+        }
+    }
+    assert_true(bench->core->lane_count < 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +184,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sessions_take_turns_whatever_their_size, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(test_a_returned_task_goes_back_to_its_place, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(test_a_task_can_be_taken_out_of_the_middle, bench_open, bench_close),
+        cmocka_unit_test_setup_teardown(test_lanes_of_the_past_are_let_go, bench_open, bench_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
 /*
  * ranges: a set of numbers kept as sorted, disjoint, non-adjacent ranges. Here: completion numbers.
- * Knows nobody. Growing at either end costs O(1); in the middle a memmove.
+ * Knows nothing of them. Growing at either end costs O(1); in the middle a memmove.
  */
-#ifndef QUERN_CLIENT_RANGES_H
-#define QUERN_CLIENT_RANGES_H
+#ifndef QUERN_COMMON_RANGES_H
+#define QUERN_COMMON_RANGES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +26,10 @@ void ranges_clear(struct ranges *ranges); /* keeps its memory */
 /* first <= last. */
 void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
 bool ranges_has(const struct ranges *ranges, uint64_t number);
+/* The smallest number from `from` on that is not in the set. */
+uint64_t ranges_gap(const struct ranges *ranges, uint64_t from);
+/* Takes every number up to last out. */
+void ranges_drop(struct ranges *ranges, uint64_t last);
 /* n such that 1..n are all in the set; 0 if 1 is not. */
 uint64_t ranges_prefix(const struct ranges *ranges);
 

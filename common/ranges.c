@@ -3,11 +3,12 @@
  * Knows nothing of what the numbers mean.
  * Start at ranges_add.
  */
-#include "client/ranges.h"
-#include "common/check.h"
+#include "common/ranges.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/check.h"
 
 void ranges_fini(struct ranges *ranges)
 {
@@ -75,6 +76,27 @@ bool ranges_has(const struct ranges *ranges, uint64_t number)
 {
     size_t index = ranges_find(ranges, number);
     return index < ranges->count && ranges->at[index].first <= number;
+}
+
+uint64_t ranges_gap(const struct ranges *ranges, uint64_t from)
+{
+    size_t index = ranges_find(ranges, from);
+    bool is_in = index < ranges->count && ranges->at[index].first <= from;
+    return is_in ? ranges->at[index].last + 1 : from;
+}
+
+void ranges_drop(struct ranges *ranges, uint64_t last)
+{
+    size_t count = ranges_find(ranges, last);
+    if (count < ranges->count && ranges->at[count].last == last) {
+        count++;
+    } else if (count < ranges->count && ranges->at[count].first <= last) {
+        ranges->at[count].first = last + 1;
+    }
+    if (count > 0) {
+        ranges->count -= count;
+        memmove(&ranges->at[0], &ranges->at[count], ranges->count * sizeof(*ranges->at));
+    }
 }
 
 uint64_t ranges_prefix(const struct ranges *ranges)
