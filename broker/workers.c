@@ -433,9 +433,6 @@ static void former_lose(struct core *core, const struct worker *worker)
         if (former == worker || strcmp(former->name, worker->name) != 0) {
             continue;
         }
-        if (former->conn != NULL) {
-            conn_kick(core, former->conn);
-        }
         worker_lose_all(core, former, "was started anew");
         worker_forget(core, former);
     }
@@ -480,12 +477,37 @@ static void worker_take_facts(struct core *core, struct worker *worker, const st
     core_sweep_by(core, worker->lease_until);
 }
 
+/* Another process of that name is connected: it is alive, so this one is on another host, or a HELLO of the dead. */
+static const struct worker *namesake_connected(const struct core *core, const struct msg_HELLO_WORKER *hello)
+{
+    for (const struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
+        if (worker->conn != NULL && !uuid_equal(&worker->instance, &hello->instance) &&
+            bytes_is(hello->name, worker->name)) {
+            return worker;
+        }
+    }
+    return NULL;
+}
+
+static void deny_name(struct core *core, struct conn *conn, const struct worker *namesake)
+{
+    char text[512];
+    snprintf(text, sizeof text, "the worker name %.200s is in use by %.200s; give this worker another one (--name)",
+             namesake->name, namesake->label);
+    conn_deny(core, conn, QUERN_IN_USE, namesake->label, text);
+}
+
 void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_WORKER *hello)
 {
     struct worker *worker = worker_of_instance(core, &hello->instance);
+    const struct worker *namesake = namesake_connected(core, hello);
     if (hello->functions.count > WORKER_FUNCTION_COUNT_MAX || hello->queues.count > WORKER_QUEUE_COUNT_MAX ||
         hello->held.count > WORKER_HELD_COUNT_MAX) {
         conn_deny(core, conn, QUERN_TOO_BIG, NULL, "a worker lists more functions, queues or attempts than allowed");
+        return;
+    }
+    if (namesake != NULL) {
+        deny_name(core, conn, namesake);
         return;
     }
     if (worker == NULL && core->worker_count >= WORKER_COUNT_MAX) {
