@@ -208,13 +208,14 @@ static void hello_common(struct core *core, struct conn *conn, enum role role, c
     core_sweep_by(core, core->now + (int64_t)core->limits.heartbeat_ms);
 }
 
+/* At once: it rests on no commit, and who asks why nothing is committed must get in. */
 static void operator_hello(struct core *core, struct conn *conn)
 {
     struct msg_WELCOME_OPERATOR message = {.store = core->store,
                                            .epoch = core->epoch,
                                            .heartbeat_ms = core->limits.heartbeat_ms,
                                            .dead_ms = core->limits.dead_ms};
-    msg_WELCOME_OPERATOR_put(send_gated(core, conn), &message);
+    msg_WELCOME_OPERATOR_put(send_now(core, conn), &message);
 }
 
 static void take_hello(struct core *core, struct conn *conn, const struct message *message)

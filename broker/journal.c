@@ -172,6 +172,7 @@ static void say_stats(struct journal *journal)
     if (store_stats(journal->store, &event.stats) != QUERN_OK) {
         die("the store's files were replaced or are gone");
     }
+    event.stats.disk_low = event.stats.disk_low || journal->is_full; /* the store looks only now and then */
     if (event.stats.disk_low != journal->is_watching) {
         log_event(LOG_WARN, event.stats.disk_low ? "disk low, submits are refused" : "disk has room again",
                   "free_bytes=%" PRIu64, event.stats.disk_free_bytes);
@@ -196,9 +197,9 @@ static void on_full(struct journal *journal)
         say_stats_if_due(journal);
         return;
     }
-    log_event(LOG_ERROR, "disk full, waiting for room", "retry_ms=%d", FULL_RETRY_MS);
     journal->is_full = true;
     say_stats(journal);
+    log_event(LOG_ERROR, "disk full, waiting for room", "retry_ms=%d", FULL_RETRY_MS);
 }
 
 static void on_committed(struct journal *journal, const struct batch *batch)

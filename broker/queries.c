@@ -340,7 +340,12 @@ static void ask_status(struct core *core, struct conn *conn, uint64_t request)
 {
     struct buf body = {0};
     answer_status(core, &body);
-    reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+    if (core->disk_low) { /* it may be full: then no commit comes, and this answer is the one that says why */
+        struct msg_REPLY reply = {.request = request, .code = QUERN_OK, .body = buf_bytes(&body)};
+        msg_REPLY_put(send_now(core, conn), &reply);
+    } else {
+        reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+    }
     buf_fini(&body);
 }
 

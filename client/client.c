@@ -264,6 +264,12 @@ static enum quern_err welcome_await(struct quern_client *client, int timeout_ms)
         if (err != QUERN_OK) {
             return err;
         }
+        if (clock_mono_ms() >= deadline_ms && client->ledger.is_challenged) {
+            return error_set(QUERN_NO_BROKER,
+                             "the broker at %s answers but has committed nothing for %d ms; is its disk full? "
+                             "`quern status` shows it",
+                             client->urls[0], timeout_ms);
+        }
         if (clock_mono_ms() >= deadline_ms) {
             return error_set(QUERN_NO_BROKER, "no broker answered at %s within %d ms (%s); is quern-broker running?",
                              client->urls[0], timeout_ms, client->down_why);

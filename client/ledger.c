@@ -79,6 +79,7 @@ void client_ledger_up(struct client_ledger *ledger, int64_t now_ms)
         return;
     }
     ledger->phase = LEDGER_OPENING;
+    ledger->is_challenged = false;
     ledger->generation++;
     ledger->hello_is_due = true;
     ledger->heard_ms = ledger->sent_ms = now_ms;
@@ -106,6 +107,7 @@ static enum ledger_verdict on_challenge(struct client_ledger *ledger, const stru
 {
     if (ledger->phase == LEDGER_OPENING) {
         struct msg_ECHO echo = {.nonce = challenge->nonce};
+        ledger->is_challenged = true;
         msg_ECHO_put(&ledger->control, &echo);
     }
     return LEDGER_GO_ON;

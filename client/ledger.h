@@ -79,7 +79,8 @@ struct client_ledger {
     enum quern_err end_code; /* ENDED */
     char *why;               /* of the last verdict that was not GO_ON; never NULL */
     uint32_t generation;
-    bool is_welcomed; /* once */
+    bool is_challenged; /* on this connection: the broker answers, and a WELCOME has to wait for its disk */
+    bool is_welcomed;   /* once */
     /* from WELCOME: the first, where it is about the session at its opening */
     struct uuid store;
     uint32_t epoch;
