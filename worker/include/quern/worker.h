@@ -19,6 +19,9 @@
  *     static const struct quern_function functions[] = {{"square", square}, {NULL, NULL}};
  *     QUERN_MODULE(.functions = functions)
  *
+ * Built with `cc -shared -fPIC functions.c $(pkg-config --cflags quern) -o functions.so`: the worker itself has what
+ * quern/value.h and this header declare, so a module needs no libquern.
+ *
  * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
  */
 #ifndef QUERN_WORKER_H
@@ -61,9 +64,16 @@ struct quern_module {
 
 /* The symbol the worker looks for. */
 #define QUERN_MODULE_SYMBOL "quern_module"
+/* A constant of C++ is seen in its own file only, unless it was declared before. */
+#ifdef __cplusplus
+#define QUERN_MODULE(...)                                                                                              \
+    extern "C" __attribute__((visibility("default"))) const struct quern_module quern_module;                          \
+    const struct quern_module quern_module = {.size = sizeof(struct quern_module), __VA_ARGS__};
+#else
 #define QUERN_MODULE(...)                                                                                              \
     __attribute__((visibility("default")))                                                                             \
     const struct quern_module quern_module = {.size = sizeof(struct quern_module), __VA_ARGS__};
+#endif
 
 /* ---- for handlers ---- */
 
