@@ -24,7 +24,9 @@
     "  --attempts N              try again after a failure, N attempts in all (default 1)\n"                           \
     "  --retry-on CAUSE,...      which failures are tried again (default error,timeout,memory)\n"                      \
     "  --backoff S[:CAP]         wait S before the second attempt, doubling up to CAP\n"                               \
-    "  --at-most-once            never run it twice, whatever happens\n"
+    "  --at-most-once            never run it twice, whatever happens\n"                                               \
+    "Without --at-most-once a task whose process dies is tried again whatever --attempts says, until its third "       \
+    "death.\n"
 
 #define FEED_HELP                                                                                                      \
     "  --session NAME            work that survives this process: the same command with the same input goes on\n"      \
@@ -126,29 +128,30 @@ static const struct {
      "Examples:\n"
      "  quern list --state failed --cause timeout\n"
      "  quern list --session night --limit 1000 --json | jq -r '.[].id'\n"},
-    {"show", "usage: quern show ID [--json]\n\nEverything about one task: its options, arguments, result, and every\n"
+    {"show", "usage: quern show ID [--json]\n\nEverything about one task: its options, arguments, result, and every "
              "attempt with its failure.\n\nExamples:\n  quern show 7-42\n  quern show 7-42 --json | jq .failures\n"},
     {"explain",
-     "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit,\n"
+     "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit, "
      "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},
-    {"cancel", "usage: quern cancel ID... [--json]\n\nCancels tasks that have not started. One that runs, or has its\n"
-               "outcome, is left alone: exit status 4.\n\nExamples:\n  quern cancel 7-42 7-43\n"
+    {"cancel", "usage: quern cancel ID... [--json]\n\nCancels tasks that have not started. One that runs, or has its "
+               "outcome, is\n"
+               "left alone: exit status 4.\n\nExamples:\n  quern cancel 7-42 7-43\n"
                "  quern list --state ready --json | jq -r '.[].id' | xargs quern cancel\n"},
     {"retry", "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is "
-              "printed: in the\n"
-              "old one's session, or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
+              "printed: in the old one's session,\n"
+              "or in a new one, which is named on stderr, if that is closed.\n\nExamples:\n"
               "  quern retry 7-42\n"
               "  quern result \"$(quern retry 7-42)\" --wait\n"
               "  quern list --state failed --json | jq -r '.[].id' | xargs quern retry\n"},
-    {"close",
-     "usage: quern close SESSION [--cancel]\n\nEnds a session: it takes no further tasks, and goes when all its\n"
-     "outcomes are taken. --cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
-     "  quern close night --cancel; quern attach night\n"},
-    {"bench",
-     "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, and\n"
-     "checks every value: first some one at a time for the latency, then all at once for the throughput. Needs\n"
-     "a worker with the example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
-     "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
+    {"close", "usage: quern close SESSION [--cancel]\n\nEnds a session: it takes no further tasks, and goes when all "
+              "its outcomes are taken.\n"
+              "--cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
+              "  quern close night --cancel; quern attach night\n"},
+    {"bench", "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, "
+              "and checks every value: first\n"
+              "some one at a time for the latency, then all at once for the throughput. Needs a worker with the "
+              "example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
+              "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
 };
 
 static void put_overview(struct buf *to)
