@@ -147,11 +147,13 @@ static const struct {
               "its outcomes are taken.\n"
               "--cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
               "  quern close night --cancel; quern attach night\n"},
-    {"bench", "usage: quern bench [--tasks N] [--json]\n\nSubmits N durable squares (default 100000), each by itself, "
-              "and checks every value: first\n"
-              "some one at a time for the latency, then all at once for the throughput. Needs a worker with the "
-              "example module. Leaves nothing behind.\n\nExamples:\n  quern bench\n"
-              "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
+    {"bench",
+     "usage: quern bench [--tasks N] [--json]\n"
+     "\n"
+     "Submits N durable squares (default 100000), each by itself, and checks every value: first some one at a time\n"
+     "for the latency, then all at once for the throughput. Needs a worker with the example module. Leaves nothing\n"
+     "behind.\n\nExamples:\n  quern bench\n"
+     "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
 };
 
 static void put_overview(struct buf *to)
