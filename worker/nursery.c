@@ -371,7 +371,8 @@ int nursery_main(int argc, char **argv, const struct quern_module *program)
     sigprocmask(SIG_BLOCK, &child, NULL);
     nursery.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     CHECK(nursery.signals >= 0);
-    prctl(PR_SET_PDEATHSIG, 0);
+    /* End of file says that the supervisor is gone; but one that is stopped (SIGSTOP) reads nothing: let it go on then. */
+    prctl(PR_SET_PDEATHSIG, SIGCONT);
     send_ready(&nursery);
     serve(&nursery);
     clear_away(&nursery);

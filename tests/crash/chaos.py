@@ -2,8 +2,8 @@
 the end everything is drained and judged: nothing accepted is lost, nothing comes out twice under two names, nothing comes
 out that was never put in, and what may run at most once ran at most once.
 
-The broker's flight recorder tells what each of its kills hit; a run in which no kill hit an open or committing batch, or
-none hit a batch with collapsed tasks, proves nothing and fails.
+The broker's flight recorder tells what each of its kills hit; a run in which no kill hit an open or committing batch proves
+nothing and fails. (A batch with collapsed tasks is hit for certain in story_order.)
 
     chaos.py [--kills N] [--seed N]
 """
@@ -31,7 +31,6 @@ limits
     lease_ms = 3000
     claim_ms = 200
 """
-AIM_COUNT_MAX = 20000
 VICTIMS = (("broker", 6), ("supervisor", 2), ("zygote", 2), ("slot", 4), ("client", 3))
 # A task that was unlucky this often is failed as lost or quarantined; the verdict counts such failures as outcomes.
 ALLOWED_CAUSES = {"crashed", "quarantined", "lost"}
@@ -125,16 +124,7 @@ class Chaos(stage.Story):
         with open(self.path("flight"), "rb") as file:
             return dict(zip(FLIGHT_FIELDS, FLIGHT.unpack(file.read(FLIGHT.size))))
 
-    def aim(self):
-        """Look at the flight recorder until a batch with collapsed tasks is in the broker's hands; bounded."""
-        for _ in range(AIM_COUNT_MAX):
-            flight = self.flight()
-            if flight["open_collapsed"] + flight["commit_collapsed"] > 0:
-                return
-
     def kill_broker(self):
-        if self.random.random() < 0.5:  # the others fall where they fall
-            self.aim()
         self.broker_program.kill9()
         flight = self.flight()
         self.assertEqual(flight["pid"], self.broker_program.pid)
@@ -181,7 +171,7 @@ class Chaos(stage.Story):
         scale = max(1, self.kills // 20)
         append = f'echo "$QUERN_INPUT" >> {effects}'
         self.works = [
-            Work(self, "fast", 120000 * scale, ["map", "square", "--session", "fast", "--jsonl"]),
+            Work(self, "fast", 120000 * scale, ["map", "square", "--session", "fast", "--jsonl", "--window", "50000"]),
             Work(self, "slow", 300 * scale, ["map", "sleep", "--session", "slow", "--jsonl", "--queue", "slow"]),
             Work(self, "once", 400 * scale, ["run", "--session", "once", "--jsonl", "--at-most-once", "--queue", "once",
                                              "--", "sh", "-c", append], shift=1),
@@ -216,7 +206,6 @@ class Chaos(stage.Story):
                 self.assertEqual(row["result"], (line - 1) ** 2)
         self.judge_once(effects)
         self.assertGreater(self.hits["uncommitted"], 0, "no kill hit an uncommitted batch: this run proves nothing")
-        self.assertGreater(self.hits["collapsed"], 0, "no kill hit a collapsed batch: this run proves nothing")
 
     def judge_once(self, effects):
         with open(effects, encoding="utf-8") as file:

@@ -3,6 +3,7 @@ welcome leaves; execution goes on; and a broker that is killed there has told no
 Needs python3-zmq and python3-msgpack."""
 
 import os
+import struct
 
 import msgpack
 import stage
@@ -58,6 +59,14 @@ class Peer:
         while self.wait(PONG)[1] != 1000 + self.pings:
             pass
 
+    def resume(self, before):
+        """On a new connection, as the same process: session and series of the last WELCOME."""
+        self.series = before.series
+        self.say([HELLO_CLIENT, self.instance, "host", 1, "story", before.session, before.series, None, None, False, False,
+                  False, False, False, 0, [], 1 << 30, 1 << 40])
+        self.high = self.wait(WELCOME_CLIENT)[5]
+        return self
+
     def kinds(self):
         return {message[0] for message in self.heard}
 
@@ -68,7 +77,9 @@ class Order(stage.Story):
         self.context = zmq.Context()
         self.addCleanup(self.context.term)
         os.mkdir(self.path("gate"))
-        self.program = self.broker(env={"LD_PRELOAD": GATE, "QUERN_GATE": self.path("gate")})
+        with open(self.path("config"), "w", encoding="ascii") as file:
+            file.write(f"broker\n    flight-recorder = {self.path('flight')}\n")
+        self.program = self.broker("--config", self.path("config"), env={"LD_PRELOAD": GATE, "QUERN_GATE": self.path("gate")})
 
     def close_gate(self):
         with open(self.path("gate", "closed"), "w", encoding="ascii"):
@@ -96,11 +107,11 @@ class Order(stage.Story):
 
     def welcome_client(self):
         peer = self.client()
-        peer.series = peer.wait(WELCOME_CLIENT)[4]
+        _, _, _, peer.session, peer.series, *_ = peer.wait(WELCOME_CLIENT)
         return peer
 
-    def hello_worker(self, peer):
-        peer.say([HELLO_WORKER, peer.instance, "host", 2, "host-0", bytes(16), 1, 10, 1 << 30, [["square"]], [], []])
+    def hello_worker(self, peer, held=()):
+        peer.say([HELLO_WORKER, peer.instance, "host", 2, "host-0", bytes(16), 1, 10, 1 << 30, [["square"]], [], list(held)])
 
     def welcome_worker(self):
         peer = Peer(self, self.context)
@@ -176,6 +187,45 @@ class Order(stage.Story):
         self.assertNotIn(DISPATCH, worker.kinds())
         self.open_gate()
         worker.wait(DISPATCH)
+
+    def test_a_kill_that_hits_a_collapsed_batch_loses_nothing_and_doubles_nothing(self):
+        """Submitted and finished within a batch that never came to the disk: nobody was told, and it is done once in the end."""
+        client, worker = self.welcome_client(), self.welcome_worker()
+        self.close_gate()
+        self.submit(client, 1)
+        first = worker.wait(DISPATCH)
+        self.wait_gate()  # the first is in commit; the second comes and goes within the batch behind it
+        self.submit(client, 2)
+        second = worker.wait(DISPATCH)
+        self.finish(worker, second)
+        worker.barrier()
+        client.barrier()
+        self.program.kill9()
+        self.open_gate()
+        self.assertEqual(self.collapsed(), 1, "the kill hit no collapsed batch: this proves nothing")
+        self.assertEqual(client.kinds() & {ACCEPTED, OUTCOME}, set())
+        self.assertEqual(worker.kinds() & {RECEIPT}, set())
+        self.broker()
+        client = Peer(self, self.context, generation=2, instance=client.instance).resume(client)
+        worker = Peer(self, self.context, generation=2, instance=worker.instance)
+        held = [[task, 1, attempt, state] for (task, attempt, _), state in ((first[4][0], 1), (second[4][0], 2))]
+        self.hello_worker(worker, held)
+        worker.epoch = worker.wait(WELCOME_WORKER)[2]
+        for sequence in range(client.high + 1, 3):
+            self.submit(client, sequence)
+        worker.epoch = 1  # the tokens of before
+        self.finish(worker, second)
+        self.finish(worker, first)
+        numbers = [item[0] & 0xffffffff for item in client.wait(OUTCOME)[1]]
+        while len(numbers) < 2:
+            numbers += [item[0] & 0xffffffff for item in client.wait(OUTCOME)[1]]
+        self.assertEqual(sorted(numbers), [1, 2])
+        worker.barrier()
+        self.assertNotIn(DISPATCH, worker.kinds())
+
+    def collapsed(self):
+        with open(self.path("flight"), "rb") as file:
+            return struct.unpack("=8Q", file.read(64))[5]
 
     def test_who_was_killed_before_the_sync_had_promised_nothing(self):
         client, worker = self.welcome_client(), self.welcome_worker()

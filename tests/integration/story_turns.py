@@ -253,10 +253,13 @@ class Why(Turns):
         self.broker()
         worker = self.worker(slots=1)
         self.quern("submit", "square", "2")
-        self.signal_all(self.descendants(worker.pid), signal.SIGSTOP)
+        below = self.descendants(worker.pid)
+        self.signal_all(below, signal.SIGSTOP)
         leased = self.detach("square", "3")
         stage.wait_until(lambda: self.why(leased) == "leased", "the lease")
         self.assertIn(str(worker.pid), self.quern("explain", leased).stdout)
+        worker.kill9()  # its stopped zygote does not stay behind
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "the stopped processes to be gone")
 
     def test_claiming_after_an_unclean_end(self):
         """For claim_ms a worker that still has it may come; a clean end leaves nothing to claim."""
