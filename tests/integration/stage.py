@@ -107,7 +107,7 @@ class Program:
         """Wait for its end: the exit status, or minus the signal's number."""
         status = self.process.wait(patience)
         for thread in self._threads:
-            thread.join(patience)
+            thread.join(5)  # longer only if something of it outlives it and holds its output
         return status
 
     def kill9(self):
