@@ -108,6 +108,30 @@ static enum quern_err check_file_system(const char *path, char **why_out)
     return err;
 }
 
+static bool exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* Before anything is made beside it: whoever names some other file by mistake finds nothing changed. Not where a lock
+ * file or a log is already: there a torn first page is for SQLite to mend. (SQLite has not opened it yet in this
+ * process, so closing it here drops no lock.) */
+static enum quern_err check_header(const char *path, char **why_out)
+{
+    static const char magic[16] = "SQLite format 3";
+    char head[sizeof magic];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t n = fd >= 0 ? read(fd, head, sizeof head) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (n <= 0 || (n == (ssize_t)sizeof head && memcmp(head, magic, sizeof magic) == 0)) {
+        return QUERN_OK; /* new, ours to see, or not readable, which is for SQLite to say */
+    }
+    *why_out = sentence("%s is not a quern store: name another file, or move this one away", path);
+    return QUERN_MALFORMED;
+}
+
 static enum quern_err check_file(const char *path, char **why_out)
 {
     struct stat st;
@@ -177,6 +201,11 @@ enum quern_err disk_open(struct disk *disk, const char *path, const struct limit
     if (err == QUERN_OK) {
         err = check_file(disk->path, why_out);
     }
+    char *journal = sentence("%s-journal", disk->path);
+    if (err == QUERN_OK && !exists(disk->lock_path) && !exists(disk->wal_path) && !exists(journal)) {
+        err = check_header(disk->path, why_out);
+    }
+    free(journal);
     if (err == QUERN_OK) {
         err = lock_take(disk, why_out);
     }

@@ -194,7 +194,7 @@ static void deny_in_use(struct core *core, struct conn *conn, const struct sessi
     struct buf text = {0};
     buf_printf(&text, "session ");
     session_label(session, &text);
-    buf_printf(&text, " is in use by %s; wait until it ends, or ask to take it over", session->owner_text);
+    buf_printf(&text, " is in use by %s; wait until it ends, or take it over (--take-over)", session->owner_text);
     buf_put_u8(&text, 0);
     conn_deny(core, conn, QUERN_IN_USE, session->owner_text, (const char *)text.p);
     buf_fini(&text);
