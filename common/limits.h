@@ -51,6 +51,8 @@
 #define PRIORITY_MAX 1000
 #define DURATION_MS_MAX ((uint64_t)366 * 24 * 3600 * 1000)
 #define ATTEMPTS_MAX 1000u
+/* Tasks that wait for one another, one inside the other. */
+#define TASK_DEPTH_MAX 64u
 /* An attempt's number rises with every dispatch, blamed or not; a higher one is not believed. */
 #define ATTEMPT_NUMBER_MAX 0x7fffffffu
 #define CRASHES_MAX_DEFAULT 3u

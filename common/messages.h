@@ -44,10 +44,12 @@
     T##_payload(args)                                                                                                  \
     T##_u64(ordinal, INT64_MAX)
 
+/* depth: as in OPTIONS */
 #define ITEM_dispatch(T)                                                                                               \
     T##_u64(task, INT64_MAX)                                                                                           \
     T##_u64(attempt, UINT32_MAX)                                                                                       \
-    T##_payload(args)
+    T##_payload(args)                                                                                                  \
+    T##_u64(depth, TASK_DEPTH_MAX)
 
 /* force: 0 only if not started, 1 kill it too */
 #define ITEM_revoke(T)                                                                                                 \
@@ -126,7 +128,8 @@
 
 /* Opens a session (session and series 0: session name or none, description kept if the session is made now), or
  * resumes one this very instance was welcomed to (session and series from WELCOME, name not looked at).
- * credit: outcomes and bytes the client will take on this connection before it sends CREDIT. */
+ * credit: outcomes and bytes the client will take on this connection before it sends CREDIT.
+ * expire_ms: of a session made now: it ends after this time without a client; 0: as its kind does. */
 #define FIELDS_HELLO_CLIENT(F)                                                                                         \
     F##_id16(instance)                                                                                                 \
     F##_str(host, HOST_NAME_SIZE_MAX)                                                                                  \
@@ -144,7 +147,8 @@
     F##_u64(taken_prefix, INT64_MAX)                                                                                   \
     F##_list(taken, range)                                                                                             \
     F##_u64(credit_count, INT64_MAX)                                                                                   \
-    F##_u64(credit_bytes, INT64_MAX)
+    F##_u64(credit_bytes, INT64_MAX)                                                                                   \
+    F##_u64(expire_ms, DURATION_MS_MAX)
 
 /* store: the store uuid of the last WELCOME, zeros before the first. queues: none = every queue.
  * held: everything the worker holds. */
@@ -192,7 +196,8 @@
     F##_u64(dead_ms, DURATION_MS_MAX)                                                                                  \
     F##_u64(credit_count, INT64_MAX)                                                                                   \
     F##_u64(credit_bytes, INT64_MAX)                                                                                   \
-    F##_u64(untaken, INT64_MAX)
+    F##_u64(untaken, INT64_MAX)                                                                                        \
+    F##_flag(is_volatile)
 
 #define FIELDS_WELCOME_WORKER(F)                                                                                       \
     F##_id16(store)                                                                                                    \
@@ -324,12 +329,12 @@
 
 /* number, NAME, fields required, direction */
 #define MESSAGE_LIST(X)                                                                                                \
-    X(1, HELLO_CLIENT, 17, "C>B")                                                                                      \
+    X(1, HELLO_CLIENT, 18, "C>B")                                                                                      \
     X(2, HELLO_WORKER, 11, "W>B")                                                                                      \
     X(3, HELLO_OPERATOR, 4, "O>B")                                                                                     \
     X(4, CHALLENGE, 1, "B>C")                                                                                          \
     X(5, ECHO, 1, "C>B")                                                                                               \
-    X(6, WELCOME_CLIENT, 19, "B>C")                                                                                    \
+    X(6, WELCOME_CLIENT, 20, "B>C")                                                                                    \
     X(7, WELCOME_WORKER, 5, "B>W")                                                                                     \
     X(8, WELCOME_OPERATOR, 4, "B>O")                                                                                   \
     X(9, DENIED, 4, "B>any")                                                                                           \
@@ -360,7 +365,8 @@
     X(48, CAPACITY, 2, "W>B")
 
 /* ---- OPTIONS of SUBMIT: an array, grows at the end, what is missing has its default; kept as it came ---- */
-/* retry_on: bit (1 << cause). attempts 1..ATTEMPTS_MAX. backoff grows by doubling from backoff_ms to backoff_cap_ms. */
+/* depth: 0 submitted from outside, else one more than that of the task that submits it: deeper ones go first.
+ * retry_on: bit (1 << cause). attempts 1..ATTEMPTS_MAX. backoff grows by doubling from backoff_ms to backoff_cap_ms. */
 #define FIELDS_OPTIONS(F)                                                                                              \
     F##_i64(priority, PRIORITY_MIN, PRIORITY_MAX)                                                                      \
     F##_u64(timeout_ms, DURATION_MS_MAX)                                                                               \
@@ -370,7 +376,8 @@
     F##_u64(backoff_cap_ms, DURATION_MS_MAX)                                                                           \
     F##_flag(at_most_once)                                                                                             \
     F##_u64(crashes_max, ATTEMPTS_MAX)                                                                                 \
-    F##_u64(losses_max, ATTEMPTS_MAX)
+    F##_u64(losses_max, ATTEMPTS_MAX)                                                                                  \
+    F##_u64(depth, TASK_DEPTH_MAX)
 
 /* ---- words with numbers on the wire and in the store; append-only ---- */
 #define TASK_STATE_LIST(X)                                                                                             \

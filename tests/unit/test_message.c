@@ -514,7 +514,7 @@ static void test_options_may_grow_and_at_most_once_allows_one_attempt(void **sta
     (void)state;
     assert_int_equal(options_read(BYTES("\x97\x00\x00\x01\x00\x00\x00\xc3"), &options, &why), QUERN_OK);
     assert_true(options.at_most_once);
-    assert_int_equal(options_read(BYTES("\x9b\x05\x00\x00\x00\x00\x00\xc2\x00\x00\xa3new\x81\x01\x02"), &options, &why),
+    assert_int_equal(options_read(BYTES("\x9c\x05\x00\x00\x00\x00\x00\xc2\x00\x00\x01\xa3new\x81\x01\x02"), &options, &why),
                      QUERN_OK);
     assert_int_equal(options.priority, 5);
 }

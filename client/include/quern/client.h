@@ -41,6 +41,7 @@ extern "C" {
 
 struct quern_client;
 struct quern_future;
+struct quern_outcome;
 
 /* Final states have the numbers of the wire. */
 enum quern_state {
@@ -79,7 +80,7 @@ struct quern_client_options {
     bool take_over;          /* take the session from an owner that is connected */
     bool must_exist;         /* do not make the session: QUERN_UNKNOWN if there is none of that name */
     bool keep;               /* an unnamed session that stays when this client leaves (for work submitted and left) */
-    bool is_volatile;        /* not in this version: QUERN_UNSUPPORTED */
+    bool is_volatile;        /* in the broker's memory only: fast, and lost with the broker (cause lost, at once) */
     bool want_args;          /* outcomes bring their arguments along, where they are kept */
     bool no_session;         /* an operator: queries, cancel, retry, close; no submits and no outcomes */
     int connect_timeout_ms;  /* for the first connection, default 5000; QUERN_FOREVER waits */
@@ -92,6 +93,8 @@ struct quern_client_options {
      * must not call quern. */
     void (*on_connection)(void *context, bool is_up, const char *text);
     void *context;
+    uint64_t
+        expire_ms; /* a session made now ends by itself after this time without a client; 0: never if it is named */
 };
 #define QUERN_CLIENT_OPTIONS_INIT                                                                                      \
     {                                                                                                                  \
@@ -103,7 +106,8 @@ struct quern_client_options {
  * QUERN_NO_BROKER   none reached within connect_timeout_ms
  * QUERN_IN_USE      the session's owner is connected (quern_last_error names it); see take_over
  * QUERN_UNKNOWN     must_exist and it does not
- * QUERN_UNSUPPORTED is_volatile;  QUERN_INVALID, QUERN_TOO_BIG  an option;  QUERN_VERSION  the broker is newer
+ * QUERN_UNSUPPORTED the broker has no store, and is_volatile is not set;  QUERN_INVALID, QUERN_TOO_BIG  an option;
+ * QUERN_VERSION  the broker is newer
  */
 QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
                                                 struct quern_client **client_out);
@@ -139,6 +143,7 @@ struct quern_session_info {
     const void *description;  /* as given by the client that made it; lives as long as the client */
     size_t description_size;
     uint32_t epoch;
+    bool is_volatile;
 };
 #define QUERN_SESSION_INFO_INIT                                                                                        \
     {                                                                                                                  \
@@ -249,23 +254,25 @@ QUERN_MUST_USE enum quern_err quern_next(struct quern_client *client, int timeou
  * it, do not close it. -1 if there is none. */
 int quern_client_fd(struct quern_client *client);
 
-/* ---- futures ---- */
-
-uint64_t quern_future_id(const struct quern_future *future);
-/* The broker has it on disk. False also before it was answered, and if it was refused. */
-bool quern_future_accepted(const struct quern_future *future);
-/* It has an outcome (or was refused). */
-bool quern_future_done(const struct quern_future *future);
 /*
- * Wait for the outcome: a copy that the caller releases (read it, do not write to it); any number of times, from any
- * thread. Releasing the first copy, or the future after it was asked, acknowledges the outcome. QUERN_TIMEOUT touches
- * nothing. QUERN_CLOSED, QUERN_TAKEN_OVER: it will not come here.
+ * A future for a task of this session that was submitted earlier, by this process or a former owner of the session:
+ * unfinished, or finished and not taken yet.
+ *
+ * QUERN_UNKNOWN    no task of this session, or its outcome was taken already
+ * QUERN_DUPLICATE  a future of this client has it already
  */
-QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
-                                                struct quern_outcome **outcome_out);
-/* Releasing a future that was not asked, or had nothing yet, leaves the task alone: its outcome comes out of
- * quern_next. */
-void quern_future_release(struct quern_future **future);
+QUERN_MUST_USE enum quern_err quern_future_open(struct quern_client *client, uint64_t id, int timeout_ms,
+                                                struct quern_future **future_out);
+/*
+ * Futures for everything that former owners of the session left: its unfinished tasks and outcomes not taken, in order
+ * of submission. To be taken with quern_as_completed, for example; quern_next gives the same outcomes without futures.
+ *
+ * futures_out  an array of *count_out futures: release each, then free() the array; NULL if there are none
+ *
+ * QUERN_TIMEOUT
+ */
+QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client, int timeout_ms,
+                                                    struct quern_future ***futures_out, size_t *count_out);
 
 /* ---- asking and telling ---- */
 
@@ -273,7 +280,7 @@ void quern_future_release(struct quern_future **future);
  * Cancel a task by id, of any session; waits for the broker's answer, which is durable. Asked again by itself after a
  * lost connection, as are quern_session_close and quern_query.
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
- * QUERN_UNKNOWN;  QUERN_TIMEOUT;  QUERN_UNSUPPORTED  force
+ * QUERN_UNKNOWN;  QUERN_TIMEOUT
  */
 QUERN_MUST_USE enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms);
 
@@ -300,5 +307,9 @@ QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const cha
 #ifdef __cplusplus
 }
 #endif
+
+#include <quern/futures.h>
+#include <quern/group.h>
+#include <quern/map.h>
 
 #endif

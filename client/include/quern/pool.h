@@ -1,0 +1,96 @@
+/*
+ * quern/pool.h: a broker and workers of this program's own: started with it, ended with it.
+ *
+ *     static const struct quern_function functions[] = {{"square", square}, {NULL, NULL}};
+ *     static const struct quern_module module = {.size = sizeof module, .functions = functions};
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         quern_pool_main(argc, argv, &module);            // first thing: see below
+ *         struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+ *         struct quern_pool *pool;
+ *         quern_pool_open(&options, &pool);
+ *         struct quern_client *client = quern_pool_client(pool);
+ *         ... quern_submit(client, ...) ...
+ *         quern_pool_close(&pool, 0);
+ *     }
+ *
+ * The rule of main: functions of the program itself run in processes made by starting the program again. Those come
+ * through main too, so main must call quern_pool_main before it does anything else: in the program it returns at once,
+ * in a worker it never returns. A program that gives modules instead (options.modules) need not call it. If it is
+ * forgotten, quern_pool_open fails with QUERN_INVALID and says so; nothing is started over and over.
+ *
+ * The broker and the worker are the programs quern-broker and quern-worker: looked for in QUERN_BIN, then beside
+ * libquern (../bin), then in PATH. No process of a pool outlives the program, whatever ends it, SIGKILL included.
+ *
+ * The same program with a shared broker: set options.url (or QUERN_POOL_URL): nothing is started, the client is one of
+ * that broker, and the functions are those of its workers.
+ */
+#ifndef QUERN_POOL_H
+#define QUERN_POOL_H
+
+#include <quern/client.h>
+#include <quern/worker.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct quern_pool;
+
+enum quern_start {
+    QUERN_START_FORK_SERVER = 0, /* one process loads the modules and forks slots: fast, memory shared */
+    QUERN_START_SPAWN = 1,       /* every slot is a fresh start: for modules that must not be forked */
+};
+
+struct quern_pool_options {
+    size_t size;
+    const char *url;             /* NULL: QUERN_POOL_URL; none either: a pool of its own */
+    unsigned slots;              /* 0: the CPUs this process may use (affinity and cgroup quota); at most 1024 */
+    const char *database;        /* NULL: volatile, no disk is used; else a file of its own, made if it is not there */
+    const char *session;         /* NULL: an unnamed one; a name only with a database or a url */
+    const char *const *modules;  /* NULL, or paths that end with NULL */
+    unsigned max_tasks_per_slot; /* 0: no limit; a slot is replaced after that many */
+    uint64_t memory_per_slot;    /* bytes, 0: no limit: a slot that is over it is replaced after its task */
+    enum quern_start start;
+    /* Arguments for `quern-worker` and `quern-broker` besides (NULL, or ending with NULL): what has no field here. */
+    const char *const *worker_args;
+    const char *const *broker_args;
+    int start_timeout_ms; /* until broker and worker are ready, default 10,000 */
+};
+#define QUERN_POOL_OPTIONS_INIT                                                                                        \
+    {                                                                                                                  \
+        .size = sizeof(struct quern_pool_options), .start_timeout_ms = 10000                                           \
+    }
+
+/* The rule of main, above. module: the program's own functions, kept for as long as it runs; NULL: none. */
+void quern_pool_main(int argc, char **argv, const struct quern_module *module);
+
+/*
+ * Start a pool; returns when its first worker is connected.
+ *
+ * QUERN_INVALID  an option; no functions at all; quern_pool_main was not called
+ * QUERN_UNKNOWN  quern-broker or quern-worker were not found: quern_last_error says where was looked
+ * QUERN_IO       one could not be started, or ended at once (its last words are in quern_last_error): a module that
+ *                does not load, an initialiser that failed, a database that is in use
+ * QUERN_TIMEOUT  not ready in time; nothing is left running
+ */
+QUERN_MUST_USE enum quern_err quern_pool_open(const struct quern_pool_options *options, struct quern_pool **pool_out);
+/* The pool's client; closed with the pool. */
+struct quern_client *quern_pool_client(struct quern_pool *pool);
+
+#define QUERN_POOL_CANCEL_QUEUED 1u /* cancel what has not started */
+#define QUERN_POOL_NO_WAIT 2u       /* return at once; what was submitted runs on (until the program ends) */
+/* No more submits: QUERN_CLOSED from now on. Waits until all submitted tasks have their outcome and broker and workers
+ * have ended, unless told not to. Futures keep what they got. Safe to call twice. */
+enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags);
+/* Shut down, and let go of it. */
+enum quern_err quern_pool_close(struct quern_pool **pool, unsigned flags);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif
