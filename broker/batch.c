@@ -164,20 +164,25 @@ static struct change *change_add(struct batch *batch, enum change_kind kind)
     return change;
 }
 
-/* What does not fit is delivered again after a crash: P5 allows it. */
-static struct bytes ranges_of_acked(struct core *core, const struct session *session)
+/* What was acknowledged since the last batch and the prefix has not passed: as much of it as hangs together, so that
+ * who takes everything but one writes one row again and again. Rows within it become superfluous, and go when the
+ * prefix passes them. Each number begins at most one row, so there are never more of them than acknowledged outcomes.
+ */
+static void seal_taken(struct batch *batch, struct session *session)
 {
-    const struct ranges *acked = &session->acked_beyond;
-    size_t count = acked->count < TAKEN_RANGE_COUNT_MAX ? acked->count : TAKEN_RANGE_COUNT_MAX;
-    struct buf buf = {0};
-    put_array(&buf, (uint32_t)count);
-    for (size_t i = 0; i < count; i++) {
-        struct item_range range = {.first = acked->at[i].first, .last = acked->at[i].last};
-        item_range_put(&buf, &range);
+    uint64_t last = 0;
+    ranges_drop(&session->acked_fresh, session->acked_prefix);
+    for (size_t i = 0; i < session->acked_fresh.count; i++) {
+        const struct range *range = ranges_around(&session->acked_beyond, session->acked_fresh.at[i].first);
+        if (range->last > last) {
+            struct change *change = change_add(batch, CHANGE_TAKEN);
+            change->number = session->id;
+            change->taken = (struct taken_row){.session = session->id, .first = range->first, .last = range->last};
+            last = range->last;
+        }
     }
-    struct bytes copy = arena_copy(&core->open.arena, buf_bytes(&buf));
-    buf_fini(&buf);
-    return copy;
+    session->has_taken = session->acked_beyond.count > 0 && (session->has_taken || session->acked_fresh.count > 0);
+    ranges_clear(&session->acked_fresh);
 }
 
 static void seal_session(struct core *core, struct batch *batch, struct session *session)
@@ -186,6 +191,7 @@ static void seal_session(struct core *core, struct batch *batch, struct session 
     struct change *change = change_add(batch, CHANGE_SESSION);
     session->is_dirty = false;
     change->number = session->id;
+    change->had_taken = session->has_taken;
     change->session = (struct session_row){.id = session->id,
                                            .name = arena_copy(arena, bytes_text(session->name)),
                                            .description = arena_copy(arena, buf_bytes(&session->description)),
@@ -201,9 +207,7 @@ static void seal_session(struct core *core, struct batch *batch, struct session 
                                            .created = session->created,
                                            .used = session->used};
     memcpy(change->session.digest, session->digest, DIGEST_SIZE);
-    if (session->acked_beyond.count > 0) {
-        change->session.acked_ranges = ranges_of_acked(core, session);
-    }
+    seal_taken(batch, session);
 }
 
 static void seal_series(struct core *core, struct batch *batch, struct series *series)

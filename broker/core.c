@@ -46,6 +46,11 @@ static void visit_session(void *context, const struct session_row *row)
     session_restore(context, row);
 }
 
+static void visit_taken(void *context, const struct taken_row *row)
+{
+    taken_restore(context, row);
+}
+
 static void visit_series(void *context, const struct series_row *row)
 {
     series_restore(context, row);
@@ -111,6 +116,7 @@ void core_visitor(struct core *core, struct store_visitor *visitor_out)
     *visitor_out = (struct store_visitor){.context = core,
                                           .call = visit_call,
                                           .session = visit_session,
+                                          .taken = visit_taken,
                                           .series = visit_series,
                                           .worker = visit_worker,
                                           .task = visit_task,

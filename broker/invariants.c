@@ -92,6 +92,12 @@ static void check_session(const struct session *session)
         CHECK(range->first > session->acked_prefix + 1 && range->last <= session->completion_last);
         beyond -= range->last - range->first + 1;
     }
+    for (size_t i = 0; i < session->acked_fresh.count; i++) {
+        const struct range *fresh = &session->acked_fresh.at[i];
+        const struct range *range = ranges_around(&session->acked_beyond, fresh->last);
+        CHECK(session->is_dirty);
+        CHECK(fresh->last <= session->acked_prefix || (range != NULL && range->last >= fresh->last));
+    }
     CHECK(live == session->live && untaken == session->untaken && beyond == 0);
     CHECK(session->acked_prefix == session->completion_last ||
           !session_outcome(session, session->acked_prefix + 1)->is_acked);

@@ -383,9 +383,13 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
     if (first > last) {
         return;
     }
+    bool is_beyond = first > session->acked_prefix + 1; /* else the prefix passes it, and says it */
     for (uint64_t i = ranges_gap(&session->acked_beyond, first); i <= last;
          i = ranges_gap(&session->acked_beyond, i + 1)) {
         outcome_acknowledge(core, session_outcome(session, i));
+        if (is_beyond) {
+            ranges_add(&session->acked_fresh, i, i);
+        }
     }
     ranges_add(&session->acked_beyond, first, last);
     prefix_advance(session);
@@ -434,7 +438,7 @@ void outcomes_sweep(struct core *core)
 
 /* ---- recovery ---- */
 
-/* ranges restored with the session have put acknowledged stand-ins into the ring already. */
+/* What is restored as taken has put acknowledged stand-ins into the ring already. */
 void outcome_restore(struct core *core, uint64_t id, struct session *session, uint64_t completion, int64_t finished,
                      uint64_t size)
 {
@@ -465,7 +469,8 @@ void session_restore_acked(struct session *session, uint64_t first, uint64_t las
     }
 }
 
-/* Completions without a row were acknowledged and deleted: fill their places. */
+/* A completion that has no row and is not among the taken is none of ours (somebody edited the file): nobody can be
+ * told of it, and what is behind it must not wait for it. */
 void session_restore_end(struct session *session)
 {
     session_restore_acked(session, session->acked_prefix + 1, session->completion_last);

@@ -144,17 +144,14 @@ void session_restore(struct core *core, const struct session_row *row)
     session->created = row->created;
     session->used = row->used;
     session_restore_ring(session);
-    if (row->acked_ranges.n > 0) {
-        struct cursor cursor = cursor_of(row->acked_ranges);
-        struct value head;
-        struct value first;
-        struct value last;
-        CHECK(cursor_next(&cursor, &head) && head.type == VALUE_ARRAY);
-        for (uint32_t i = 0; i < head.count; i++) {
-            struct value pair;
-            CHECK(cursor_next(&cursor, &pair) && cursor_next(&cursor, &first) && cursor_next(&cursor, &last));
-            session_restore_acked(session, first.u, last.u);
-        }
+}
+
+void taken_restore(struct core *core, const struct taken_row *row)
+{
+    struct session *session = session_find(core, row->session);
+    if (session != NULL) {
+        session->has_taken = true;
+        session_restore_acked(session, row->first, row->last);
     }
 }
 
@@ -479,6 +476,7 @@ static void session_delete(struct core *core, struct session *session)
     }
     map_remove(&core->sessions, session->id);
     ranges_fini(&session->acked_beyond);
+    ranges_fini(&session->acked_fresh);
     buf_fini(&session->description);
     free(session->name);
     free(session->owner_text);
@@ -641,6 +639,7 @@ void sessions_fini(struct core *core)
             free(series);
         }
         ranges_fini(&session->acked_beyond);
+        ranges_fini(&session->acked_fresh);
         buf_fini(&session->description);
         free(session->name);
         free(session->owner_text);

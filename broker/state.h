@@ -129,7 +129,7 @@ struct lane {
     size_t level_cap;
     uint64_t ready;
     uint64_t leased;
-    size_t calls; /* in memory that name it: it goes when none does */
+    size_t calls;            /* in memory that name it: it goes when none does */
     struct worker **workers; /* connected ones that serve it */
     size_t worker_count;
     size_t worker_cap;
@@ -238,6 +238,8 @@ struct session {
     size_t ring_head;
     size_t ring_cap;            /* a power of two */
     struct ranges acked_beyond; /* acknowledged ones behind one that is not */
+    struct ranges acked_fresh;  /* of these, what no batch was sealed with yet */
+    bool has_taken;             /* the store has rows of what is taken, or is about to */
     uint64_t untaken;           /* outcomes not acknowledged */
     uint64_t next_send;
     uint64_t loading;      /* number of the load under way, 0 none */
@@ -259,6 +261,7 @@ struct session {
     bool is_sweeping;    /* what has not started is being cancelled, in slices */
 };
 void session_restore(struct core *core, const struct session_row *row);
+void taken_restore(struct core *core, const struct taken_row *row);
 void series_restore(struct core *core, const struct series_row *row);
 struct session *session_find(const struct core *core, uint64_t id);
 struct session *session_by_name(const struct core *core, struct bytes name);
@@ -518,7 +521,7 @@ struct core {
     size_t lane_bucket_count;
     size_t lane_count;
     size_t lane_shed_at; /* look for lanes that nobody needs when there are this many */
-    uint64_t ready; /* tasks in lanes */
+    uint64_t ready;      /* tasks in lanes */
 
     struct map tasks; /* by id */
     uint64_t task_bytes;

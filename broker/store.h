@@ -30,19 +30,25 @@ struct session_row {
     uint64_t id;
     struct bytes name; /* none: unnamed */
     struct bytes description;
-    struct uuid owner; /* instance of the client process that owns it */
+    struct uuid owner;       /* instance of the client process that owns it */
     struct bytes owner_text; /* "HOST:PID" */
     uint64_t completion_last;
     uint64_t acked_prefix;
-    struct bytes acked_ranges; /* msgpack array of [first, last], beyond the prefix */
     uint64_t ordinal_high;
     uint8_t digest[DIGEST_SIZE];
-    uint64_t failed; /* outcomes that failed, ever */
-    bool keep;       /* outlives its client though unnamed */
-    bool is_ending;  /* takes no further submits */
+    uint64_t failed;    /* outcomes that failed, ever */
+    bool keep;          /* outlives its client though unnamed */
+    bool is_ending;     /* takes no further submits */
     bool is_cancelling; /* and what has not started is cancelled */
     int64_t created;
     int64_t used; /* last time a client was connected or a task ended */
+};
+
+/* Completions of a session that were acknowledged beyond its prefix. Rows may overlap: what counts is their union. */
+struct taken_row {
+    uint64_t session;
+    uint64_t first;
+    uint64_t last;
 };
 
 struct series_row {
@@ -71,11 +77,11 @@ struct task_row {
     int32_t priority;
     uint32_t attempt; /* last token: */
     uint32_t epoch;
-    uint64_t worker; /* worker_row of the last dispatch, 0 none */
+    uint64_t worker;   /* worker_row of the last dispatch, 0 none */
     uint32_t attempts; /* failed attempts that count */
     uint32_t crashes;
     uint32_t losses;
-    int64_t due;     /* delayed, backoff: when ready */
+    int64_t due; /* delayed, backoff: when ready */
     int64_t created;
     uint64_t ordinal;
     uint64_t retry_of;
@@ -90,8 +96,8 @@ struct outcome_row {
     uint64_t call;
     uint32_t state; /* TASK_DONE, TASK_FAILED, TASK_CANCELLED */
     uint32_t cause;
-    uint32_t attempt;  /* last attempt number, 0: never dispatched */
-    uint32_t attempts; /* dispatches that started or may have started, for people */
+    uint32_t attempt;    /* last attempt number, 0: never dispatched */
+    uint32_t attempts;   /* dispatches that started or may have started, for people */
     struct bytes worker; /* "HOST:PID" of the last attempt */
     uint32_t signal;
     uint32_t exit_status;
@@ -105,7 +111,7 @@ struct outcome_row {
     struct bytes message;
     struct bytes detail;
     struct bytes result;
-    struct bytes args;      /* none if not kept */
+    struct bytes args; /* none if not kept */
     uint64_t args_size;
     uint64_t args_hash;
 };
@@ -129,8 +135,9 @@ struct failure_row {
 enum change_kind {
     CHANGE_META,           /* the next free numbers */
     CHANGE_CALL,           /* insert */
-    CHANGE_SESSION,        /* insert or replace */
-    CHANGE_SESSION_DELETE, /* with its series; number = id */
+    CHANGE_SESSION,        /* insert or replace; and delete what is taken with first <= acked_prefix if had_taken */
+    CHANGE_SESSION_DELETE, /* with its series and what is taken; number = id */
+    CHANGE_TAKEN,          /* insert or replace by session and first */
     CHANGE_SERIES,         /* insert or replace */
     CHANGE_WORKER,         /* insert or replace */
     CHANGE_TASK,           /* insert a new live task */
@@ -149,12 +156,14 @@ struct meta_row {
 
 struct change {
     enum change_kind kind;
-    bool had_task; /* CHANGE_OUTCOME */
+    bool had_task;  /* CHANGE_OUTCOME */
+    bool had_taken; /* CHANGE_SESSION */
     uint64_t number;
     union {
         struct meta_row meta;
         struct call_row call;
         struct session_row session;
+        struct taken_row taken;
         struct series_row series;
         struct worker_row worker;
         struct task_row task;
@@ -182,8 +191,8 @@ QUERN_MUST_USE enum quern_err store_rest(struct store *store);
 
 struct store_facts {
     struct uuid uuid;
-    uint32_t epoch;    /* of this life, already durable */
-    bool was_clean;    /* the last life ended cleanly */
+    uint32_t epoch; /* of this life, already durable */
+    bool was_clean; /* the last life ended cleanly */
     bool is_new;
     struct meta_row meta; /* the next free numbers */
 };
@@ -194,12 +203,14 @@ struct store_facts {
 QUERN_MUST_USE enum quern_err store_open(const char *path, const struct limits *limits, struct store **store_out,
                                          struct store_facts *facts_out, char **why_out);
 
-/* Called with every row that a broker needs in memory. Views hold for the call. Order: calls, sessions, series,
- * workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail: sizes in their place). */
+/* Called with every row that a broker needs in memory. Views hold for the call. Order: calls, sessions, taken,
+ * series, workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail: sizes in their place).
+ */
 struct store_visitor {
     void *context;
     void (*call)(void *context, const struct call_row *row);
     void (*session)(void *context, const struct session_row *row);
+    void (*taken)(void *context, const struct taken_row *row);
     void (*series)(void *context, const struct series_row *row);
     void (*worker)(void *context, const struct worker_row *row);
     void (*task)(void *context, const struct task_row *row);
@@ -224,7 +235,8 @@ QUERN_MUST_USE enum quern_err store_failures(struct store *store, uint64_t task,
 
 /* A listing of tasks and outcomes, newest id first, in slices. before: 0 at first, afterwards what the last slice
  * left in *before. session, state, cause: 0 any (cause NONE cannot be asked for). Stops after rows_max visited rows or
- * slice_us microseconds, whichever is first; QUERN_END in the return when nothing is left, QUERN_OK when there may be. */
+ * slice_us microseconds, whichever is first; QUERN_END in the return when nothing is left, QUERN_OK when there may be.
+ */
 struct list_row {
     uint64_t id;
     uint64_t session;

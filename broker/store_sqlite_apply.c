@@ -99,7 +99,24 @@ static int apply_description(struct store *store, const struct session_row *row)
     return binder_run(&b, store, STATEMENT_DESCRIPTION);
 }
 
-static int apply_session(struct store *store, const struct session_row *row)
+static int apply_taken(struct store *store, const struct taken_row *row)
+{
+    struct binder b = binder_of(store, STATEMENT_TAKEN);
+    bind_u64(&b, row->session);
+    bind_u64(&b, row->first);
+    bind_u64(&b, row->last);
+    return binder_run(&b, store, STATEMENT_TAKEN);
+}
+
+static int apply_taken_delete(struct store *store, uint64_t session, uint64_t prefix)
+{
+    struct binder b = binder_of(store, STATEMENT_TAKEN_DELETE);
+    bind_u64(&b, session);
+    bind_u64(&b, prefix);
+    return binder_run(&b, store, STATEMENT_TAKEN_DELETE);
+}
+
+static int apply_session(struct store *store, const struct session_row *row, bool had_taken)
 {
     struct binder b = binder_of(store, STATEMENT_SESSION);
     bind_u64(&b, row->id);
@@ -115,8 +132,10 @@ static int apply_session(struct store *store, const struct session_row *row)
     bind_blob(&b, bytes_of(row->digest, DIGEST_SIZE));
     bind_text(&b, row->name);
     bind_text(&b, row->owner_text);
-    bind_blob(&b, row->acked_ranges);
     int code = binder_run(&b, store, STATEMENT_SESSION);
+    if (code == SQLITE_OK && had_taken) {
+        code = apply_taken_delete(store, row->id, row->acked_prefix);
+    }
     return code != SQLITE_OK ? code : apply_description(store, row);
 }
 
@@ -124,6 +143,7 @@ static int apply_session_delete(struct store *store, uint64_t session)
 {
     int code = run_with_number(store, STATEMENT_SESSION_DELETE, session);
     code = code != SQLITE_OK ? code : run_with_number(store, STATEMENT_DESCRIPTION_DELETE, session);
+    code = code != SQLITE_OK ? code : apply_taken_delete(store, session, INT64_MAX);
     return code != SQLITE_OK ? code : run_with_number(store, STATEMENT_SERIES_DELETE, session);
 }
 
@@ -253,9 +273,11 @@ static int apply_change(struct store *store, const struct change *change)
     case CHANGE_CALL:
         return apply_call(store, &change->call);
     case CHANGE_SESSION:
-        return apply_session(store, &change->session);
+        return apply_session(store, &change->session, change->had_taken);
     case CHANGE_SESSION_DELETE:
         return apply_session_delete(store, change->number);
+    case CHANGE_TAKEN:
+        return apply_taken(store, &change->taken);
     case CHANGE_SERIES:
         return apply_series(store, &change->series);
     case CHANGE_WORKER:

@@ -83,11 +83,20 @@ static bool read_session(sqlite3_stmt *statement, struct session_row *row)
         .used = sqlite3_column_int64(statement, 8),
         .name = col_bytes(statement, 11),
         .owner_text = col_bytes(statement, 12),
-        .acked_ranges = col_bytes(statement, 13),
-        .description = col_bytes(statement, 14),
+        .description = col_bytes(statement, 13),
     };
     return is_id(row->id) && row->acked_prefix <= row->completion_last &&
            col_fixed(statement, 9, row->owner.b, UUID_SIZE) && col_fixed(statement, 10, row->digest, DIGEST_SIZE);
+}
+
+static bool read_taken(sqlite3_stmt *statement, struct taken_row *row)
+{
+    *row = (struct taken_row){
+        .session = col_u64(statement, 0),
+        .first = col_u64(statement, 1),
+        .last = col_u64(statement, 2),
+    };
+    return is_id(row->session) && is_id(row->first) && is_id(row->last) && row->first <= row->last;
 }
 
 static bool read_series(sqlite3_stmt *statement, struct series_row *row)
@@ -229,6 +238,16 @@ static bool visit_session(const struct scan *scan, sqlite3_stmt *statement)
     return is_whole;
 }
 
+static bool visit_taken(const struct scan *scan, sqlite3_stmt *statement)
+{
+    struct taken_row row;
+    bool is_whole = read_taken(statement, &row);
+    if (is_whole) {
+        scan->visitor->taken(scan->visitor->context, &row);
+    }
+    return is_whole;
+}
+
 static bool visit_series(const struct scan *scan, sqlite3_stmt *statement)
 {
     struct series_row row;
@@ -306,6 +325,7 @@ enum quern_err store_load(struct store *store, const struct store_visitor *visit
               : sweep_table(store, "worker", "DELETE FROM worker WHERE id NOT IN (SELECT worker FROM task)", why_out);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TAKEN, "taken", visit_taken);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SERIES, "series", visit_series);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_WORKERS, "worker", visit_worker);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TASKS, "task", visit_task);

@@ -72,10 +72,15 @@ void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last)
     ranges->count -= end - index - 1;
 }
 
-bool ranges_has(const struct ranges *ranges, uint64_t number)
+const struct range *ranges_around(const struct ranges *ranges, uint64_t number)
 {
     size_t index = ranges_find(ranges, number);
-    return index < ranges->count && ranges->at[index].first <= number;
+    return index < ranges->count && ranges->at[index].first <= number ? &ranges->at[index] : NULL;
+}
+
+bool ranges_has(const struct ranges *ranges, uint64_t number)
+{
+    return ranges_around(ranges, number) != NULL;
 }
 
 uint64_t ranges_gap(const struct ranges *ranges, uint64_t from)

@@ -26,6 +26,8 @@ void ranges_clear(struct ranges *ranges); /* keeps its memory */
 /* first <= last. */
 void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
 bool ranges_has(const struct ranges *ranges, uint64_t number);
+/* The range that holds the number; NULL if it is not in the set. Holds until the next change. */
+const struct range *ranges_around(const struct ranges *ranges, uint64_t number);
 /* The smallest number from `from` on that is not in the set. */
 uint64_t ranges_gap(const struct ranges *ranges, uint64_t from);
 /* Takes every number up to last out. */

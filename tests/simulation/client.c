@@ -59,8 +59,9 @@ static int by_number(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* The prefix, and the ranges beyond it into ranges (encoded items); returns how many ranges. */
-static uint32_t taken_ranges(const struct client *client, uint64_t *prefix_out, struct buf *ranges)
+/* The prefix, and the ranges beyond it and beyond *after into ranges (encoded items), as many as one message may hold;
+ * returns how many. *after: the last of them. */
+static uint32_t taken_ranges(const struct client *client, uint64_t *prefix_out, uint64_t *after, struct buf *ranges)
 {
     uint64_t *numbers = xcalloc(client->took_count + 1, sizeof *numbers);
     size_t count = 0;
@@ -76,6 +77,9 @@ static uint32_t taken_ranges(const struct client *client, uint64_t *prefix_out, 
     while (i < count && numbers[i] == prefix + 1) {
         prefix = numbers[i++];
     }
+    while (i < count && numbers[i] <= *after) {
+        i++;
+    }
     while (i < count && range_count < TAKEN_RANGE_COUNT_MAX) {
         struct item_range range = {.first = numbers[i], .last = numbers[i]};
         while (++i < count && numbers[i] == range.last + 1) {
@@ -83,6 +87,7 @@ static uint32_t taken_ranges(const struct client *client, uint64_t *prefix_out, 
         }
         item_range_put(ranges, &range);
         range_count++;
+        *after = range.last;
     }
     free(numbers);
     *prefix_out = prefix;
@@ -101,7 +106,8 @@ void sim_client_hello(struct client *client, struct buf *out)
     if (client->was_welcomed) {
         hello.session = client->session;
         hello.series = client->series;
-        hello.taken.count = taken_ranges(client, &hello.taken_prefix, &ranges);
+        uint64_t after = 0;
+        hello.taken.count = taken_ranges(client, &hello.taken_prefix, &after, &ranges);
         hello.taken.items = buf_bytes(&ranges);
     } else if (client->session_name[0] != '\0') {
         hello.name = bytes_text(client->session_name);
@@ -137,9 +143,13 @@ void sim_client_acknowledge(struct client *client)
     }
     struct buf ranges = {0};
     struct msg_TAKEN taken = {0};
-    taken.ranges.count = taken_ranges(client, &taken.prefix, &ranges);
-    taken.ranges.items = buf_bytes(&ranges);
-    msg_TAKEN_put(sim_peer_out(&client->peer), &taken);
+    uint64_t after = 0;
+    do {
+        ranges.n = 0;
+        taken.ranges.count = taken_ranges(client, &taken.prefix, &after, &ranges);
+        taken.ranges.items = buf_bytes(&ranges);
+        msg_TAKEN_put(sim_peer_out(&client->peer), &taken);
+    } while (taken.ranges.count == TAKEN_RANGE_COUNT_MAX);
     sim_peer_flush(&client->peer);
     buf_fini(&ranges);
     client->must_acknowledge = false;

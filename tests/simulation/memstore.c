@@ -8,17 +8,18 @@
 #include "common/check.h"
 #include "common/codec.h"
 #include "common/message.h"
+#include "common/ranges.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum table_kind { CALLS, SESSIONS, SERIES, WORKERS, TASKS, OUTCOMES, FAILURES, TABLE_COUNT };
+enum table_kind { CALLS, SESSIONS, TAKEN, SERIES, WORKERS, TASKS, OUTCOMES, FAILURES, TABLE_COUNT };
 
 struct row {
     uint64_t key;
-    uint64_t sub; /* failures: attempt */
+    uint64_t sub; /* failures: attempt; taken: first */
     void *data;
 };
 
@@ -46,9 +47,9 @@ static const struct shape {
 } shapes[TABLE_COUNT] = {
     [CALLS] = {sizeof(struct call_row), 3, {AT(call_row, queue), AT(call_row, function), AT(call_row, options)}},
     [SESSIONS] = {sizeof(struct session_row),
-                  4,
-                  {AT(session_row, name), AT(session_row, description), AT(session_row, owner_text),
-                   AT(session_row, acked_ranges)}},
+                  3,
+                  {AT(session_row, name), AT(session_row, description), AT(session_row, owner_text)}},
+    [TAKEN] = {sizeof(struct taken_row), 0, {0}},
     [SERIES] = {sizeof(struct series_row), 1, {AT(series_row, refused)}},
     [WORKERS] = {sizeof(struct worker_row), 2, {AT(worker_row, name), AT(worker_row, host)}},
     [TASKS] = {sizeof(struct task_row), 1, {AT(task_row, args)}},
@@ -244,6 +245,45 @@ static void remove_series_of(struct memstore *store, uint64_t session)
     }
 }
 
+static size_t taken_count_to(const struct memstore *store, uint64_t session, uint64_t prefix)
+{
+    const struct table *table = &store->tables[TAKEN];
+    return table_place(table, session, prefix + 1) - table_place(table, session, 0);
+}
+
+static void remove_taken_to(struct memstore *store, uint64_t session, uint64_t prefix)
+{
+    struct table *table = &store->tables[TAKEN];
+    for (size_t left = taken_count_to(store, session, prefix); left > 0; left--) {
+        table_remove_at(table, table_place(table, session, 0));
+    }
+}
+
+static const char *apply_session(struct memstore *store, const struct change *change)
+{
+    const struct session_row *row = &change->session;
+    table_put(store, SESSIONS, row->id, 0, row);
+    if (change->had_taken) {
+        remove_taken_to(store, row->id, row->acked_prefix);
+    }
+    if (taken_count_to(store, row->id, row->acked_prefix) > 0) {
+        return REFUSE(store, "session %" PRIu64 " leaves rows behind of what is within its prefix", row->id);
+    }
+    return NULL;
+}
+
+static const char *apply_taken(struct memstore *store, const struct taken_row *row)
+{
+    const struct session_row *session = memstore_session(store, row->session);
+    if (session == NULL || row->first > row->last || row->first <= session->acked_prefix + 1 ||
+        row->last > session->completion_last) {
+        return REFUSE(store, "session %" PRIu64 " cannot have taken %" PRIu64 " to %" PRIu64, row->session, row->first,
+                      row->last);
+    }
+    table_put(store, TAKEN, row->session, row->first, row);
+    return NULL;
+}
+
 static const char *apply_task_state(struct memstore *store, const struct task_row *change, bool again)
 {
     struct task_row *row = table_get(&store->tables[TASKS], change->id, 0);
@@ -291,11 +331,13 @@ static const char *apply_one(struct memstore *store, const struct change *change
         table_put(store, CALLS, change->call.id, 0, &change->call);
         return NULL;
     case CHANGE_SESSION:
-        table_put(store, SESSIONS, change->session.id, 0, &change->session);
-        return NULL;
+        return apply_session(store, change);
+    case CHANGE_TAKEN:
+        return apply_taken(store, &change->taken);
     case CHANGE_SESSION_DELETE:
         table_remove(&store->tables[SESSIONS], change->number, 0);
         remove_series_of(store, change->number);
+        remove_taken_to(store, change->number, INT64_MAX);
         return NULL;
     case CHANGE_SERIES:
         table_put(store, SERIES, change->series.id, 0, &change->series);
@@ -393,6 +435,10 @@ void memstore_load(const struct memstore *store, const struct store_visitor *vis
     EACH(store, SESSIONS, session_row, row)
     {
         visitor->session(visitor->context, row);
+    }
+    EACH(store, TAKEN, taken_row, row)
+    {
+        visitor->taken(visitor->context, row);
     }
     EACH(store, SERIES, series_row, row)
     {
@@ -607,9 +653,25 @@ static bool ranges_have(struct bytes ranges, uint64_t number, uint64_t *third_ou
     return false;
 }
 
-bool session_row_acked(const struct session_row *row, uint64_t completion)
+bool memstore_acked(const struct memstore *store, uint64_t session, uint64_t completion)
 {
-    return completion <= row->acked_prefix || ranges_have(row->acked_ranges, completion, NULL);
+    const struct session_row *row = memstore_session(store, session);
+    const struct table *table = &store->tables[TAKEN];
+    if (row == NULL || completion <= row->acked_prefix) {
+        return row != NULL;
+    }
+    for (size_t i = table_place(table, session, 0); i < table->count && table->rows[i].key == session; i++) {
+        const struct taken_row *taken = table->rows[i].data;
+        if (taken->first <= completion && completion <= taken->last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t memstore_taken_count(const struct memstore *store)
+{
+    return store->tables[TAKEN].count;
 }
 
 bool series_row_refused(const struct series_row *row, uint64_t sequence, uint64_t *code_out)
@@ -619,8 +681,8 @@ bool series_row_refused(const struct series_row *row, uint64_t sequence, uint64_
 
 /* ---- dump ---- */
 
-static const char *const table_words[TABLE_COUNT] = {"call", "session", "series", "worker",
-                                                     "task", "outcome", "failure"};
+static const char *const table_words[TABLE_COUNT] = {"call",   "session", "taken",   "series",
+                                                     "worker", "task",    "outcome", "failure"};
 
 static void dump_hex(struct buf *out, const uint8_t *p, size_t n)
 {
@@ -667,12 +729,33 @@ static void dump_fixed(struct buf *out, enum table_kind kind, const void *data)
     }
 }
 
+/* Their union: how it is cut into rows is not what is stored. */
+static void dump_taken(const struct table *table, struct buf *out)
+{
+    struct ranges union_of = {0};
+    for (size_t i = 0; i < table->count; i++) {
+        const struct taken_row *row = table->rows[i].data;
+        ranges_add(&union_of, row->first, row->last);
+        if (i + 1 < table->count && table->rows[i + 1].key == row->session) {
+            continue;
+        }
+        buf_printf(out, "taken %" PRIu64, row->session);
+        for (size_t n = 0; n < union_of.count; n++) {
+            buf_printf(out, " %" PRIu64 "-%" PRIu64, union_of.at[n].first, union_of.at[n].last);
+        }
+        buf_printf(out, "\n");
+        ranges_clear(&union_of);
+    }
+    ranges_fini(&union_of);
+}
+
 void memstore_dump(const struct memstore *store, struct buf *out)
 {
     buf_printf(out, "meta %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", store->meta.series_next,
                store->meta.session_next, store->meta.worker_next, store->meta.call_next);
+    dump_taken(&store->tables[TAKEN], out);
     for (size_t kind = 0; kind < TABLE_COUNT; kind++) {
-        for (size_t i = 0; i < store->tables[kind].count; i++) {
+        for (size_t i = 0; i < store->tables[kind].count && kind != TAKEN; i++) {
             const struct row *row = &store->tables[kind].rows[i];
             buf_printf(out, "%s %" PRIx64 "/%" PRIu64, table_words[kind], row->key, row->sub);
             dump_fixed(out, (enum table_kind)kind, row->data);

@@ -45,8 +45,9 @@ uint32_t memstore_epoch(const struct memstore *store);
 /* Everything but the epoch as text, for comparing. */
 void memstore_dump(const struct memstore *store, struct buf *out);
 
-/* Is a completion acknowledged, as this row says? */
-bool session_row_acked(const struct session_row *row, uint64_t completion);
+/* Is a completion acknowledged, as the rows say? */
+bool memstore_acked(const struct memstore *store, uint64_t session, uint64_t completion);
+size_t memstore_taken_count(const struct memstore *store); /* rows of all sessions */
 /* Is a sequence in this row's list of refused ones? code_out may be NULL. */
 bool series_row_refused(const struct series_row *row, uint64_t sequence, uint64_t *code_out);
 

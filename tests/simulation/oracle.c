@@ -401,26 +401,35 @@ static bool was_taken_by(const struct job *job, const struct uuid *instance)
 }
 
 /* Who acknowledged what: only what was taken, and only by the owner of then. */
-static void check_acknowledged(struct world *world, const struct session_row *old, const struct session_row *row)
+static void note_acknowledged(struct world *world, const struct session_row *row, uint64_t completion)
 {
-    struct ledger *ledger = ledger_of(world, row->id);
+    const struct session_row *old = memstore_session(world->disk, row->id);
+    const struct ledger *ledger = ledger_of(world, row->id);
+    WORLD_CHECK(world, completion <= ledger->completion_last,
+                "session %" PRIu64 ": completion %" PRIu64 " acknowledged before it is on disk", row->id, completion);
+    struct job *job = ledger->by_completion[completion - 1];
+    bool by_owner = was_taken_by(job, &row->owner) || (old != NULL && was_taken_by(job, &old->owner));
+    WORLD_CHECK(world, by_owner, "session %" PRIu64 ": completion %" PRIu64 " acknowledged and not taken by its owner",
+                row->id, completion);
+    job->acked_at = world->applied_count;
+}
+
+static void check_acknowledged(struct world *world, const struct change *changes, size_t count,
+                               const struct session_row *row)
+{
+    const struct session_row *old = memstore_session(world->disk, row->id);
+    WORLD_CHECK(world, old == NULL || old->acked_prefix <= row->acked_prefix,
+                "session %" PRIu64 ": its acknowledged prefix falls back", row->id);
     for (uint64_t completion = 1; completion <= row->completion_last; completion++) {
-        bool was = old != NULL && session_row_acked(old, completion);
-        bool is = session_row_acked(row, completion);
-        WORLD_CHECK(world, is || !was, "session %" PRIu64 ": acknowledgement of %" PRIu64 " taken back", row->id,
-                    completion);
-        if (was || !is) {
-            continue;
+        bool is = completion <= row->acked_prefix;
+        for (size_t i = 0; i < count && !is; i++) {
+            const struct taken_row *taken = &changes[i].taken;
+            is = changes[i].kind == CHANGE_TAKEN && taken->session == row->id && taken->first <= completion &&
+                 completion <= taken->last;
         }
-        WORLD_CHECK(world, completion <= ledger->completion_last,
-                    "session %" PRIu64 ": completion %" PRIu64 " acknowledged before it is on disk", row->id,
-                    completion);
-        struct job *job = ledger->by_completion[completion - 1];
-        bool by_owner = was_taken_by(job, &row->owner) || (old != NULL && was_taken_by(job, &old->owner));
-        WORLD_CHECK(world, by_owner,
-                    "session %" PRIu64 ": completion %" PRIu64 " acknowledged and not taken by its owner", row->id,
-                    completion);
-        job->acked_at = world->applied_count;
+        if (is && !memstore_acked(world->disk, row->id, completion)) {
+            note_acknowledged(world, row, completion);
+        }
     }
 }
 
@@ -479,7 +488,7 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
             check_session_gone(world, changes[i].number);
         }
         if (changes[i].kind == CHANGE_SESSION) {
-            check_acknowledged(world, memstore_session(world->disk, changes[i].session.id), &changes[i].session);
+            check_acknowledged(world, changes, count, &changes[i].session);
         }
     }
     for (size_t i = 0; i < count; i++) {
@@ -512,12 +521,25 @@ static void check_session(struct world *world, uint64_t id)
     }
 }
 
+/* What was acknowledged stays so. */
+static void check_taken(struct world *world, uint64_t id)
+{
+    const struct ledger *ledger = ledger_of(world, id);
+    for (uint64_t completion = 1; completion <= ledger->completion_last && !ledger->is_gone; completion++) {
+        bool was = ledger->by_completion[completion - 1]->acked_at != 0;
+        WORLD_CHECK(world, memstore_acked(world->disk, id, completion) == was,
+                    "session %" PRIu64 ": acknowledgement of %" PRIu64 " %s", id, completion,
+                    was ? "taken back" : "from nowhere");
+    }
+}
+
 void oracle_after_apply(struct world *world, const struct change *changes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const struct change *change = &changes[i];
         if (change->kind == CHANGE_SESSION) {
             check_session(world, change->session.id);
+            check_taken(world, change->session.id);
         } else if (change->kind == CHANGE_OUTCOME) {
             check_session(world, change->outcome.session);
         }

@@ -540,6 +540,56 @@ static void test_15_a_taken_outcome_in_a_range_is_not_sent_again(void **state)
     scene_end(w);
 }
 
+/* Every second outcome is taken: exactly the others come again, however many ranges that makes. */
+static void test_15_exactly_what_is_not_acknowledged_comes_again(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    w->check_every = 100;
+    struct client *p1 = client_open(w, "s");
+    uint64_t count = 2100;
+    for (uint64_t i = 1; i <= count; i++) {
+        put(p1, (struct spec){.delay_ms = DURATION_MS_MAX});
+    }
+    settle(w);
+    for (uint64_t i = 1; i <= count; i++) {
+        sim_client_cancel(p1, sim_client_task(p1, i), false);
+    }
+    settle(w);
+    assert_int_equal(p1->took_count, count);
+    for (uint64_t round = 0; round < 3; round++) { /* in several batches, so that some ranges grow together on disk */
+        for (uint64_t i = 2 + 2 * round; i <= count; i += 6) {
+            sim_client_take_at(p1, i);
+        }
+        sim_client_acknowledge(p1);
+        settle(w);
+    }
+    for (uint64_t i = 2001; i <= 2051; i += 2) { /* holes that are filled */
+        sim_client_take_at(p1, i);
+    }
+    sim_client_acknowledge(p1);
+    settle(w);
+    crash_and_start(w);
+    die(w, p1);
+    struct client *p2 = client_open(w, "s");
+    assert_int_equal(p2->took_count, count / 2 - 26);
+    for (size_t i = 0; i < p2->took_count; i++) {
+        uint64_t completion = p2->took[i].completion;
+        assert_true(completion % 2 == 1 && (completion < 2001 || completion > 2051));
+    }
+    while (sim_client_take(p2)) {
+    }
+    sim_client_acknowledge(p2);
+    settle(w);
+    crash_and_start(w);
+    die(w, p2);
+    struct client *p3 = client_open(w, "s");
+    assert_int_equal(p3->took_count, 0);
+    assert_int_equal(memstore_session(w->disk, p3->session)->acked_prefix, count);
+    assert_int_equal(memstore_taken_count(w->disk), 0);
+    scene_end(w);
+}
+
 /* ---- receipts name tokens ---- */
 
 /* Without: "stale" for the first attempt removes the second: leased for ever. */
@@ -1000,6 +1050,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_14_acknowledgements_of_former_owners_are_ignored),
         cmocka_unit_test(test_15_hello_carries_what_was_taken),
         cmocka_unit_test(test_15_a_taken_outcome_in_a_range_is_not_sent_again),
+        cmocka_unit_test(test_15_exactly_what_is_not_acknowledged_comes_again),
         cmocka_unit_test(test_16_a_receipt_names_its_token),
         cmocka_unit_test(test_17_accepted_comes_after_the_commit),
         cmocka_unit_test(test_18_a_result_comes_after_the_commit),

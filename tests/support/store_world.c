@@ -190,6 +190,7 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
                                             .worker_next = 2 + number,
                                             .call_next = 2 + number / 5}};
     changes[n++] = (struct change){.kind = CHANGE_SESSION,
+                                   .had_taken = number % 2 == 0,
                                    .session = {.id = 1,
                                                .name = bytes_text("nightly"),
                                                .description = pattern(5, 900),
@@ -197,7 +198,6 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
                                                .owner_text = bytes_text("host:4711"),
                                                .completion_last = number * 8,
                                                .acked_prefix = number * 2,
-                                               .acked_ranges = pattern(number, number % 5 * 10),
                                                .ordinal_high = number * TASKS_PER_BATCH + 3,
                                                .digest = {9, (uint8_t)number},
                                                .failed = number,
@@ -205,6 +205,10 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
                                                .is_ending = number % 2 == 0,
                                                .created = 1600000000000,
                                                .used = 1600000000000 + number}};
+    changes[n++] = (struct change){
+        .kind = CHANGE_TAKEN, .taken = {.session = 1, .first = number * 2 + 3, .last = number * 2 + 3 + number % 3}};
+    changes[n++] =
+        (struct change){.kind = CHANGE_TAKEN, .taken = {.session = 1, .first = number * 8, .last = number * 8}};
     changes[n++] = (struct change){.kind = CHANGE_SERIES,
                                    .series = {.id = 3,
                                               .session = 1,
@@ -226,6 +230,7 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
     }
     if (number % 3 == 0) { /* a session that comes and goes */
         changes[n++] = (struct change){.kind = CHANGE_SESSION, .session = {.id = 2 + number, .completion_last = 5}};
+        changes[n++] = (struct change){.kind = CHANGE_TAKEN, .taken = {.session = 2 + number, .first = 3, .last = 4}};
         changes[n++] = (struct change){.kind = CHANGE_SERIES, .series = {.id = 1000 + number, .session = 2 + number}};
     }
     if (number % 3 == 1 && number > 3) {
@@ -303,10 +308,15 @@ static void dump_session(void *context, const struct session_row *row)
     put_view(text, row->name);
     put_view(text, row->description);
     put_view(text, row->owner_text);
-    put_view(text, row->acked_ranges);
     put_view(text, bytes_of(row->owner.b, UUID_SIZE));
     put_view(text, bytes_of(row->digest, DIGEST_SIZE));
     buf_printf(text, "\n");
+}
+
+static void dump_taken(void *context, const struct taken_row *row)
+{
+    struct buf *text = &((struct dump *)context)->text;
+    buf_printf(text, "taken %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", row->session, row->first, row->last);
 }
 
 static void dump_series(void *context, const struct series_row *row)
@@ -391,6 +401,7 @@ char *world_dump(struct store *store)
     struct store_visitor visitor = {.context = &dump,
                                     .call = dump_call,
                                     .session = dump_session,
+                                    .taken = dump_taken,
                                     .series = dump_series,
                                     .worker = dump_worker,
                                     .task = dump_task,

@@ -32,6 +32,9 @@ static void check_same(const struct ranges *ranges, const bool *in)
             gap++;
         }
         assert_int_equal(ranges_has(ranges, n), in[n]);
+        const struct range *around = ranges_around(ranges, n);
+        assert_int_equal(around != NULL, in[n]);
+        assert_true(around == NULL || (around->first <= n && n <= around->last));
         if (gap < NUMBER_MAX) {
             assert_int_equal(ranges_gap(ranges, n), gap);
         }

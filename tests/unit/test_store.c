@@ -539,6 +539,12 @@ static void ignore_series(void *context, const struct series_row *row)
     (void)row;
 }
 
+static void ignore_taken(void *context, const struct taken_row *row)
+{
+    (void)context;
+    (void)row;
+}
+
 static void ignore_task(void *context, const struct task_row *row)
 {
     (void)context;
@@ -556,14 +562,93 @@ static void ignore_outcome(void *context, uint64_t id, uint64_t session, uint64_
     (void)size;
 }
 
+static void ignore_call(void *context, const struct call_row *row)
+{
+    (void)context;
+    (void)row;
+}
+
+static void ignore_worker(void *context, const struct worker_row *row)
+{
+    (void)context;
+    (void)row;
+}
+
 static uint32_t count_shared(struct store *store)
 {
     uint32_t count = 0;
     char *why = NULL;
-    struct store_visitor visitor = {&count,       count_call,  ignore_session, ignore_series,
-                                    count_worker, ignore_task, ignore_outcome};
+    struct store_visitor visitor = {&count,        count_call,   ignore_session, ignore_taken,
+                                    ignore_series, count_worker, ignore_task,    ignore_outcome};
     assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
     return count;
+}
+
+struct taken_list {
+    struct taken_row rows[8];
+    size_t count;
+};
+
+static void list_taken(void *context, const struct taken_row *row)
+{
+    struct taken_list *list = context;
+    assert_true(list->count < 8);
+    list->rows[list->count++] = *row;
+}
+
+static void expect_taken(struct store *store, const struct taken_row *wanted, size_t count)
+{
+    struct taken_list list = {0};
+    char *why = NULL;
+    struct store_visitor visitor = {&list,         ignore_call,   ignore_session, list_taken,
+                                    ignore_series, ignore_worker, ignore_task,    ignore_outcome};
+    assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
+    assert_int_equal(list.count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(list.rows[i].session, wanted[i].session);
+        assert_int_equal(list.rows[i].first, wanted[i].first);
+        assert_int_equal(list.rows[i].last, wanted[i].last);
+    }
+}
+
+static void apply_all(struct store *store, uint32_t epoch, const struct change *changes, size_t count)
+{
+    assert_int_equal(store_apply(store, epoch, changes, count), STORE_OK);
+}
+
+/* What is taken beyond the prefix stays over a restart, until the prefix passes it or the session ends. */
+static void test_what_is_taken_beyond_the_prefix_stays_until_that_passes(void **state)
+{
+    (void)state;
+    char *directory = world_directory();
+    struct store_facts facts;
+    struct store *store = world_open(directory, &facts);
+    struct change first[] = {
+        {.kind = CHANGE_SESSION, .session = {.id = 1, .completion_last = 20, .acked_prefix = 1}},
+        {.kind = CHANGE_SESSION, .session = {.id = 2, .completion_last = 20}},
+        {.kind = CHANGE_TAKEN, .taken = {1, 7, 9}},
+        {.kind = CHANGE_TAKEN, .taken = {1, 3, 3}},
+        {.kind = CHANGE_TAKEN, .taken = {1, 11, 11}},
+        {.kind = CHANGE_TAKEN, .taken = {2, 5, 5}},
+        {.kind = CHANGE_TAKEN, .taken = {1, 11, 14}},
+    };
+    apply_all(store, facts.epoch, first, 7);
+    store_close(&store, true);
+    store = world_open(directory, &facts);
+    expect_taken(store, (struct taken_row[]){{1, 3, 3}, {1, 7, 9}, {1, 11, 14}, {2, 5, 5}}, 4);
+
+    struct change prefix = {.kind = CHANGE_SESSION, .session = {.id = 1, .completion_last = 20, .acked_prefix = 9}};
+    apply_all(store, facts.epoch, &prefix, 1);
+    expect_taken(store, (struct taken_row[]){{1, 3, 3}, {1, 7, 9}, {1, 11, 14}, {2, 5, 5}}, 4);
+    prefix.had_taken = true;
+    apply_all(store, facts.epoch, &prefix, 1);
+    expect_taken(store, (struct taken_row[]){{1, 11, 14}, {2, 5, 5}}, 2);
+
+    struct change gone = {.kind = CHANGE_SESSION_DELETE, .number = 1};
+    apply_all(store, facts.epoch, &gone, 1);
+    expect_taken(store, (struct taken_row[]){{2, 5, 5}}, 1);
+    store_close(&store, true);
+    world_remove(&directory);
 }
 
 /* Calls and workers of long ago go at the start, those that a task or an outcome still names stay. */
@@ -610,6 +695,7 @@ int main(void)
         cmocka_unit_test(test_a_listing_merges_tasks_and_outcomes_newest_first),
         cmocka_unit_test(test_a_listing_in_slices_misses_nothing),
         cmocka_unit_test(test_a_listing_is_filtered),
+        cmocka_unit_test(test_what_is_taken_beyond_the_prefix_stays_until_that_passes),
         cmocka_unit_test(test_unreferenced_calls_and_workers_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
