@@ -29,7 +29,7 @@
 #define HERD_END_MS 2000
 #define HERD_EVENT_COUNT 64
 
-enum watch { WATCH_SIGNALS, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD };
+enum watch { WATCH_SIGNALS, WATCH_PARENT, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD };
 
 static uint64_t watch_tag(enum watch watch, size_t index)
 {
@@ -334,6 +334,9 @@ static void herd_event(struct supervisor *supervisor, const struct epoll_event *
     case WATCH_SIGNALS:
         hear_signals(supervisor);
         break;
+    case WATCH_PARENT:
+        supervisor_abandoned(supervisor);
+        break;
     case WATCH_ZYGOTE:
         hear_zygote(supervisor);
         break;
@@ -465,13 +468,17 @@ static void first_zygote_died(struct supervisor *supervisor)
 bool herd_begin(struct supervisor *supervisor)
 {
     watch_add(supervisor, supervisor->signals, EPOLLIN, watch_tag(WATCH_SIGNALS, 0));
+    if (supervisor->parent.fd >= 0) {
+        watch_add(supervisor, supervisor->parent.fd, EPOLLRDHUP, watch_tag(WATCH_PARENT, 0));
+    }
     if (!start_zygote(supervisor)) {
         supervisor->exit_status = 1;
     }
     while (supervisor->exit_status < 0 && !supervisor->zygote_is_ready) {
-        struct pollfd fds[2] = {{.fd = supervisor->zygote.socket, .events = POLLIN},
-                                {.fd = supervisor->signals, .events = POLLIN}};
-        (void)poll(fds, 2, -1);
+        struct pollfd fds[3] = {{.fd = supervisor->zygote.socket, .events = POLLIN},
+                                {.fd = supervisor->signals, .events = POLLIN},
+                                {.fd = supervisor->parent.fd, .events = POLLRDHUP}};
+        (void)poll(fds, 3, -1);
         enum zygote_heard heard = zygote_hear(&supervisor->zygote);
         if (heard == ZYGOTE_HEARD) {
             zygote_says(supervisor);
@@ -482,6 +489,9 @@ bool herd_begin(struct supervisor *supervisor)
         if (fds[1].revents != 0 && read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info) &&
             info.ssi_signo != SIGCHLD) {
             supervisor->exit_status = 0;
+        }
+        if (parent_is_gone(&supervisor->parent)) {
+            supervisor_abandoned(supervisor);
         }
     }
     return supervisor->exit_status < 0;

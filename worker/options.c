@@ -7,7 +7,9 @@
 
 #include "common/bytes.h"
 
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,6 +27,9 @@ static const char help[] =
     "  --url URL           broker; repeat it to name several (default: QUERN_URL, else the socket of this user's "
     "broker)\n"
     "  --name NAME         name of this worker, held by one process at a time (default: HOST-N)\n"
+    "  --parent-fd N       end at once, with everything it started, when the other end of this pipe or socket is "
+    "closed\n"
+    "  --ready-fd N        write the ready line there, not to stdout\n"
     "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
     "  --help, --version\n"
     "\n"
@@ -87,6 +92,17 @@ static bool slots_read(const char *word, unsigned *count_out)
     return true;
 }
 
+static bool fd_read(const char *word, int *fd_out)
+{
+    char *end;
+    unsigned long fd = strtoul(word, &end, 10);
+    if (*word < '0' || *word > '9' || *end != '\0' || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0) {
+        return false;
+    }
+    *fd_out = (int)fd;
+    return true;
+}
+
 static bool name_is_good(const char *name, size_t size_max)
 {
     struct bytes text = bytes_text(name);
@@ -132,6 +148,14 @@ static enum options_result option_take(struct options *options, int option)
         return name_is_good(optarg, WORKER_NAME_SIZE_MAX)
                    ? OPTIONS_RUN
                    : usage("--name: 1 to %u bytes of UTF-8", WORKER_NAME_SIZE_MAX);
+    case 'p':
+        return fd_read(optarg, &options->parent.fd) && parent_fd_is_good(options->parent.fd)
+                   ? OPTIONS_RUN
+                   : usage("--parent-fd: the number of an open pipe or socket, not \"%s\"", optarg);
+    case 'r':
+        return fd_read(optarg, &options->parent.ready_fd)
+                   ? OPTIONS_RUN
+                   : usage("--ready-fd: the number of an open descriptor, not \"%s\"", optarg);
     case 'l':
         return log_level_parse(optarg, &options->level)
                    ? OPTIONS_RUN
@@ -152,13 +176,15 @@ static const struct option option_list[] = {
     {"url", required_argument, NULL, 'u'},       {"slots", required_argument, NULL, 's'},
     {"module", required_argument, NULL, 'm'},    {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},     {"name", required_argument, NULL, 'n'},
+    {"parent-fd", required_argument, NULL, 'p'}, {"ready-fd", required_argument, NULL, 'r'},
     {"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
 };
 
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
-    *options = (struct options){.program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO};
+    *options = (struct options){
+        .program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO, .parent = {.fd = -1, .ready_fd = -1}};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

@@ -6,6 +6,7 @@
 
 #include "common/limits.h"
 #include "common/log.h"
+#include "worker/parent.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,7 @@ struct options {
     const char *name; /* NULL: HOST-N */
     unsigned slot_count;
     bool allow_commands;
+    struct parent parent;
     enum log_level level;
 };
 

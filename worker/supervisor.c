@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -55,8 +54,7 @@ static void act_on(struct supervisor *supervisor, enum dialogue_verdict verdict)
 static void on_welcome(struct supervisor *supervisor)
 {
     if (!supervisor->is_ready_told) {
-        printf("ready %s slots=%zu\n", supervisor->name.name, supervisor->slot_count);
-        fflush(stdout);
+        parent_tell_ready(&supervisor->parent, supervisor->name.name, supervisor->slot_count);
         supervisor->is_ready_told = true;
     }
     log_event(LOG_INFO, "welcome", "url=\"%s\" name=\"%s\" epoch=%u held=%zu", dealer_url(supervisor->dealer),
@@ -126,6 +124,13 @@ void supervisor_told_to_end(struct supervisor *supervisor)
     log_event(LOG_INFO, "draining", "running=%zu", supervisor->ledger.handed.count);
     supervisor->is_draining = true;
     dialogue_drain(&supervisor->dialogue);
+}
+
+void supervisor_abandoned(struct supervisor *supervisor)
+{
+    log_event(LOG_INFO, "the program that started this worker is gone", "held=%zu", supervisor->ledger.held_count);
+    supervisor->is_abandoned = true;
+    supervisor->exit_status = 0;
 }
 
 /* True: without a broker, or without its answer, for longer than is waited. */
@@ -247,6 +252,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
                                       .check_ms = INT64_MAX,
                                       .lease_told_ms = INT64_MIN,
                                       .name = {.file = -1, .socket = -1},
+                                      .parent = options->parent,
                                       .slot_count = options->slot_count};
     if (gethostname(supervisor->host, sizeof(supervisor->host) - 1) != 0 ||
         !bytes_is_utf8(bytes_text(supervisor->host))) {
@@ -256,6 +262,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
     for (size_t i = 0; i < options->slot_count; i++) {
         slot_init(&supervisor->slots[i]);
     }
+    parent_begin(&supervisor->parent);
     make_room(options->slot_count);
     signals_begin(supervisor);
     zygote_init(&supervisor->zygote);
@@ -366,7 +373,7 @@ int supervisor_run(const struct options *options)
                     sleep_until(&supervisor, wake_ms);
                 }
             }
-            dealer_close(&supervisor.dealer, LINGER_MS);
+            dealer_close(&supervisor.dealer, supervisor.is_abandoned ? 0 : LINGER_MS);
         }
     }
     supervisor_fini(&supervisor);

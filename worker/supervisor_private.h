@@ -11,6 +11,7 @@
 #include "worker/name.h"
 #include "worker/options.h"
 #include "worker/pace.h"
+#include "worker/parent.h"
 #include "worker/reaper.h"
 #include "worker/slot.h"
 #include "worker/zygote.h"
@@ -21,6 +22,7 @@ struct supervisor {
     const struct options *options;
     char host[HOST_NAME_SIZE_MAX + 1];
     struct name_hold name;
+    struct parent parent;
     int signals; /* signalfd */
     int events;  /* epoll: everything but the dealer */
     int life[2]; /* the life pipe; its write end is ours alone */
@@ -49,6 +51,7 @@ struct supervisor {
     int64_t broker_down_ms; /* since when there is no welcome */
     bool is_ready_told;
     bool is_draining;
+    bool is_abandoned;
     int64_t quiet_ms; /* draining: since when nothing runs and no broker is there; 0 */
     int exit_status;  /* -1: go on */
 };
@@ -56,6 +59,8 @@ struct supervisor {
 /* ---- supervisor.c ---- */
 /* SIGTERM or SIGINT: the first drains, the second ends at once. */
 void supervisor_told_to_end(struct supervisor *supervisor);
+/* The program that started this worker for itself is gone: end at once. */
+void supervisor_abandoned(struct supervisor *supervisor);
 
 /* ---- herd.c ---- */
 /* Starts the zygote and waits for its list of functions: true, or exit_status is set. */

@@ -17,6 +17,11 @@ int quern_worker_main(int argc, char **argv, const struct quern_module *module)
     if (argc > 1 && strcmp(argv[1], ZYGOTE_ARGUMENT) == 0) {
         return nursery_main(argc, argv, module);
     }
+    if (argc > 1 && strcmp(argv[1], QUERN_WORKER_ARGUMENT) == 0) {
+        argv[1] = argv[0];
+        argv++;
+        argc--;
+    }
     struct options options;
     switch (options_read(&options, argc, argv, module != NULL)) {
     case OPTIONS_DONE:

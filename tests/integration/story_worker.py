@@ -6,7 +6,9 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import threading
 
 import stage
@@ -295,6 +297,81 @@ class Ending(WorkerStory):
         worker.send(signal.SIGTERM)
         self.assertEqual(worker.status(10), 0)
         self.assertFalse(any(map(stage.is_alive, below)))
+
+
+class Parents(WorkerStory):
+    """A worker of an embedded pool ends with the program that started it."""
+
+    def owned(self, *args, fd, **env):
+        worker = self.worker("--parent-fd", fd, *args, module=UNRULY, env=env, pass_fds=[fd])
+        os.close(fd)
+        return worker
+
+    def test_it_ends_at_once_and_whole_when_the_other_end_is_closed(self):
+        self.broker()
+        for ends in (lambda: os.pipe(), lambda: os.pipe()[::-1], lambda: [s.detach() for s in socket.socketpair()]):
+            theirs, ours = ends()
+            worker = self.owned(fd=theirs)
+            self.wait_workers()
+            self.quern("submit", "--detach", "block_all", "1000")
+            self.wait_status(lambda status: status["tasks"]["running"] > 0, "it to run")
+            below = self.descendants(worker.pid)
+            os.close(ours)
+            self.assertEqual(worker.status(10), 0)
+            self.assertFalse(any(map(stage.is_alive, below)))
+
+    def test_it_ends_when_its_parent_is_killed(self):
+        self.broker()
+        script = ("import os, subprocess, sys, time\n"
+                  "r, w = os.pipe()\n"
+                  f"p = subprocess.Popen(['{stage.BIN}/quern-worker', '--module', '{UNRULY}', '--parent-fd', str(r)], "
+                  "pass_fds=[r], stdout=subprocess.DEVNULL)\n"
+                  "print(p.pid, flush=True)\n"
+                  "time.sleep(1000)\n")
+        parent = stage.Program("parent", [sys.executable, "-c", script], self.env, self.directory)
+        self.programs.append(parent)
+        self.wait_workers()
+        self.quern("submit", "--detach", "block_all", "1000")
+        self.wait_status(lambda status: status["tasks"]["running"] == 1, "it to run")
+        below = self.descendants(parent.pid)
+        self.assertGreaterEqual(len(below), 3)
+        os.kill(parent.pid, signal.SIGKILL)
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 10)
+
+    def test_it_ends_while_an_initialiser_takes_its_time(self):
+        theirs, ours = os.pipe()
+        worker = self.owned(fd=theirs, UNRULY="hang")
+        below = stage.wait_until(lambda: self.processes(worker, "quern-zygote"), "a zygote")
+        os.close(ours)
+        self.assertEqual(worker.status(10), 0)
+        self.assertFalse(any(map(stage.is_alive, below)))
+
+    def test_the_ready_line_goes_where_it_is_told_to(self):
+        self.broker()
+        theirs, ours = [end.detach() for end in socket.socketpair()]
+        worker = self.owned("--ready-fd", theirs, "--name", "mine", fd=theirs)
+        self.assertEqual(os.read(ours, 100), b"ready mine slots=2\n")
+        self.works()  # and the tie holds
+        self.assertEqual(worker.out, [])
+        os.close(ours)
+        self.assertEqual(worker.status(10), 0)
+
+    def test_the_ready_line_may_go_to_a_descriptor_of_its_own(self):
+        self.broker()
+        ours, theirs = os.pipe()
+        self.worker("--ready-fd", theirs, module=UNRULY, pass_fds=[theirs])
+        os.close(theirs)
+        with open(ours, encoding="utf-8") as file:
+            self.assertRegex(file.read(), "^ready [^ ]+ slots=2\n$")  # to its end: it is closed then
+
+    def test_what_is_no_tie_is_refused(self):
+        with open("/dev/null", "rb") as null:
+            for number in ("99", "x", "-1", "", str(null.fileno())):
+                done = subprocess.run([os.path.join(stage.BIN, "quern-worker"), "--module", UNRULY, "--parent-fd", number],
+                                      env=self.env, capture_output=True, pass_fds=[null.fileno()],
+                                      timeout=stage.PATIENCE_S)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(b"--parent-fd", done.stderr)
 
 
 class Cancelling(WorkerStory):

@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/link.h"
+#include "quern/worker.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -111,14 +112,14 @@ void ww_worker(struct world *world, const char *slots)
 
 void ww_program(struct world *world, const char *slots)
 {
-    char *argv[] = {"program",     "--url",     world->url, "--slots", (char *)(uintptr_t)slots,
-                    "--log-level", log_level(), NULL};
+    char *argv[] = {"program",     QUERN_WORKER_ARGUMENT, "--url", world->url, "--slots", (char *)(uintptr_t)slots,
+                    "--log-level", log_level(),           NULL};
     start(world, "/proc/self/exe", argv);
 }
 
 bool ww_is_program(int argc, char **argv)
 {
-    return argc > 1 && strncmp(argv[1], "--", 2) == 0;
+    return argc > 1 && strncmp(argv[1], QUERN_WORKER_PREFIX, strlen(QUERN_WORKER_PREFIX)) == 0;
 }
 
 static bool worker_is_over(struct world *world, uint64_t arg)

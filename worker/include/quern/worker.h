@@ -102,7 +102,13 @@ unsigned quern_task_attempt(const struct quern_task *task);
  * module besides those of --module. Call it first thing in main: the program is started again for the worker's inner
  * processes, which also come through main and this call (with arguments that begin with --quern-).
  * Returns the exit status: 0 ended as told, 1 could not start, 2 wrong usage.
+ *
+ * A program that is a worker only at times: when its first argument begins with QUERN_WORKER_PREFIX, it was started to
+ * be one, and main returns what this call returns. QUERN_WORKER_ARGUMENT as the first argument starts a worker (it is
+ * passed over, options follow); with --parent-fd it ends with whoever started it.
  */
+#define QUERN_WORKER_PREFIX "--quern-"
+#define QUERN_WORKER_ARGUMENT "--quern-worker"
 int quern_worker_main(int argc, char **argv, const struct quern_module *module);
 
 #pragma GCC visibility pop
