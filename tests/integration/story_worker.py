@@ -322,12 +322,12 @@ class Parents(WorkerStory):
 
     def test_it_ends_when_its_parent_is_killed(self):
         self.broker()
-        script = ("import os, subprocess, sys, time\n"
+        script = ("import os, signal, subprocess\n"
                   "r, w = os.pipe()\n"
                   f"p = subprocess.Popen(['{stage.BIN}/quern-worker', '--module', '{UNRULY}', '--parent-fd', str(r)], "
                   "pass_fds=[r], stdout=subprocess.DEVNULL)\n"
                   "print(p.pid, flush=True)\n"
-                  "time.sleep(1000)\n")
+                  "signal.pause()\n")
         parent = stage.Program("parent", [sys.executable, "-c", script], self.env, self.directory)
         self.programs.append(parent)
         self.wait_workers()
