@@ -121,6 +121,17 @@ void batch_amo(struct core *core, struct token token)
     core->open.amo[core->open.amo_count++] = token;
 }
 
+void batch_forget_series(struct core *core, const struct series *series)
+{
+    struct open_batch *open = &core->open;
+    for (size_t i = 0; i < open->series_count && series->is_dirty; i++) {
+        if (open->series[i] == series) {
+            open->series[i] = open->series[--open->series_count];
+            return;
+        }
+    }
+}
+
 /* The session and its series are about to be freed. */
 void batch_forget_session(struct core *core, struct session *session)
 {

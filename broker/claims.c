@@ -21,7 +21,7 @@ struct claim {
 /* Could a client that was cut off still send this submit? Ids are never used again, so it can be no other work. */
 static bool is_awaited(const struct core *core, struct token token)
 {
-    const struct series *series = map_get(&core->series, id_series(token.task) ? id_series(token.task) : UINT64_MAX);
+    const struct series *series = series_find(core, id_series(token.task));
     return core->now < core->claims_until && token.epoch < core->epoch && series != NULL &&
            id_sequence(token.task) > series->submitted_high;
 }

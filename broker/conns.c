@@ -221,6 +221,7 @@ void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const 
         session_left(core, conn->session);
     }
     conn->session = NULL;
+    conn->series = NULL;
 }
 
 void conn_error(struct core *core, struct conn *conn, enum quern_err code, uint64_t kind, const char *text)

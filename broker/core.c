@@ -168,7 +168,7 @@ void core_begin(struct core *core, int64_t mono_ms, int64_t wall_ms)
         core->hold_until = mono_ms + (int64_t)core->limits.claim_ms;
         core->claims_until = mono_ms + (int64_t)core->limits.lease_ms;
     }
-    core->own_series = (uint32_t)core->meta.series_next++;
+    core->own_series = series_are_left(core) ? (uint32_t)core->meta.series_next++ : 0;
     core->open.meta_changed = true; /* no task of it is dispatched before somebody was welcomed, so after this commit */
     core->open.is_urgent = true;
     core_sweep_by(core, mono_ms);

@@ -431,7 +431,7 @@ void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *r
 
 static bool has_room_for_retry(const struct core *core, bool needs_session)
 {
-    return submit_room(core) == QUERN_OK && core->own_sequence < SEQUENCE_MAX &&
+    return submit_room(core) == QUERN_OK && core->own_series != 0 && core->own_sequence < SEQUENCE_MAX &&
            (!needs_session || core->sessions.count < SESSION_COUNT_MAX);
 }
 

@@ -95,35 +95,6 @@ void session_label(const struct session *session, struct buf *out)
     }
 }
 
-static struct series *series_add(struct core *core, struct session *session, uint64_t id, const struct uuid *instance)
-{
-    struct series *series = xcalloc(1, sizeof *series);
-    series->id = id;
-    series->session = session;
-    series->instance = *instance;
-    series->next = session->series;
-    session->series = series;
-    map_put(&core->series, id, series);
-    return series;
-}
-
-static struct series *series_of_instance(struct core *core, struct session *session, const struct uuid *instance)
-{
-    struct series *newest = NULL;
-    for (struct series *series = session->series; series != NULL; series = series->next) {
-        if (uuid_equal(&series->instance, instance) && (newest == NULL || series->id > newest->id)) {
-            newest = series;
-        }
-    }
-    if (newest != NULL && newest->submitted_high < SEQUENCE_MAX / 2) {
-        return newest;
-    }
-    struct series *series = series_add(core, session, core->meta.series_next++, instance);
-    core->open.meta_changed = true;
-    batch_series(core, series);
-    return series;
-}
-
 /* ---- recovery ---- */
 
 void session_restore(struct core *core, const struct session_row *row)
@@ -152,30 +123,6 @@ void taken_restore(struct core *core, const struct taken_row *row)
     if (session != NULL) {
         session->has_taken = true;
         session_restore_acked(session, row->first, row->last);
-    }
-}
-
-void series_restore(struct core *core, const struct series_row *row)
-{
-    struct session *session = session_find(core, row->session);
-    if (session == NULL) {
-        return;
-    }
-    struct series *series = series_add(core, session, row->id, &row->instance);
-    series->submitted_high = row->submitted_high;
-    if (row->refused.n > 0) {
-        struct cursor cursor = cursor_of(row->refused);
-        struct value head;
-        CHECK(cursor_next(&cursor, &head) && head.type == VALUE_ARRAY);
-        series->refused_cap = head.count ? head.count : 1;
-        series->refused = xcalloc(series->refused_cap, sizeof *series->refused);
-        for (uint32_t i = 0; i < head.count; i++) {
-            struct value v[4];
-            CHECK(cursor_next(&cursor, &v[0]) && cursor_next(&cursor, &v[1]) && cursor_next(&cursor, &v[2]) &&
-                  cursor_next(&cursor, &v[3]));
-            series->refused[series->refused_count++] =
-                (struct refusal){.first = (uint32_t)v[1].u, .last = (uint32_t)v[2].u, .code = (uint32_t)v[3].u};
-        }
     }
 }
 
@@ -213,6 +160,7 @@ static void welcome(struct core *core, struct conn *conn, struct session *sessio
     conn->was_welcomed = true;
     conn->session = session;
     conn->series = series;
+    series_use(series);
     session->conn = conn;
     session->generation = conn->generation;
     session->next_send = session->acked_prefix + 1;
@@ -255,10 +203,22 @@ static void acknowledge_list(struct core *core, struct session *session, uint64_
     }
 }
 
+/* Its series is gone because others owned the session after it; a number that was never given is a stranger's. */
+static bool is_former_owner(const struct core *core, const struct session *session,
+                            const struct msg_HELLO_CLIENT *hello)
+{
+    return !uuid_equal(&session->owner, &hello->instance) && hello->series != 0 &&
+           hello->series < core->meta.series_next;
+}
+
 static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
 {
     struct session *session = session_find(core, hello->session);
-    struct series *series = map_get(&core->series, hello->series ? hello->series : UINT64_MAX);
+    struct series *series = series_find(core, hello->series);
+    if (session != NULL && series == NULL && is_former_owner(core, session, hello)) {
+        deny_taken_over(core, conn, session);
+        return;
+    }
     if (session == NULL || series == NULL || series->session != session ||
         !uuid_equal(&series->instance, &hello->instance)) {
         conn_deny(core, conn, QUERN_UNKNOWN, NULL, "there is no such session any more; open a new one");
@@ -386,6 +346,11 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
         return;
     }
     conn->opening = NULL;
+    if (!series_are_left(core)) {
+        free(opening);
+        conn_deny(core, conn, QUERN_FULL, NULL, "this store has no numbers left for clients; start with a new one");
+        return;
+    }
     struct session *session = opening_session(core, conn, opening, &is_new);
     if (session == NULL) {
         free(opening);
@@ -409,7 +374,8 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
     session->credit_count = opening->credit_count;
     session->credit_bytes = opening->credit_bytes;
     free(opening);
-    welcome(core, conn, session, series_of_instance(core, session, &session->owner), is_new);
+    welcome(core, conn, session, series_give(core, session, &session->owner), is_new);
+    series_shed(core, session);
 }
 
 /* ---- what an owner says ---- */
@@ -464,13 +430,7 @@ static void session_delete(struct core *core, struct session *session)
         session->conn->session = NULL;
         session->conn->series = NULL;
     }
-    while (session->series != NULL) {
-        struct series *series = session->series;
-        session->series = series->next;
-        map_remove(&core->series, series->id);
-        free(series->refused);
-        free(series);
-    }
+    series_end(core, session);
     if (session->is_sweeping) {
         core->sweeping_count--;
     }
@@ -632,12 +592,7 @@ void sessions_fini(struct core *core)
             free(session_outcome(session, i));
         }
         free(session->ring);
-        while (session->series != NULL) {
-            struct series *series = session->series;
-            session->series = series->next;
-            free(series->refused);
-            free(series);
-        }
+        series_end(core, session);
         ranges_fini(&session->acked_beyond);
         ranges_fini(&session->acked_fresh);
         buf_fini(&session->description);

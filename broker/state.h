@@ -203,7 +203,7 @@ void session_go_on_ending(struct core *core, struct session *session); /* what a
 void session_free_outcomes(struct core *core, struct session *session);
 void outcomes_fini(struct core *core);
 
-/* ---- sessions.c, submits.c ---- */
+/* ---- series.c: the numbers of one client process ---- */
 struct series {
     uint64_t id;
     struct session *session;
@@ -216,9 +216,19 @@ struct series {
     } * refused;
     size_t refused_count;
     size_t refused_cap;
-    struct series *next; /* of the session */
+    struct series *next; /* of the session, the last used first */
     bool is_dirty;
 };
+void series_restore(struct core *core, const struct series_row *row);
+struct series *series_find(const struct core *core, uint64_t id);
+bool series_are_left(const struct core *core); /* numbers for new ones */
+/* The series of this instance, or a new one. */
+struct series *series_give(struct core *core, struct session *session, const struct uuid *instance);
+void series_use(struct series *series);                       /* it is the last used one now */
+void series_shed(struct core *core, struct session *session); /* those beyond SESSION_SERIES_COUNT_MAX go */
+void series_end(struct core *core, struct session *session);  /* all of them: the session goes */
+
+/* ---- sessions.c, submits.c ---- */
 struct session {
     uint64_t id;
     char *name; /* NULL: unnamed */
@@ -262,7 +272,6 @@ struct session {
 };
 void session_restore(struct core *core, const struct session_row *row);
 void taken_restore(struct core *core, const struct taken_row *row);
-void series_restore(struct core *core, const struct series_row *row);
 struct session *session_find(const struct core *core, uint64_t id);
 struct session *session_by_name(const struct core *core, struct bytes name);
 struct session *session_new(struct core *core, struct bytes name);
@@ -454,6 +463,7 @@ void batch_series(struct core *core, struct series *series);
 struct change *batch_single(struct core *core, enum change_kind kind); /* fill it in; copy texts with arena_copy */
 void batch_record(struct core *core, struct record *record);
 void batch_amo(struct core *core, struct token token);
+void batch_forget_series(struct core *core, const struct series *series);
 void batch_forget_session(struct core *core, struct session *session);
 void batch_committed(struct core *core, uint64_t number);
 
@@ -508,7 +518,7 @@ struct core {
 
     struct map sessions; /* by id */
     struct map series;   /* by id */
-    uint32_t own_series; /* for retries */
+    uint32_t own_series; /* for retries; 0: there are no numbers left */
     uint32_t own_sequence;
     size_t sweeping_count;
 

@@ -139,6 +139,7 @@ enum change_kind {
     CHANGE_SESSION_DELETE, /* with its series and what is taken; number = id */
     CHANGE_TAKEN,          /* insert or replace by session and first */
     CHANGE_SERIES,         /* insert or replace */
+    CHANGE_SERIES_DELETE,  /* by series.session and series.id */
     CHANGE_WORKER,         /* insert or replace */
     CHANGE_TASK,           /* insert a new live task */
     CHANGE_TASK_STATE,     /* update state, attempt, epoch, worker, attempts, crashes, losses, due of a stored task */

@@ -52,7 +52,8 @@ struct sqlite3_stmt;
     X(TAKEN, "INSERT OR REPLACE INTO taken (session, first, last) VALUES (?1, ?2, ?3)")                                \
     X(TAKEN_DELETE, "DELETE FROM taken WHERE session = ?1 AND first <= ?2")                                            \
     X(SESSION_DELETE, "DELETE FROM session WHERE id = ?1")                                                             \
-    X(SERIES_DELETE, "DELETE FROM series WHERE session = ?1")                                                          \
+    X(SERIES_DELETE, "DELETE FROM series WHERE session = ?1 AND id = ?2")                                              \
+    X(SERIES_DELETE_ALL, "DELETE FROM series WHERE session = ?1")                                                      \
     X(SERIES, "INSERT OR REPLACE INTO series (session, id, submitted_high, instance, refused)"                         \
               " VALUES (?1, ?2, ?3, ?4, ?5)")                                                                          \
     X(WORKER, "INSERT OR REPLACE INTO worker (id, pid, instance, name, host) VALUES (?1, ?2, ?3, ?4, ?5)")             \
@@ -76,7 +77,8 @@ struct sqlite3_stmt;
                      " s.created, s.used, s.owner, s.digest, s.name, s.owner_text, d.text"                             \
                      " FROM session AS s LEFT JOIN description AS d ON d.session = s.id ORDER BY s.id")                \
     X(READ_TAKEN, "SELECT session, first, last FROM taken")                                                            \
-    X(READ_SERIES, "SELECT session, id, submitted_high, instance, refused FROM series")                                \
+    X(READ_SERIES, "SELECT session, id, submitted_high, instance, refused FROM series"                                 \
+                   " ORDER BY session, id")                                                                            \
     X(READ_WORKERS, "SELECT id, pid, instance, name, host FROM worker ORDER BY id")                                    \
     X(READ_TASKS, "SELECT " SQL_TASK_COLUMNS " FROM task ORDER BY id")                                                 \
     X(READ_TASK, "SELECT " SQL_TASK_COLUMNS " FROM task WHERE id = ?1")                                                \

@@ -144,7 +144,7 @@ static int apply_session_delete(struct store *store, uint64_t session)
     int code = run_with_number(store, STATEMENT_SESSION_DELETE, session);
     code = code != SQLITE_OK ? code : run_with_number(store, STATEMENT_DESCRIPTION_DELETE, session);
     code = code != SQLITE_OK ? code : apply_taken_delete(store, session, INT64_MAX);
-    return code != SQLITE_OK ? code : run_with_number(store, STATEMENT_SERIES_DELETE, session);
+    return code != SQLITE_OK ? code : run_with_number(store, STATEMENT_SERIES_DELETE_ALL, session);
 }
 
 static int apply_series(struct store *store, const struct series_row *row)
@@ -156,6 +156,14 @@ static int apply_series(struct store *store, const struct series_row *row)
     bind_blob(&b, bytes_of(row->instance.b, UUID_SIZE));
     bind_blob(&b, row->refused);
     return binder_run(&b, store, STATEMENT_SERIES);
+}
+
+static int apply_series_delete(struct store *store, const struct series_row *row)
+{
+    struct binder b = binder_of(store, STATEMENT_SERIES_DELETE);
+    bind_u64(&b, row->session);
+    bind_u64(&b, row->id);
+    return binder_run(&b, store, STATEMENT_SERIES_DELETE);
 }
 
 static int apply_worker(struct store *store, const struct worker_row *row)
@@ -280,6 +288,8 @@ static int apply_change(struct store *store, const struct change *change)
         return apply_taken(store, &change->taken);
     case CHANGE_SERIES:
         return apply_series(store, &change->series);
+    case CHANGE_SERIES_DELETE:
+        return apply_series_delete(store, &change->series);
     case CHANGE_WORKER:
         return apply_worker(store, &change->worker);
     case CHANGE_TASK:

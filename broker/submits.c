@@ -353,7 +353,7 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of)
 {
-    CHECK(core->own_sequence < SEQUENCE_MAX);
+    CHECK(core->own_series != 0 && core->own_sequence < SEQUENCE_MAX);
     call->refs++;
     struct task *task = task_new(core, id_make(core->own_series, ++core->own_sequence), session, call, args);
     task->retry_of = retry_of;

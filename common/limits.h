@@ -61,7 +61,8 @@
 #define BACKOFF_CAP_MS_DEFAULT ((uint64_t)3600 * 1000)
 #define SEQUENCE_MAX 0x7fffffffu
 #define SERIES_MAX 0x7fffffffu
-#define SERIES_BLOCK_COUNT 1024u
+/* Series of a session that are kept: its owner's, and those of the last ones before it. */
+#define SESSION_SERIES_COUNT_MAX 4u
 #define REFUSED_RANGE_COUNT_MAX 1024u
 #define TAKEN_RANGE_COUNT_MAX 256u
 

@@ -342,6 +342,9 @@ static const char *apply_one(struct memstore *store, const struct change *change
     case CHANGE_SERIES:
         table_put(store, SERIES, change->series.id, 0, &change->series);
         return NULL;
+    case CHANGE_SERIES_DELETE:
+        table_remove(&store->tables[SERIES], change->series.id, 0);
+        return NULL;
     case CHANGE_WORKER:
         table_put(store, WORKERS, change->worker.id, 0, &change->worker);
         return NULL;

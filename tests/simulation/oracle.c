@@ -67,6 +67,7 @@ struct oracle {
     struct map jobs;
     struct map ledgers;
     struct oracle_counts counts;
+    uint64_t series_last; /* the highest number of a series on disk, ever */
 };
 
 struct oracle *oracle_new(struct world *world)
@@ -477,6 +478,11 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
                                         uuid_equal(&old->instance, &change->series.instance) &&
                                         old->submitted_high <= change->series.submitted_high),
                         "series %" PRIu64 " is given to another, or falls back", change->series.id);
+            WORLD_CHECK(world, old != NULL || change->series.id > world->oracle->series_last,
+                        "series %" PRIu64 " is made again", change->series.id);
+            if (old == NULL) {
+                world->oracle->series_last = change->series.id;
+            }
             break;
         }
         default:
@@ -564,6 +570,9 @@ static void sent_welcome(struct world *world, struct wire *wire, const struct ms
     if (row == NULL && ledger_of(world, welcome->session)->is_gone) {
         return; /* nothing was left of it, and it went with the same batch: the next submit is told so */
     }
+    if (row != NULL && series == NULL && !uuid_equal(&row->owner, &wire->maker->instance)) {
+        return; /* others owned it within the same batch: it is told so next */
+    }
     WORLD_CHECK(world, row != NULL && series != NULL, "%s is welcomed to a session or series that is not on disk",
                 wire->maker->name);
     WORLD_CHECK(world, uuid_equal(&series->instance, &wire->maker->instance) && series->session == welcome->session,
@@ -589,8 +598,9 @@ static void sent_refused(struct world *world, const struct wire *wire, const str
 {
     const struct series_row *series = memstore_series(world->disk, refused->series);
     const struct client *client = (const struct client *)(const void *)wire->maker;
-    if (series == NULL && memstore_session(world->disk, client->session) == NULL) {
-        return; /* the session is gone, and its series with it: who resumes is told so */
+    const struct session_row *row = memstore_session(world->disk, client->session);
+    if (series == NULL && (row == NULL || !uuid_equal(&row->owner, &client->peer.instance))) {
+        return; /* the session is gone or has other owners, and its series is gone too: who resumes is told so */
     }
     for (uint64_t i = 0; i < refused->count; i++) {
         uint64_t code = 0;

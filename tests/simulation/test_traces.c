@@ -188,6 +188,29 @@ static void test_05_the_same_instance_keeps_its_series(void **state)
     scene_end(w);
 }
 
+/* Without: work of a later process runs under the number of an earlier one whose series is gone. */
+static void test_05_a_number_of_a_series_is_never_given_again(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    uint64_t last = 0;
+    size_t count = 0;
+    for (unsigned life = 0; life < 3; life++) {
+        for (unsigned i = 0; i < 2 * SESSION_SERIES_COUNT_MAX; i++) {
+            struct client *c = client_open(w, "s");
+            assert_true(c->series > last);
+            last = c->series;
+            put_settled(c, PLAIN);
+            die(w, c);
+            assert_int_equal(tasks_stored(w), ++count);
+        }
+        crash_and_start(w);
+    }
+    assert_null(memstore_series(w->disk, last - SESSION_SERIES_COUNT_MAX));
+    assert_non_null(memstore_series(w->disk, last - SESSION_SERIES_COUNT_MAX + 1));
+    scene_end(w);
+}
+
 /* Without: a HELLO of a process that is dead by now arrives late and takes the session from the living. */
 static void test_06_a_late_hello_of_the_dead_changes_nothing(void **state)
 {
@@ -1033,6 +1056,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_04_a_killed_attempt_is_listed_until_its_receipt),
         cmocka_unit_test(test_05_a_series_is_durable_before_it_is_used),
         cmocka_unit_test(test_05_the_same_instance_keeps_its_series),
+        cmocka_unit_test(test_05_a_number_of_a_series_is_never_given_again),
         cmocka_unit_test(test_06_a_late_hello_of_the_dead_changes_nothing),
         cmocka_unit_test(test_06_a_late_echo_of_an_older_connection_changes_nothing),
         cmocka_unit_test(test_06_a_late_echo_does_not_take_the_session_back),

@@ -233,6 +233,10 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
         changes[n++] = (struct change){.kind = CHANGE_TAKEN, .taken = {.session = 2 + number, .first = 3, .last = 4}};
         changes[n++] = (struct change){.kind = CHANGE_SERIES, .series = {.id = 1000 + number, .session = 2 + number}};
     }
+    changes[n++] = (struct change){.kind = CHANGE_SERIES, .series = {.id = 2000 + number, .session = 1}};
+    if (number > 2) { /* a series that goes before its session */
+        changes[n++] = (struct change){.kind = CHANGE_SERIES_DELETE, .series = {.id = 2000 + number - 2, .session = 1}};
+    }
     if (number % 3 == 1 && number > 3) {
         changes[n++] = (struct change){.kind = CHANGE_SESSION_DELETE, .number = 2 + number - 1};
     }

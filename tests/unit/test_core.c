@@ -27,7 +27,9 @@ struct scene {
     struct buf frame; /* under way to the broker */
     int64_t now;
     struct uuid nonce;
+    uint64_t session;
     uint64_t series;
+    struct map series_rows; /* on disk, if there were one */
 };
 
 static void scene_begin(struct scene *scene)
@@ -46,6 +48,7 @@ static void scene_end(struct scene *scene)
     core_close(&scene->core);
     buf_fini(&scene->heard);
     buf_fini(&scene->frame);
+    map_fini(&scene->series_rows);
 }
 
 static void hear(struct scene *scene, struct outbox *outbox)
@@ -60,6 +63,7 @@ static void hear(struct scene *scene, struct outbox *outbox)
         while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
             scene->nonce = message.kind == MSG_CHALLENGE ? message.CHALLENGE.nonce : scene->nonce;
             scene->series = message.kind == MSG_WELCOME_CLIENT ? message.WELCOME_CLIENT.series : scene->series;
+            scene->session = message.kind == MSG_WELCOME_CLIENT ? message.WELCOME_CLIENT.session : scene->session;
             buf_printf(&scene->heard, "%u: ", (unsigned)outbox->frames[i].conn);
             message_text(&scene->heard, &message);
             buf_put_u8(&scene->heard, '\n');
@@ -94,6 +98,13 @@ static void commit(struct scene *scene)
 {
     struct batch *batch = core_seal(scene->core);
     struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->changes[i].kind == CHANGE_SERIES) {
+            map_put(&scene->series_rows, batch->changes[i].series.id, scene);
+        } else if (batch->changes[i].kind == CHANGE_SERIES_DELETE) {
+            map_remove(&scene->series_rows, batch->changes[i].series.id);
+        }
+    }
     step(scene, &event);
     hear(scene, &batch->gated);
     batch_free(scene->core, &batch);
@@ -146,7 +157,7 @@ static void worker_comes(struct scene *scene)
     buf_fini(&names);
 }
 
-static void submit(struct scene *scene, uint64_t sequence, struct bytes args)
+static void submit_at(struct scene *scene, uint64_t conn, uint64_t sequence, struct bytes args)
 {
     struct message head = {.kind = MSG_SUBMIT};
     struct item_submit item = {.args = args};
@@ -158,7 +169,12 @@ static void submit(struct scene *scene, uint64_t sequence, struct bytes args)
     item_submit_put(run.out, &item);
     run.count = 1;
     run_close(&run);
-    said(scene, CLIENT);
+    said(scene, conn);
+}
+
+static void submit(struct scene *scene, uint64_t sequence, struct bytes args)
+{
+    submit_at(scene, CLIENT, sequence, args);
 }
 
 static void finished(struct scene *scene, const struct item_finished *item)
@@ -351,6 +367,140 @@ static void test_a_peer_that_speaks_of_nothing_known_is_dropped(void **state)
     scene_end(&scene);
 }
 
+/* ---- one session, many processes ---- */
+
+static struct uuid process_instance(uint32_t process)
+{
+    struct uuid uuid = {{0xc1}};
+    memcpy(&uuid.b[4], &process, sizeof process);
+    return uuid;
+}
+
+/* Opens the session "s" over connection `conn`, and takes it over if need be. */
+static void process_opens(struct scene *scene, uint64_t conn, uint32_t process)
+{
+    struct msg_HELLO_CLIENT hello = {
+        .instance = process_instance(process), .pid = 2, .name = bytes_text("s"), .take_over = true};
+    msg_HELLO_CLIENT_put(say(scene), &hello);
+    said(scene, conn);
+    struct msg_ECHO echo = {.nonce = scene->nonce};
+    msg_ECHO_put(say(scene), &echo);
+    said(scene, conn);
+    commit(scene);
+}
+
+static void process_resumes(struct scene *scene, uint64_t conn, uint32_t process, uint64_t series)
+{
+    struct msg_HELLO_CLIENT hello = {
+        .instance = process_instance(process), .pid = 2, .session = scene->session, .series = series};
+    msg_HELLO_CLIENT_put(say(scene), &hello);
+    said(scene, conn);
+    commit(scene);
+}
+
+static void conn_ends(struct scene *scene, uint64_t conn)
+{
+    struct event event = {.kind = EVENT_CLOSED, .conn = conn};
+    step(scene, &event);
+    update_clear(&scene->update);
+}
+
+/* Each new owner has a series of its own; what the former ones leave behind is bounded, in memory and on disk. */
+static void test_owners_of_a_session_leave_a_bounded_number_of_series(void **state)
+{
+    struct scene scene;
+    uint64_t last = 0;
+    (void)state;
+    scene_begin(&scene);
+    for (uint32_t process = 1; process <= 10000; process++) {
+        process_opens(&scene, 100 + process, process);
+        assert_true(scene.series > last); /* a number is never given again */
+        last = scene.series;
+        submit_at(&scene, 100 + process, 1, bytes_text("\xc0"));
+        if (process % 3 == 0) {
+            commit(&scene);
+        }
+        if (process % 2 == 0) {
+            conn_ends(&scene, 100 + process);
+        }
+        assert_true(scene.core->series.count <= SESSION_SERIES_COUNT_MAX);
+        assert_true(scene.series_rows.count <= SESSION_SERIES_COUNT_MAX);
+    }
+    commit(&scene);
+    assert_int_equal(scene.series_rows.count, SESSION_SERIES_COUNT_MAX);
+    assert_int_equal(scene.core->tasks.count, 10000); /* what they submitted is there */
+    scene_end(&scene);
+}
+
+/* As long as its series is kept, a former owner that opens the session again goes on where it was. */
+static void test_a_former_owner_that_opens_soon_has_its_series_again(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    process_opens(&scene, 101, 1);
+    uint64_t series = scene.series;
+    submit_at(&scene, 101, 1, bytes_text("\xc0"));
+    commit(&scene);
+    for (uint32_t i = 0; i < 3 * SESSION_SERIES_COUNT_MAX; i++) { /* others come and go, it comes back each time */
+        process_opens(&scene, 200 + i, 2 + i);
+        assert_int_not_equal(scene.series, series);
+        process_opens(&scene, 300 + i, 1);
+        assert_int_equal(scene.series, series);
+        submit_at(&scene, 300 + i, 1, bytes_text("\xc0"));
+        commit(&scene);
+        assert_int_equal(scene.core->tasks.count, 1);
+    }
+    scene_end(&scene);
+}
+
+/* When its series is gone: to resume it is told that it was taken over; what it sends of then is not done again. */
+static void test_a_former_owner_that_comes_late_doubles_nothing(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    process_opens(&scene, 101, 1);
+    uint64_t series = scene.series;
+    submit_at(&scene, 101, 1, bytes_text("\xc0"));
+    commit(&scene);
+    conn_ends(&scene, 101);
+    for (uint32_t process = 2; process < 2 + SESSION_SERIES_COUNT_MAX; process++) {
+        process_opens(&scene, 100 + process, process);
+    }
+    assert_null(series_find(scene.core, series));
+    (void)has_heard(&scene, "");
+    process_resumes(&scene, 201, 1, series);
+    assert_true(has_heard(&scene, "taken over"));
+    process_resumes(&scene, 202, 77, series + 1000); /* a number that was never given */
+    assert_true(has_heard(&scene, "no such session"));
+
+    process_opens(&scene, 203, 1);
+    assert_true(scene.series > series);
+    (void)has_heard(&scene, "");
+    scene.series = series;
+    submit_at(&scene, 203, 1, bytes_text("\xc0"));
+    commit(&scene);
+    assert_true(has_heard(&scene, "not this client's"));
+    assert_int_equal(scene.core->tasks.count, 1);
+    scene_end(&scene);
+}
+
+static void test_who_opens_when_no_series_is_left_is_refused(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    scene.core->meta.series_next = SERIES_MAX;
+    process_opens(&scene, 101, 1);
+    assert_int_equal(scene.series, SERIES_MAX);
+    (void)has_heard(&scene, "");
+    process_opens(&scene, 102, 2);
+    assert_true(has_heard(&scene, "no numbers left"));
+    assert_int_equal(scene.core->series.count, 1);
+    scene_end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +512,10 @@ int main(void)
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
         cmocka_unit_test(test_answers_to_a_flood_of_questions_are_bounded),
         cmocka_unit_test(test_a_peer_that_speaks_of_nothing_known_is_dropped),
+        cmocka_unit_test(test_owners_of_a_session_leave_a_bounded_number_of_series),
+        cmocka_unit_test(test_a_former_owner_that_opens_soon_has_its_series_again),
+        cmocka_unit_test(test_a_former_owner_that_comes_late_doubles_nothing),
+        cmocka_unit_test(test_who_opens_when_no_series_is_left_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
