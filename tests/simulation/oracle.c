@@ -458,6 +458,7 @@ static void check_session_gone(struct world *world, uint64_t id)
 
 void oracle_before_apply(struct world *world, const struct change *changes, size_t count)
 {
+    uint64_t series_last = world->oracle->series_last; /* rows of one batch are in no order */
     for (size_t i = 0; i < count; i++) {
         const struct change *change = &changes[i];
         switch (change->kind) {
@@ -480,15 +481,14 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
                         "series %" PRIu64 " is given to another, or falls back", change->series.id);
             WORLD_CHECK(world, old != NULL || change->series.id > world->oracle->series_last,
                         "series %" PRIu64 " is made again", change->series.id);
-            if (old == NULL) {
-                world->oracle->series_last = change->series.id;
-            }
+            series_last = change->series.id > series_last ? change->series.id : series_last;
             break;
         }
         default:
             break;
         }
     }
+    world->oracle->series_last = series_last;
     for (size_t i = 0; i < count; i++) {
         if (changes[i].kind == CHANGE_SESSION_DELETE) {
             check_session_gone(world, changes[i].number);
