@@ -8,7 +8,7 @@
  * every one before it, is on disk. The core never sees a message leave before its time.
  *
  * Where to start reading: core.c core_step, then the file of the noun: task.c (states), lanes.c (what runs next),
- * sessions.c (identity, submits, outcomes), workers.c (leases, attempts), retry.c (who is blamed), batch.c (rows),
+ * sessions.c (identity, submits, outcomes), workers.c (leases), attempts.c, retry.c (who is blamed), batch.c (rows),
  * queries.c (answers for people).
  */
 #ifndef QUERN_BROKER_CORE_H

@@ -294,7 +294,7 @@ enum quern_err submit_room(const struct core *core); /* does the broker take tas
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of);
 
-/* ---- workers.c, dispatch.c, retry.c ---- */
+/* ---- workers.c, attempts.c, dispatch.c, retry.c ---- */
 struct worker {
     uint64_t id;
     struct uuid instance;
@@ -329,15 +329,17 @@ void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_W
 void worker_left(struct core *core, struct worker *worker); /* its connection is gone; its lease runs on */
 void worker_hold(struct core *core, struct worker *worker, struct task *task);
 void worker_drop(struct core *core, struct task *task); /* no longer held */
-void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished);
-void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *returned);
-void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started);
-void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *progress);
 void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity);
 void worker_renew(struct core *core, struct worker *worker); /* its lease, from now */
 void worker_welcomed(struct core *core, uint64_t batch);
 void workers_sweep(struct core *core); /* leases that are over */
 void workers_fini(struct core *core);
+/* attempts.c: what a worker says of what it holds. */
+void attempts_listed(struct core *core, struct worker *worker, struct conn *conn, struct list list); /* by its HELLO */
+void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished);
+void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *returned);
+void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started);
+void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *progress);
 /* The attempt is over without the task having been started: back, without blame. */
 void attempt_returned(struct core *core, struct task *task);
 void attempt_failed(struct core *core, struct task *task, const struct ending *ending);

@@ -1,0 +1,387 @@
+/*
+ * attempts.c: what workers say of the attempts they hold, and what becomes of those. An attempt is known by its token;
+ * what counts is:
+ *   - a token equal to that of a leased row held by this very worker process, or
+ *   - a token newer than that of a row that is not leased (its lease row was lost with a crash).
+ * Everything else is stale. Every report gets a receipt, after the commit of what it says; each receipt frees the
+ * worker's copy. Who is blamed is decided in retry.c. Must not know names, capacities or leases. Start reading at
+ * token_counts and worker_finished.
+ */
+#include "broker/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+
+/* ---- tokens ---- */
+
+static bool is_held(const struct task *task)
+{
+    return task->state == TASK_LEASED || task->state == TASK_RUNNING;
+}
+
+/* Could a former life of the broker have given it? This one knows of all it gave; and a number that could not rise any
+ * more would be given twice. */
+static bool token_was_given(const struct core *core, struct token token)
+{
+    return token.epoch < core->epoch && token.attempt <= ATTEMPT_NUMBER_MAX;
+}
+
+/* Does a report of this worker with this token count? An attempt whose row lost its lease is taken over first. */
+static bool token_counts(struct core *core, struct worker *worker, struct task *task, struct token token)
+{
+    if (task == NULL) {
+        return false;
+    }
+    if (is_held(task)) {
+        return task->worker == worker && token_compare(task_token(task), token) == 0;
+    }
+    if (token_compare(token, task_token(task)) <= 0 || !token_was_given(core, token)) {
+        return false;
+    }
+    task_detach(core, task);
+    task->epoch = token.epoch;
+    task->attempt = token.attempt;
+    worker_hold(core, worker, task);
+    task_move(core, task, TASK_LEASED);
+    batch_task(core, task, true);
+    core->counters.adopted++;
+    return true;
+}
+
+/* ---- how attempts end ---- */
+
+static void cancel_now(struct core *core, struct task *task, const char *message)
+{
+    struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text(message)};
+    if (is_held(task)) {
+        ending.worker = bytes_text(task->worker->label);
+    }
+    task_finish(core, task, &ending);
+}
+
+/* A cancel that waited for the attempt's end, or the end of a session that is cancelled as a whole. */
+static bool is_unwanted(const struct task *task)
+{
+    return task->wants_cancel || task->session->is_cancelling;
+}
+
+void attempt_returned(struct core *core, struct task *task)
+{
+    core->counters.returned++;
+    if (is_unwanted(task)) {
+        cancel_now(core, task, "cancelled before it started");
+        return;
+    }
+    task_make_ready(core, task);
+    batch_task(core, task, true);
+}
+
+static void failure_note(struct core *core, const struct task *task, const struct ending *ending)
+{
+    struct arena *arena = &core->open.arena;
+    struct change *change = batch_single(core, CHANGE_FAILURE);
+    change->number = task->id;
+    change->failure = (struct failure_row){.task = task->id,
+                                           .attempt = task->attempt,
+                                           .at = core->wall,
+                                           .worker = arena_copy(arena, ending->worker),
+                                           .cause = ending->cause,
+                                           .signal = ending->signal,
+                                           .exit_status = ending->exit_status,
+                                           .kind = arena_copy(arena, ending->kind),
+                                           .message = arena_copy(arena, ending->message),
+                                           .detail = arena_copy(arena, ending->detail)};
+}
+
+static void fail_for_good(struct core *core, struct task *task, const struct ending *ending, enum cause cause)
+{
+    struct ending final = *ending;
+    struct buf text = {0};
+    final.state = TASK_FAILED;
+    final.cause = cause;
+    if (cause == CAUSE_QUARANTINED) {
+        buf_printf(&text, "its slot died %u times; last: %.*s", task->crashes, (int)ending->message.n,
+                   ending->message.n ? (const char *)ending->message.p : "");
+        text.n = text.n > ERROR_MESSAGE_SIZE_MAX ? ERROR_MESSAGE_SIZE_MAX : text.n;
+        final.message = buf_bytes(&text);
+    }
+    task_finish(core, task, &final);
+    buf_fini(&text);
+}
+
+void attempt_failed(struct core *core, struct task *task, const struct ending *ending)
+{
+    bool by_attempt = ending->cause != CAUSE_CRASHED && ending->cause != CAUSE_LOST;
+    task->attempts += by_attempt ? 1 : 0;
+    task->crashes += ending->cause == CAUSE_CRASHED ? 1 : 0;
+    task->losses += ending->cause == CAUSE_LOST ? 1 : 0;
+    failure_note(core, task, ending);
+    if (is_unwanted(task)) {
+        cancel_now(core, task, "cancelled; its last attempt had failed");
+        return;
+    }
+    struct decision decision =
+        retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, ending->cause, core->random);
+    if (!decision.again) {
+        fail_for_good(core, task, ending, decision.cause);
+        return;
+    }
+    core->counters.retried++;
+    if (decision.delay_ms > 0) {
+        task_wait_until(core, task, TASK_BACKOFF, decision.delay_ms);
+    } else {
+        task_make_ready(core, task);
+    }
+    batch_task(core, task, false);
+}
+
+/* how: printf-less sentence about the worker. An at_most_once task whose dispatch never left was not lost. */
+void attempt_lost(struct core *core, struct task *task, const char *how)
+{
+    if (task->is_unsent) {
+        attempt_returned(core, task);
+        return;
+    }
+    char text[ID_TEXT_SIZE];
+    char message[512];
+    snprintf(message, sizeof message, "worker %.200s (%.200s) %s while it held attempt %u of task %s",
+             task->worker->name, task->worker->label, how, task->attempt, id_text(task->id, text));
+    struct ending ending = {.state = TASK_FAILED,
+                            .cause = CAUSE_LOST,
+                            .message = bytes_text(message),
+                            .worker = bytes_text(task->worker->label),
+                            .started = task->started};
+    core->counters.lost++;
+    attempt_failed(core, task, &ending);
+}
+
+void task_revoke(struct core *core, struct task *task, bool force)
+{
+    if (task->is_unsent) {
+        attempt_returned(core, task); /* still ours: there is nothing to call back */
+        return;
+    }
+    if (task->worker->conn == NULL || !task->worker->is_welcomed) {
+        return; /* asked again when the worker is back */
+    }
+    struct message head = {.kind = MSG_REVOKE};
+    struct token token = task_token(task);
+    struct item_revoke item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .force = force};
+    item_revoke_put(run_now(core, task->worker->conn, &head, NULL), &item);
+    run_added(core, task->worker->conn, false);
+}
+
+/* ---- what HELLO lists ---- */
+
+static void drop_attempt(struct core *core, struct conn *conn, struct token token)
+{
+    struct message head = {.kind = MSG_DROP};
+    struct item_token item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt};
+    item_token_put(run_gated(core, conn, &head, NULL), &item);
+    run_added(core, conn, true);
+}
+
+static void task_mark_running(struct core *core, struct task *task)
+{
+    if (task->state == TASK_LEASED) {
+        task_move(core, task, TASK_RUNNING);
+        task->started = task->started ? task->started : core->wall;
+        batch_task(core, task, true);
+    }
+}
+
+/* What this very process holds by our own record, and lists: it goes on. */
+static void inventory_mark(struct core *core, struct worker *worker, struct list list)
+{
+    struct item_held held;
+    while (item_held_next(&list, &held)) {
+        struct task *task = task_find(core, held.task);
+        struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
+        if (task != NULL && is_held(task) && token_counts(core, worker, task, token)) {
+            task->is_listed = true;
+        }
+    }
+}
+
+/* What this very process does not list it never started: back, without blame. */
+static void inventory_settle(struct core *core, struct worker *worker)
+{
+    struct task *next;
+    for (struct task *task = worker->held; task != NULL; task = next) {
+        next = task->next;
+        if (task->is_listed) {
+            task->is_listed = false;
+        } else {
+            attempt_returned(core, task);
+        }
+    }
+}
+
+/* What it lists, against what is on record by now. Finished ones are reported again right after. */
+static void inventory_read(struct core *core, struct worker *worker, struct conn *conn, struct list list)
+{
+    struct item_held held;
+    while (item_held_next(&list, &held)) {
+        struct task *task = task_find(core, held.task);
+        struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
+        if (task == NULL && claim_keep(core, worker, &held)) {
+            continue;
+        }
+        if (!token_counts(core, worker, task, token)) {
+            if (held.state != HELD_FINISHED) {
+                drop_attempt(core, conn, token);
+            }
+        } else if (held.state == HELD_RUNNING) {
+            task_mark_running(core, task);
+        }
+    }
+}
+
+void attempts_listed(struct core *core, struct worker *worker, struct conn *conn, struct list list)
+{
+    inventory_mark(core, worker, list);
+    inventory_settle(core, worker);
+    inventory_read(core, worker, conn, list);
+}
+
+/* ---- what a worker reports ---- */
+
+static void receipt_send(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict)
+{
+    struct message head = {.kind = MSG_RECEIPT};
+    struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
+    item_receipt_put(run_gated(core, conn, &head, NULL), &item);
+    run_added(core, conn, true);
+}
+
+static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
+{
+    char label[WORKER_NAME_SIZE_MAX + 1];
+    snprintf(label, sizeof label, "%.200s:%llu", worker->host, (unsigned long long)item->pid);
+    struct ending ending = {.state = item->state == FINISHED_DONE ? TASK_DONE : TASK_FAILED,
+                            .cause = item->state == FINISHED_DONE ? CAUSE_NONE : (enum cause)item->cause,
+                            .result = item->result,
+                            .kind = item->kind,
+                            .message = item->message,
+                            .detail = item->detail,
+                            .worker = bytes_text(label),
+                            .signal = (uint32_t)item->signal,
+                            .exit_status = (uint32_t)item->exit_status,
+                            .started = (int64_t)item->started,
+                            .run_us = item->run_us};
+    if (item->state == FINISHED_KILLED) {
+        ending.state = TASK_CANCELLED;
+        ending.cause = CAUSE_NONE;
+        task_finish(core, task, &ending);
+    } else if (ending.state == TASK_DONE) {
+        task_finish(core, task, &ending);
+    } else {
+        if (ending.cause == CAUSE_NONE || ending.cause > CAUSE_UNENCODABLE || ending.cause == CAUSE_QUARANTINED ||
+            ending.cause == CAUSE_EXPIRED) {
+            ending.cause = CAUSE_ERROR; /* the others are for the broker to say */
+        }
+        attempt_failed(core, task, &ending);
+    }
+}
+
+void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished)
+{
+    struct item_finished item;
+    while (conn->worker != NULL && item_finished_next(&finished->items, &item)) {
+        struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
+        struct task *task = task_find(core, item.task);
+        enum receipt_verdict verdict = RECEIPT_RECORDED;
+        if (task == NULL && claim_finish(core, conn->worker, &item)) {
+            continue; /* its receipt comes when its submit has come, or is given up */
+        }
+        if (token_counts(core, conn->worker, task, token)) {
+            finish_by(core, conn->worker, task, &item);
+        } else {
+            verdict = task != NULL || outcome_find(core, item.task) != NULL ? RECEIPT_STALE : RECEIPT_UNKNOWN;
+            core->counters.finished_stale++;
+        }
+        receipt_send(core, conn, token, verdict);
+    }
+}
+
+void attempt_adopt(struct core *core, struct worker *worker, struct task *task, struct token token, bool is_running,
+                   struct bytes finished)
+{
+    struct list list = {.count = finished.n > 0 ? 1 : 0, .items = finished};
+    struct item_finished item;
+    if (!token_counts(core, worker, task, token)) {
+        attempt_disown(core, worker, token, finished.n > 0);
+        return;
+    }
+    if (is_running) {
+        task_mark_running(core, task);
+    }
+    if (item_finished_next(&list, &item)) {
+        finish_by(core, worker, task, &item);
+        receipt_send(core, worker->conn, token, RECEIPT_RECORDED);
+    }
+}
+
+void attempt_disown(struct core *core, struct worker *worker, struct token token, bool is_finished)
+{
+    if (is_finished) {
+        receipt_send(core, worker->conn, token, RECEIPT_UNKNOWN);
+    } else {
+        drop_attempt(core, worker->conn, token);
+    }
+}
+
+void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *returned)
+{
+    struct item_token item;
+    while (item_token_next(&returned->items, &item)) {
+        struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
+        struct task *task = task_find(core, item.task);
+        if (task == NULL) {
+            claim_return(core, conn->worker, token);
+        } else if (task->state == TASK_LEASED && task->worker == conn->worker &&
+                   token_compare(task_token(task), token) == 0) {
+            attempt_returned(core, task);
+        }
+    }
+}
+
+void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started)
+{
+    struct item_started item;
+    while (item_started_next(&started->items, &item)) {
+        struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
+        struct task *task = task_find(core, item.task);
+        if (task == NULL || !is_held(task) || task->worker != conn->worker ||
+            token_compare(task_token(task), token) != 0) {
+            continue;
+        }
+        task_mark_running(core, task);
+        if (task->wants_cancel && !task->wants_kill) {
+            task->wants_cancel = false;
+            query_task_not_cancelled(core, task->id, QUERN_RUNNING);
+        }
+    }
+}
+
+void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *progress)
+{
+    struct item_progress item;
+    while (item_progress_next(&progress->items, &item)) {
+        struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
+        struct task *task = task_find(core, item.task);
+        if (task == NULL || !is_held(task) || task->worker != conn->worker ||
+            token_compare(task_token(task), token) != 0) {
+            continue;
+        }
+        if (task->progress == NULL) {
+            task->progress = xcalloc(1, sizeof *task->progress);
+        }
+        task->progress->fraction = item.fraction;
+        snprintf(task->progress->text, sizeof task->progress->text, "%.*s", (int)item.text.n,
+                 item.text.n ? (const char *)item.text.p : "");
+    }
+}
