@@ -367,6 +367,89 @@ static void test_a_peer_that_speaks_of_nothing_known_is_dropped(void **state)
     scene_end(&scene);
 }
 
+/* Runs of submits without a care for credit; how many came through before the broker ended it. */
+static uint64_t submits_until_denied(struct scene *scene, uint64_t conn, struct bytes args, uint64_t run_count,
+                                     uint64_t count_max)
+{
+    uint64_t sent = 0;
+    while (!conn_find(scene->core, conn)->is_denied && sent < count_max) {
+        struct message head = {.kind = MSG_SUBMIT};
+        struct item_submit item = {.args = args};
+        struct run run;
+        head.SUBMIT.series = scene->series;
+        head.SUBMIT.sequence = sent + 1;
+        head.SUBMIT.function = bytes_text("work");
+        run_open(&run, say(scene), &head);
+        for (uint64_t i = 0; i < run_count; i++) {
+            item_submit_put(run.out, &item);
+            run.count++;
+        }
+        run_close(&run);
+        said(scene, conn);
+        sent += run_count;
+    }
+    return sent;
+}
+
+/* The stranger sends without end and the disk does not come after; the other client, within its credit, goes on. */
+static void expect_only_the_immodest_is_denied(struct bytes args, uint64_t run_count, uint64_t wanted)
+{
+    struct scene scene;
+    scene_begin(&scene);
+    scene.core->limits.client_window_count = 50;
+    scene.core->limits.client_window_bytes = 2 * MIB;
+    scene.core->limits.batch_row_count_max = 0; /* behind at once: no credit is given until a commit */
+    client_comes(&scene);
+    uint64_t modest = scene.series;
+    struct msg_HELLO_CLIENT hello = {.instance = {{9}}, .pid = 9};
+    msg_HELLO_CLIENT_put(say(&scene), &hello);
+    said(&scene, 101);
+    struct msg_ECHO echo = {.nonce = scene.nonce};
+    msg_ECHO_put(say(&scene), &echo);
+    said(&scene, 101);
+    commit(&scene);
+    (void)has_heard(&scene, "");
+
+    uint64_t sent = submits_until_denied(&scene, 101, args, run_count, wanted + run_count);
+    assert_int_equal(sent, wanted);
+    assert_int_equal(scene.core->tasks.count, sent - run_count); /* the last run was not taken */
+    commit(&scene);
+    assert_true(has_heard(&scene, "101: DENIED"));
+
+    scene.series = modest;
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
+    assert_true(has_heard(&scene, "2: ACCEPTED"));
+    assert_int_equal(scene.core->tasks.count, sent - run_count + 1);
+    scene_end(&scene);
+}
+
+/* Credit of one window, and two more that a resend may come to: then it is over, by number and by size. */
+static void test_who_submits_far_beyond_its_credit_is_denied_alone(void **state)
+{
+    struct bytes big = bytes_of(calloc(1, MIB), MIB);
+    (void)state;
+    expect_only_the_immodest_is_denied(bytes_text("\xc0"), 10, 170);
+    expect_only_the_immodest_is_denied(big, 1, 24); /* 3 windows of 2 MiB, and one argument of 16 MiB */
+    free((void *)(uintptr_t)big.p);
+}
+
+/* Up to there it is soft: a client that begins anew may repeat what it had sent. */
+static void test_who_is_a_little_beyond_its_credit_goes_on(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    scene.core->limits.client_window_count = 50;
+    scene.core->limits.batch_row_count_max = 0;
+    client_comes(&scene);
+    assert_int_equal(submits_until_denied(&scene, CLIENT, bytes_text("\xc0"), 10, 150), 150);
+    commit(&scene);
+    assert_true(has_heard(&scene, "CREDIT"));
+    assert_int_equal(scene.core->tasks.count, 150);
+    scene_end(&scene);
+}
+
 /* ---- one session, many processes ---- */
 
 static struct uuid process_instance(uint32_t process)
@@ -512,6 +595,8 @@ int main(void)
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
         cmocka_unit_test(test_answers_to_a_flood_of_questions_are_bounded),
         cmocka_unit_test(test_a_peer_that_speaks_of_nothing_known_is_dropped),
+        cmocka_unit_test(test_who_submits_far_beyond_its_credit_is_denied_alone),
+        cmocka_unit_test(test_who_is_a_little_beyond_its_credit_goes_on),
         cmocka_unit_test(test_owners_of_a_session_leave_a_bounded_number_of_series),
         cmocka_unit_test(test_a_former_owner_that_opens_soon_has_its_series_again),
         cmocka_unit_test(test_a_former_owner_that_comes_late_doubles_nothing),
