@@ -1,7 +1,7 @@
 /*
  * ask: cancel, retry, close a session, query: one question, one answer, with a time to wait.
  * Knows nothing of futures.
- * Start at ask.
+ * Start at client_ask.
  */
 #include "client/inside.h"
 #include "common/check.h"
@@ -35,9 +35,7 @@ static const char *reply_text(const struct request *request)
     return text;
 }
 
-/* Under the lock. body (may be NULL) gets the answer's body. */
-static enum quern_err ask_locked(struct quern_client *client, struct message *message, int64_t deadline_ms,
-                                 struct buf *body)
+enum quern_err client_ask(struct quern_client *client, struct message *message, int64_t deadline_ms, struct buf *body)
 {
     enum quern_err err = client_end(client);
     if (err != QUERN_OK) {
@@ -72,7 +70,7 @@ static enum quern_err ask(struct quern_client *client, struct message *message, 
 {
     pthread_mutex_lock(&client->lock);
     client_ref(client);
-    enum quern_err err = ask_locked(client, message, deadline_of(timeout_ms), body);
+    enum quern_err err = client_ask(client, message, deadline_of(timeout_ms), body);
     client_unref_unlock(client);
     return err;
 }
@@ -85,7 +83,7 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
         .cancel = (flags & QUERN_CLOSE_CANCEL) != 0,
         .drop = (flags & QUERN_CLOSE_DROP) != 0,
     };
-    return ask_locked(client, &message, deadline_ms, NULL);
+    return client_ask(client, &message, deadline_ms, NULL);
 }
 
 static enum quern_err id_check(uint64_t id)
@@ -127,7 +125,7 @@ enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force
     pthread_mutex_lock(&client->lock);
     client_ref(client);
     err = submit_await(client, id, deadline_ms);
-    err = err != QUERN_OK ? err : ask_locked(client, &message, deadline_ms, NULL);
+    err = err != QUERN_OK ? err : client_ask(client, &message, deadline_ms, NULL);
     client_unref_unlock(client);
     return err;
 }

@@ -69,6 +69,7 @@ static void client_free(struct quern_client *client)
     pthread_cond_destroy(&client->arrived);
     pthread_cond_destroy(&client->settled);
     pthread_cond_destroy(&client->room);
+    callbacks_fini(&client->callbacks);
     pthread_mutex_destroy(&client->lock);
     free(client);
 }
@@ -103,6 +104,11 @@ bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigne
     return failed == 0;
 }
 
+bool client_is_over(const struct quern_client *client)
+{
+    return client->is_closed || client->ledger.phase == LEDGER_ENDED;
+}
+
 enum quern_err client_end(const struct quern_client *client)
 {
     if (client->is_closed) {
@@ -128,6 +134,7 @@ void client_tell(struct quern_client *client)
         pthread_cond_broadcast(&client->settled);
     }
     client->settled_wake = false;
+    watches_tell(client);
     if (client->arrived_waiters > 0 && client_is_ready(client)) {
         pthread_cond_broadcast(&client->arrived);
     }
@@ -195,6 +202,7 @@ static void locks_init(struct quern_client *client)
     pthread_cond_init(&client->arrived, &monotonic);
     pthread_cond_init(&client->settled, &monotonic);
     pthread_cond_init(&client->room, &monotonic);
+    callbacks_init(&client->callbacks, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -435,7 +443,11 @@ enum quern_err quern_client_close(struct quern_client **taken, unsigned flags)
     pthread_cond_broadcast(&client->settled);
     pthread_cond_broadcast(&client->arrived);
     pthread_cond_broadcast(&client->room);
+    watches_tell(client);
     client_ready_update(client);
+    pthread_mutex_unlock(&client->lock);
+    callbacks_stop(client);
+    pthread_mutex_lock(&client->lock);
     client_unref_unlock(client);
     return err;
 }

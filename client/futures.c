@@ -21,6 +21,12 @@ void future_free(struct quern_future *future)
     free(future);
 }
 
+enum quern_err future_check(const struct quern_future *future)
+{
+    return future == NULL ? error_set(QUERN_INVALID, "the future is NULL; quern_submit gives one")
+                          : client_check(future->client);
+}
+
 /* Drops one reference. The client keeps those that its futures hold: the last one of a future gives it back. */
 static void future_unref(struct quern_future *future)
 {
@@ -39,7 +45,7 @@ void future_queued(struct quern_future *future, uint64_t id)
 {
     struct quern_client *client = future->client;
     future->id = id;
-    future->refs = 3; /* the application, the submit, client->futures */
+    future->refs = 3; /* the application, the submit, until it is done */
     future->is_held = true;
     client->refs++;
     client->pending_count++;
@@ -66,15 +72,19 @@ void future_renumbered(struct quern_future *future, uint64_t old_id, uint64_t id
     }
 }
 
-/* Its outcome or refusal is here. The reference of client->futures goes. */
+/* Its outcome or refusal is here. */
 static void future_complete(struct quern_future *future, struct delivery *delivery)
 {
     struct quern_client *client = future->client;
+    future->is_done = true;
     if (future->is_held) {
         future->delivery = delivery;
         client->pending_count--;
         client->settled_wake = client->settled_wake || future->waiters > 0;
+        ties_done(future);
+        callbacks_due(future);
     } else {
+        (void)map_remove(&client->futures, future->id);
         queue_push(&client->queue, delivery);
     }
     future_unref(future);
@@ -82,8 +92,7 @@ static void future_complete(struct quern_future *future, struct delivery *delive
 
 void future_refused(struct quern_future *future, struct delivery *delivery)
 {
-    struct quern_client *client = future->client;
-    if (map_remove(&client->futures, future->id) != NULL) {
+    if (!future->is_done) {
         future_complete(future, delivery);
     } else {
         delivery_unref(delivery); /* its outcome came before */
@@ -93,8 +102,8 @@ void future_refused(struct quern_future *future, struct delivery *delivery)
 
 bool futures_outcome(struct quern_client *client, struct delivery *delivery)
 {
-    struct quern_future *future = map_remove(&client->futures, delivery->outcome.id);
-    if (future == NULL) {
+    struct quern_future *future = map_get(&client->futures, delivery->outcome.id);
+    if (future == NULL || future->is_done) {
         return false;
     }
     future->is_accepted = true;
@@ -108,7 +117,10 @@ void futures_end(struct quern_client *client)
     uint64_t id;
     void *value;
     while (map_next(&client->futures, &at, &id, &value)) {
-        future_unref(value);
+        struct quern_future *future = value;
+        if (!future->is_done) {
+            future_unref(future);
+        }
     }
     map_fini(&client->futures);
     client->pending_count = 0;
@@ -118,8 +130,8 @@ void futures_end(struct quern_client *client)
 
 uint64_t quern_future_id(const struct quern_future *future)
 {
-    if (client_check(future->client) != QUERN_OK) {
-        return future->id;
+    if (future_check(future) != QUERN_OK) {
+        return future == NULL ? 0 : future->id;
     }
     pthread_mutex_lock(&future->client->lock);
     uint64_t id = future->id;
@@ -129,7 +141,7 @@ uint64_t quern_future_id(const struct quern_future *future)
 
 bool quern_future_accepted(const struct quern_future *future)
 {
-    if (client_check(future->client) != QUERN_OK) {
+    if (future_check(future) != QUERN_OK) {
         return false;
     }
     pthread_mutex_lock(&future->client->lock);
@@ -138,20 +150,30 @@ bool quern_future_accepted(const struct quern_future *future)
     return is_accepted;
 }
 
-bool quern_future_done(const struct quern_future *future)
+/* Its delivery's state, 0 while there is none. Who looks again and again waits, in a way: see client_want. */
+static enum quern_state future_look(const struct quern_future *future)
 {
-    struct quern_client *client = future->client;
-    if (client_check(client) != QUERN_OK) {
-        return false;
+    if (future_check(future) != QUERN_OK) {
+        return (enum quern_state)0;
     }
+    struct quern_client *client = future->client;
     pthread_mutex_lock(&client->lock);
-    bool is_done = future->delivery != NULL;
-    bool must_wake = !is_done && client_want(client);
-    pthread_mutex_unlock(&client->lock);
-    if (must_wake) {
+    enum quern_state state = future->delivery == NULL ? (enum quern_state)0 : future->delivery->outcome.state;
+    if (state == 0 && client_want(client)) {
         io_wake(client);
     }
-    return is_done;
+    pthread_mutex_unlock(&client->lock);
+    return state;
+}
+
+bool quern_future_done(const struct quern_future *future)
+{
+    return future_look(future) != 0;
+}
+
+bool quern_future_cancelled(const struct quern_future *future)
+{
+    return future_look(future) == QUERN_STATE_CANCELLED;
 }
 
 /* Waits with the lock held; QUERN_OK: future->delivery is there. */
@@ -186,7 +208,10 @@ static enum quern_err future_await(struct quern_future *future, int timeout_ms)
 
 enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms, struct quern_outcome **outcome_out)
 {
-    enum quern_err err = client_check(future->client);
+    enum quern_err err = future_check(future);
+    if (err == QUERN_OK && outcome_out == NULL) {
+        err = error_set(QUERN_INVALID, "quern_future_wait: outcome_out is NULL");
+    }
     if (err != QUERN_OK) {
         return err;
     }
@@ -200,12 +225,44 @@ enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms, st
     return err;
 }
 
+/* What the outcome says, as an answer and in one sentence. */
+static enum quern_err outcome_verdict(const struct quern_outcome *outcome)
+{
+    char id[ID_TEXT_SIZE];
+    (void)id_text(outcome->id, id);
+    if (outcome->refusal != QUERN_OK) {
+        return error_set((enum quern_err)outcome->refusal, "the broker refused task %s: %s", id, outcome->message);
+    }
+    if (outcome->state == QUERN_STATE_CANCELLED) {
+        return error_set(QUERN_CANCELLED, "task %s was cancelled", id);
+    }
+    if (outcome->state == QUERN_STATE_DONE) {
+        return QUERN_OK;
+    }
+    const char *place = outcome->worker[0] == 0 ? "no worker" : outcome->worker;
+    bool has_kind = outcome->kind[0] != 0;
+    return error_set(QUERN_TASK_FAILED, "task %s failed (%s%s%s) on %s, attempt %u: %s", id,
+                     quern_cause_word(outcome->cause), has_kind ? ", " : "", outcome->kind, place, outcome->attempts,
+                     outcome->message);
+}
+
+enum quern_err quern_future_result(struct quern_future *future, int timeout_ms, struct quern_outcome **outcome_out)
+{
+    enum quern_err err = quern_future_wait(future, timeout_ms, outcome_out);
+    return err != QUERN_OK ? err : outcome_verdict(*outcome_out);
+}
+
 /* The application lets go of it: with the outcome asked for it was taken; else the outcome comes out of quern_next. */
 static void future_let_go(struct quern_future *future)
 {
     struct quern_client *client = future->client;
     struct delivery *delivery = future->delivery;
     future->is_held = false;
+    ties_cut(future);
+    callbacks_drop(future);
+    if (future->is_done && !client->is_closed) {
+        (void)map_remove(&client->futures, future->id);
+    }
     if (delivery == NULL) {
         client->pending_count -= client->is_closed ? 0 : 1;
     } else if (future->is_asked) {

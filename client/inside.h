@@ -5,12 +5,15 @@
  * it for each frame it reads or writes; application threads for each call. Sockets belong to the I/O thread alone and
  * are used without the lock. What a frame brings is told to waiting threads once per frame, and only if somebody waits.
  *
+ * Waits for futures of several clients have watchers (watcher.h), each with a lock that is taken behind client->lock.
+ *
  * Names: functions that begin with client_ want the lock held unless they say otherwise.
  */
 #ifndef QUERN_CLIENT_INSIDE_H
 #define QUERN_CLIENT_INSIDE_H
 
 #include "client/ledger.h"
+#include "client/watcher.h"
 #include "common/heap.h"
 #include "common/map.h"
 #include "quern/client.h"
@@ -45,6 +48,24 @@ struct outcome_queue {
     struct heap late;
 };
 
+/* A function that the application wants called when a future is done. */
+struct callback {
+    struct callback *next; /* of its future, last added first; then in the queue, first added first */
+    struct quern_future *future;
+    quern_callback *function;
+    void *context;
+};
+
+/* The thread that calls them, and what it is to call. */
+struct callbacks {
+    struct callback *first;
+    struct callback *last;
+    pthread_cond_t due;
+    pthread_t thread;
+    bool is_started;
+    bool must_stop; /* when all that is due was called */
+};
+
 struct quern_client {
     unsigned fork_count; /* of the process that opened it */
     pthread_mutex_t lock;
@@ -63,8 +84,10 @@ struct quern_client {
     bool is_operator;
 
     struct client_ledger ledger;
-    struct map futures;     /* unfinished, by id */
-    uint64_t pending_count; /* of them, those the application holds */
+    struct map futures;     /* by id: unfinished, or held by the application */
+    uint64_t pending_count; /* both */
+    struct watches watches;
+    struct callbacks callbacks;
     struct outcome_queue queue;
     enum quern_err refusal; /* the first since the last flush */
     char *refusal_text;
@@ -88,8 +111,11 @@ struct quern_future {
     struct quern_client *client;
     uint64_t id;
     struct delivery *delivery; /* NULL: none yet */
-    unsigned refs;             /* the application; its submit until answered; client->futures until done */
+    struct tie *ties;          /* who waits for it in a set or in quern_wait */
+    struct callback *callbacks;
+    unsigned refs; /* the application; its submit until answered; until done */
     unsigned waiters;
+    bool is_done;
     bool is_held; /* by the application */
     bool is_accepted;
     bool is_asked; /* its outcome was handed out */
@@ -111,6 +137,8 @@ unsigned client_fork_count(void);
 void client_ref(struct quern_client *client);
 /* Unlocks; frees the client if this was the last reference. */
 void client_unref_unlock(struct quern_client *client);
+/* Nothing will come any more. */
+bool client_is_over(const struct quern_client *client);
 /* The error that ends waits; QUERN_OK while they may go on. Sets the text. */
 enum quern_err client_end(const struct quern_client *client);
 
@@ -131,6 +159,8 @@ bool io_poke(struct quern_client *client);
 void io_wake(const struct quern_client *client); /* without lock */
 
 /* ---- futures.c ---- */
+/* QUERN_OK if this is a future that this process may use. Without lock. */
+QUERN_MUST_USE enum quern_err future_check(const struct quern_future *future);
 struct quern_future *future_make(struct quern_client *client); /* without lock */
 void future_free(struct quern_future *future);                 /* one that was never queued; without lock */
 void future_queued(struct quern_future *future, uint64_t id);
@@ -164,7 +194,23 @@ bool client_want(struct quern_client *client);
 bool client_is_ready(const struct quern_client *client);
 void client_ready_update(struct quern_client *client);
 
+/* ---- cancel.c ---- */
+/* Until the broker has answered its submit, or it is done. */
+QUERN_MUST_USE enum quern_err future_answer_await(struct quern_future *future, int64_t deadline_ms);
+
+/* ---- callbacks.c ---- */
+void callbacks_init(struct callbacks *callbacks, const pthread_condattr_t *monotonic);
+void callbacks_fini(struct callbacks *callbacks);
+/* The future is done: the thread has something to call. */
+void callbacks_due(struct quern_future *future);
+/* It will not be: they go. */
+void callbacks_drop(struct quern_future *future);
+/* The client is closed: what is due is called, then the thread ends; without lock. */
+void callbacks_stop(struct quern_client *client);
+
 /* ---- ask.c ---- */
+/* One question, one answer; body (may be NULL) gets the answer's body, also with an error. */
+enum quern_err client_ask(struct quern_client *client, struct message *message, int64_t deadline_ms, struct buf *body);
 /* End the own session as flags (QUERN_CLOSE_*) say. */
 enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms);
 

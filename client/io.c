@@ -255,8 +255,9 @@ static bool io_write(struct io *io)
     bool has_frame = client_ledger_write(&client->ledger, clock_mono_ms(), &frame);
     if (!has_frame) {
         /* A descriptor that is watched waits as a thread would. */
-        client_ledger_want(&client->ledger,
-                           client->wanting > 0 || (client->ready_fd >= 0 && queue_is_empty(&client->queue)));
+        client_ledger_want(&client->ledger, client->wanting > 0 ||
+                                                (client->ready_fd >= 0 && queue_is_empty(&client->queue)) ||
+                                                watches_want(client));
         has_frame = client_ledger_write(&client->ledger, clock_mono_ms(), &frame);
         client->is_sleeping = !has_frame;
     }

@@ -26,7 +26,8 @@
 
 struct fake_task {
     uint64_t ordinal;
-    uint64_t completion; /* 0: none yet */
+    uint64_t completion;   /* 0: none yet */
+    enum task_state state; /* of its outcome */
     struct bytes args;
     bool is_answered; /* ACCEPTED was sent on some connection */
     bool is_acked;
@@ -47,6 +48,8 @@ struct fake {
     bool holds_outcomes;
     bool is_silent; /* reads, says nothing */
     bool holds_replies;
+    bool is_by_hand;           /* tasks end by fake_complete alone */
+    bool obeys_cancel;         /* CANCEL ends what is not done; else it gets reply_code */
     enum quern_err deny;       /* answer to HELLO */
     enum quern_err deny_now;   /* said to the connected client, once */
     enum quern_err refuse;     /* every submit */
@@ -64,6 +67,8 @@ struct fake {
     uint64_t outcome_count; /* sent, repeated ones too */
     uint64_t acked_count;
     struct uuid instance;
+    unsigned cancel_count;
+    bool last_force;
     bool last_drop;
     bool last_cancel;
     bool was_operator;
@@ -87,6 +92,7 @@ struct fake {
     uint64_t sent_bytes;
     uint64_t received; /* submits on this connection */
     uint64_t pending_reply[64];
+    enum quern_err pending_code[64];
     unsigned pending_replies;
 };
 
@@ -186,11 +192,10 @@ static inline void fake_welcome(struct fake *fake, uint64_t conn, uint32_t gener
     fake_send(fake, conn, &frame);
 }
 
-static inline void fake_reply(struct fake *fake, uint64_t request)
+static inline void fake_reply(struct fake *fake, uint64_t request, enum quern_err code)
 {
     struct buf frame = fake_frame(fake->generation);
-    struct msg_REPLY reply = {
-        .request = request, .code = (uint64_t)fake->reply_code, .body = bytes_of("\x81\xa1x\x01", 4)};
+    struct msg_REPLY reply = {.request = request, .code = (uint64_t)code, .body = bytes_of("\x81\xa1x\x01", 4)};
     msg_REPLY_put(&frame, &reply);
     fake_send(fake, fake->conn, &frame);
 }
@@ -243,11 +248,18 @@ static inline void fake_hello(struct fake *fake, uint64_t conn, uint32_t generat
     fake_send(fake, conn, &frame);
 }
 
-static inline void fake_complete(struct fake *fake, uint32_t sequence)
+static inline void fake_complete_as(struct fake *fake, uint32_t sequence, enum task_state state)
 {
+    CHECK(fake->tasks[sequence].completion == 0);
+    fake->tasks[sequence].state = state;
     fake->tasks[sequence].completion = ++fake->completion_last;
     fake->completed[fake->completion_last] = sequence;
     fake->live--;
+}
+
+static inline void fake_complete(struct fake *fake, uint32_t sequence)
+{
+    fake_complete_as(fake, sequence, TASK_DONE);
 }
 
 static inline void fake_answer(struct fake *fake)
@@ -295,7 +307,7 @@ static inline void fake_take(struct fake *fake, uint32_t sequence, const struct 
     task->args = bytes_of(args, item->args.n);
     task->ordinal = item->ordinal;
     fake->live++;
-    if (!fake->holds_outcomes) {
+    if (!fake->holds_outcomes && !fake->is_by_hand) {
         fake_complete(fake, sequence);
     }
 }
@@ -330,10 +342,25 @@ static inline void fake_submit(struct fake *fake, const struct msg_SUBMIT *submi
     }
 }
 
+static inline enum quern_err fake_cancel(struct fake *fake, uint64_t id)
+{
+    uint32_t sequence = id_sequence(id);
+    fake->cancel_count++;
+    if (!fake->obeys_cancel) {
+        return fake->reply_code;
+    }
+    CHECK_THAT(sequence <= fake->submitted_high, "cancelled before it was submitted");
+    if (fake->tasks[sequence].completion == 0) {
+        fake_complete_as(fake, sequence, TASK_CANCELLED);
+    }
+    return fake->tasks[sequence].state == TASK_CANCELLED ? QUERN_OK : QUERN_FINISHED;
+}
+
 static inline void fake_message(struct fake *fake, uint64_t conn, uint32_t generation, const struct message *message)
 {
     struct buf frame = {0};
     uint64_t request = 0;
+    enum quern_err code = fake->reply_code;
     switch (message->kind) {
     case MSG_HELLO_CLIENT:
         fake_hello(fake, conn, generation, &message->HELLO_CLIENT);
@@ -379,6 +406,8 @@ static inline void fake_message(struct fake *fake, uint64_t conn, uint32_t gener
         return;
     case MSG_CANCEL:
         request = message->CANCEL.request;
+        fake->last_force = message->CANCEL.force;
+        code = fake_cancel(fake, message->CANCEL.task);
         break;
     case MSG_RETRY:
         request = message->RETRY.request;
@@ -396,6 +425,7 @@ static inline void fake_message(struct fake *fake, uint64_t conn, uint32_t gener
     }
     fake->request_count++;
     CHECK(fake->pending_replies < 64);
+    fake->pending_code[fake->pending_replies] = code;
     fake->pending_reply[fake->pending_replies++] = request;
 }
 
@@ -440,7 +470,11 @@ static inline void fake_deliver(struct fake *fake)
         struct item_outcome item = {.task = id_make(FAKE_SERIES, sequence),
                                     .completion = task->completion,
                                     .ordinal = task->ordinal,
-                                    .state = TASK_DONE,
+                                    .state = task->state,
+                                    .cause = task->state == TASK_FAILED ? CAUSE_ERROR : 0,
+                                    .kind = bytes_text(task->state == TASK_FAILED ? "DivisionByZero" : ""),
+                                    .message = bytes_text(task->state == TASK_FAILED ? "100/0" : ""),
+                                    .attempts = 1,
                                     .result = task->args,
                                     .worker = bytes_text("host:1")};
         item_outcome_put(run.out, &item);
@@ -468,7 +502,8 @@ static inline void fake_obey(struct fake *fake)
         fake->conn = 0;
     }
     while (!fake->holds_replies && fake->pending_replies > 0) {
-        fake_reply(fake, fake->pending_reply[--fake->pending_replies]);
+        fake->pending_replies--;
+        fake_reply(fake, fake->pending_reply[fake->pending_replies], fake->pending_code[fake->pending_replies]);
     }
     if (!fake->holds_answers) {
         fake_answer(fake);
