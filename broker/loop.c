@@ -34,6 +34,7 @@ struct loop {
     struct journal *journal;
     struct router *router;
     int signal_fd;
+    const struct parent *parent;
     struct flight *flight;   /* NULL: off */
     struct batch *in_commit; /* borrowed by the journal; NULL when it is idle */
     struct update update;
@@ -230,10 +231,19 @@ static int sleep_ms(const struct loop *loop)
     return left < 1 ? 1 : (int)left;
 }
 
+/* What a pool's program accepted before it died is kept as after any other end. */
+static void look_at_parent(struct loop *loop)
+{
+    if (!loop->is_stopping && parent_is_gone(loop->parent)) {
+        log_event(LOG_INFO, "stopping", "the program that started this broker is gone");
+        loop->is_stopping = true;
+    }
+}
+
 static void loop_wait(struct loop *loop, int timeout_ms)
 {
     int router_fd[ROUTER_FD_COUNT_MAX];
-    struct pollfd fds[ROUTER_FD_COUNT_MAX + 2];
+    struct pollfd fds[ROUTER_FD_COUNT_MAX + 2 + PARENT_FD_COUNT];
     size_t count = router_fds(loop->router, router_fd);
 
     for (size_t i = 0; i < count; i++) {
@@ -241,8 +251,11 @@ static void loop_wait(struct loop *loop, int timeout_ms)
     }
     fds[count++] = (struct pollfd){.fd = journal_fd(loop->journal), .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = loop->signal_fd, .events = POLLIN};
-    if (poll(fds, count, timeout_ms) < 0) {
+    parent_poll_fds(loop->parent, fds + count);
+    if (poll(fds, count + PARENT_FD_COUNT, timeout_ms) < 0) {
         CHECK_THAT(errno == EINTR, "poll: %s", strerror(errno));
+    } else if (fds[count].revents != 0 || fds[count + 1].revents != 0) {
+        look_at_parent(loop);
     }
     loop_look_at_clock(loop);
 }
@@ -306,9 +319,11 @@ static bool loop_drain(struct loop *loop)
     return is_drained;
 }
 
-bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd, struct flight *flight)
+bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd,
+              const struct parent *parent, struct flight *flight)
 {
-    struct loop loop = {.core = core, .journal = journal, .router = router, .signal_fd = signal_fd, .flight = flight};
+    struct loop loop = {
+        .core = core, .journal = journal, .router = router, .signal_fd = signal_fd, .parent = parent, .flight = flight};
     bool is_drained;
 
     update_init(&loop.update);

@@ -9,14 +9,14 @@
 #include "broker/flight.h"
 #include "broker/journal.h"
 #include "common/link.h"
+#include "common/parent.h"
 
 /*
- * Run until a signal comes on signal_fd (a signalfd); then peers are told, what is open is committed and answered, and
- * it returns. Everything is borrowed.
- * True: all that was accepted is on disk and answered. False: the disk was full for too long to commit the rest; nobody
- * was answered about it, the end is not clean.
+ * Run until a signal comes on signal_fd (a signalfd), or the parent is gone; then peers are told, what is open is
+ * committed and answered, and it returns. Everything is borrowed. True: all that was accepted is on disk and answered.
+ * False: the disk was full for too long to commit the rest; nobody was answered about it, the end is not clean.
  */
 QUERN_MUST_USE bool loop_run(struct core *core, struct journal *journal, struct router *router, int signal_fd,
-                             struct flight *flight);
+                             const struct parent *parent, struct flight *flight);
 
 #endif

@@ -22,6 +22,8 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/messages.h"
+#include "common/parent.h"
+#include "common/pool_directory.h"
 
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
@@ -29,6 +31,7 @@
 
 static const char usage_text[] =
     "Usage: quern-broker [--listen URL]... [--db PATH] [--config FILE] [--log-level LEVEL] [--insecure-tcp]\n"
+    "                    [--parent-fd N] [--parent-pidfd N] [--ready-fd N] [--remove-directory DIR]\n"
     "\n"
     "Keeps tasks durably, hands them to workers (quern-worker), keeps their outcomes for clients (quern).\n"
     "Prints `ready URL` for each listener once work is accepted; SIGTERM ends it cleanly.\n"
@@ -44,6 +47,11 @@ static const char usage_text[] =
     "  --log-level LEVEL  error, warn, info (default) or debug; log lines go to stderr\n"
     "  --insecure-tcp     allow tcp:// listeners. There is no encryption and no authentication yet: everybody who can\n"
     "                     reach the port, each local user included, can run tasks and read results\n"
+    "  --parent-fd N      end cleanly when the other end of this pipe or socket is closed\n"
+    "  --parent-pidfd N   end cleanly, too, when the process of this pidfd has ended\n"
+    "  --ready-fd N       write the `ready` lines there, not to stdout; or why there are none\n"
+    "  --remove-directory DIR\n"
+    "                     at the end remove DIR, if it is the private directory of an embedded pool\n"
     "  --help, --version\n"
     "\n"
     "Examples:\n"
@@ -191,15 +199,27 @@ enum {
     OPTION_CONFIG,
     OPTION_LOG_LEVEL,
     OPTION_INSECURE_TCP,
+    OPTION_PARENT_FD,
+    OPTION_PARENT_PIDFD,
+    OPTION_READY_FD,
+    OPTION_REMOVE_DIRECTORY,
     OPTION_HELP,
     OPTION_VERSION
 };
 
 static const struct option options[] = {
-    {"listen", required_argument, NULL, OPTION_LISTEN},       {"db", required_argument, NULL, OPTION_DB},
-    {"config", required_argument, NULL, OPTION_CONFIG},       {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
-    {"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP}, {"help", no_argument, NULL, OPTION_HELP},
-    {"version", no_argument, NULL, OPTION_VERSION},           {NULL, 0, NULL, 0},
+    {"listen", required_argument, NULL, OPTION_LISTEN},
+    {"db", required_argument, NULL, OPTION_DB},
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {"parent-fd", required_argument, NULL, OPTION_PARENT_FD},
+    {"parent-pidfd", required_argument, NULL, OPTION_PARENT_PIDFD},
+    {"ready-fd", required_argument, NULL, OPTION_READY_FD},
+    {"remove-directory", required_argument, NULL, OPTION_REMOVE_DIRECTORY},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {NULL, 0, NULL, 0},
 };
 
 /* The command line, as far as it says something. */
@@ -210,6 +230,8 @@ struct arguments {
     const char *config;
     const char *log_level;
     bool insecure_tcp;
+    struct parent parent;
+    const char *remove_directory;
 };
 
 static int usage_error(const char *what, const char *value)
@@ -244,6 +266,24 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_INSECURE_TCP:
             arguments->insecure_tcp = true;
+            break;
+        case OPTION_PARENT_FD:
+            if (!parent_fd_read(optarg, &arguments->parent.fd)) {
+                return usage_error("--parent-fd takes the number of an open pipe or socket, not ", optarg);
+            }
+            break;
+        case OPTION_PARENT_PIDFD:
+            if (!parent_pidfd_read(optarg, &arguments->parent.pidfd)) {
+                return usage_error("--parent-pidfd takes the number of an open pidfd, not ", optarg);
+            }
+            break;
+        case OPTION_READY_FD:
+            if (!parent_ready_fd_read(optarg, &arguments->parent.ready_fd)) {
+                return usage_error("--ready-fd takes the number of an open descriptor, not ", optarg);
+            }
+            break;
+        case OPTION_REMOVE_DIRECTORY:
+            arguments->remove_directory = optarg;
             break;
         case OPTION_HELP:
             return fputs(usage_text, stdout) >= 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -282,9 +322,12 @@ static int apply_arguments(const struct arguments *arguments, struct config *con
     return -1;
 }
 
-static int refuse_start(char **why)
+static int refuse_start(const struct parent *parent, char **why)
 {
-    (void)fprintf(stderr, "quern-broker: %s\n", *why != NULL ? *why : "start refused");
+    const char *words = *why != NULL ? *why : "start refused";
+
+    (void)fprintf(stderr, "quern-broker: %s\n", words);
+    parent_tell_why(parent, words);
     free(*why);
     *why = NULL;
     return EXIT_START_REFUSED;
@@ -297,20 +340,20 @@ static int configure(const struct arguments *arguments, struct config *config)
     int status = -1;
 
     if (arguments->config != NULL && config_load(config, arguments->config, &why) != QUERN_OK) {
-        return refuse_start(&why);
+        return refuse_start(&arguments->parent, &why);
     }
     status = apply_arguments(arguments, config);
     if (status != -1) {
         return status;
     }
     if (config_check(config, &why) != QUERN_OK) {
-        return refuse_start(&why);
+        return refuse_start(&arguments->parent, &why);
     }
     if (config->db == NULL && use_default_db(config, &why) != QUERN_OK) {
-        return refuse_start(&why);
+        return refuse_start(&arguments->parent, &why);
     }
     if (config->listen_count == 0 && use_default_listener(config, &why) != QUERN_OK) {
-        return refuse_start(&why);
+        return refuse_start(&arguments->parent, &why);
     }
     return -1;
 }
@@ -320,6 +363,7 @@ static int configure(const struct arguments *arguments, struct config *config)
 struct broker {
     struct config config;
     bool insecure_tcp;
+    struct parent parent;
     struct store *store; /* until the journal takes it */
     struct store_facts facts;
     struct core *core;
@@ -375,15 +419,18 @@ static void broker_close(struct broker *broker, bool is_clean)
     flight_close(&broker->flight);
 }
 
-static void print_ready(const struct broker *broker)
+static void tell_ready(struct broker *broker)
 {
+    char lines[LISTEN_COUNT_MAX * (URL_SIZE_MAX + sizeof("ready \n"))] = "";
+    size_t n = 0;
+
     for (size_t i = 0; i < broker->config.listen_count; i++) {
         const char *url = router_url(broker->router, i);
 
-        (void)printf("ready %s\n", url);
+        n += (size_t)snprintf(lines + n, sizeof(lines) - n, "ready %s\n", url);
         log_event(LOG_INFO, "ready", "url=\"%s\" epoch=%u", url, broker->facts.epoch);
     }
-    (void)fflush(stdout);
+    parent_tell_ready(&broker->parent, lines);
 }
 
 static int broker_run(struct broker *broker)
@@ -393,10 +440,11 @@ static int broker_run(struct broker *broker)
 
     if (!broker_open(broker, &why)) {
         broker_close(broker, broker->facts.was_clean); /* nothing was done: the end is as clean as the last one */
-        return refuse_start(&why);
+        return refuse_start(&broker->parent, &why);
     }
-    print_ready(broker);
-    is_clean = loop_run(broker->core, broker->journal, broker->router, broker->signal_fd, broker->flight);
+    tell_ready(broker);
+    is_clean =
+        loop_run(broker->core, broker->journal, broker->router, broker->signal_fd, &broker->parent, broker->flight);
     if (!is_clean) {
         /* The batch is still the journal's, which waits for room: only the end of the process frees it. */
         _exit(EXIT_STORE_FAILURE);
@@ -408,8 +456,8 @@ static int broker_run(struct broker *broker)
 
 int main(int argc, char **argv)
 {
-    struct broker broker = {.signal_fd = -1};
-    struct arguments arguments = {0};
+    struct broker broker = {.signal_fd = -1, .parent = PARENT_INIT};
+    struct arguments arguments = {.parent = PARENT_INIT};
     int status = -1;
 
     prepare_process();
@@ -420,11 +468,16 @@ int main(int argc, char **argv)
         broker.signal_fd = open_signal_fd();
         CHECK(broker.signal_fd >= 0);
         broker.insecure_tcp = arguments.insecure_tcp;
+        broker.parent = arguments.parent;
+        parent_begin(&broker.parent);
         status = configure(&arguments, &broker.config);
     }
     if (status == -1) {
         log_open("quern-broker", broker.config.log_level);
         status = broker_run(&broker);
+    }
+    if (arguments.remove_directory != NULL && parent_is_gone(&broker.parent)) {
+        pool_directory_remove_path(arguments.remove_directory); /* else it is for the parent, who may start us again */
     }
     config_fini(&broker.config);
     return status;

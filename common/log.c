@@ -24,6 +24,7 @@ static const char *const level_words[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
 static char log_program[PROGRAM_SIZE_MAX];
+static atomic_int log_errors_fd = -1;
 static atomic_int log_level_max = LOG_NOTHING;
 
 void log_open(const char *program, enum log_level level)
@@ -41,6 +42,11 @@ bool log_level_parse(const char *word, enum log_level *level_out)
         }
     }
     return false;
+}
+
+void log_errors_to(int fd)
+{
+    atomic_store(&log_errors_fd, fd);
 }
 
 bool log_wants(enum log_level level)
@@ -99,14 +105,20 @@ static void line_put_head(struct line *line, enum log_level level)
     line_put(line, head, size + (size_t)more);
 }
 
-static void line_write(struct line *line)
+/* head_size: of time, level and program, which whoever reads errors knows himself. */
+static void line_write(struct line *line, enum log_level level, size_t head_size)
 {
+    int errors_fd = atomic_load(&log_errors_fd);
+
     if (line->is_cut) {
         memcpy(line->text + line->n, CUT_MARK, strlen(CUT_MARK));
         line->n += strlen(CUT_MARK);
     }
     line->text[line->n++] = '\n';
     while (write(STDERR_FILENO, line->text, line->n) < 0 && errno == EINTR) {
+    }
+    if (level == LOG_ERROR && errors_fd >= 0) {
+        (void)!write(errors_fd, line->text + head_size, line->n - head_size);
     }
 }
 
@@ -120,6 +132,7 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     line.n = 0;
     line.is_cut = false;
     line_put_head(&line, level);
+    size_t head_size = line.n;
     line_put_safely(&line, event);
     char pairs[LOG_LINE_SIZE_MAX];
     va_list args;
@@ -132,6 +145,6 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
         line_put_safely(&line, pairs);
         line.is_cut |= (size_t)size >= sizeof pairs;
     }
-    line_write(&line);
+    line_write(&line, level, head_size);
     errno = error;
 }

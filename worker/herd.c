@@ -465,20 +465,29 @@ static void first_zygote_died(struct supervisor *supervisor)
     }
 }
 
+static void watch_parent(struct supervisor *supervisor)
+{
+    struct pollfd fds[PARENT_FD_COUNT];
+    parent_poll_fds(&supervisor->parent, fds);
+    for (size_t i = 0; i < PARENT_FD_COUNT; i++) {
+        if (fds[i].fd >= 0) {
+            watch_add(supervisor, fds[i].fd, (uint32_t)fds[i].events, watch_tag(WATCH_PARENT, 0));
+        }
+    }
+}
+
 bool herd_begin(struct supervisor *supervisor)
 {
     watch_add(supervisor, supervisor->signals, EPOLLIN, watch_tag(WATCH_SIGNALS, 0));
-    if (supervisor->parent.fd >= 0) {
-        watch_add(supervisor, supervisor->parent.fd, EPOLLRDHUP, watch_tag(WATCH_PARENT, 0));
-    }
+    watch_parent(supervisor);
     if (!start_zygote(supervisor)) {
         supervisor->exit_status = 1;
     }
     while (supervisor->exit_status < 0 && !supervisor->zygote_is_ready) {
-        struct pollfd fds[3] = {{.fd = supervisor->zygote.socket, .events = POLLIN},
-                                {.fd = supervisor->signals, .events = POLLIN},
-                                {.fd = supervisor->parent.fd, .events = POLLRDHUP}};
-        (void)poll(fds, 3, -1);
+        struct pollfd fds[2 + PARENT_FD_COUNT] = {{.fd = supervisor->zygote.socket, .events = POLLIN},
+                                                  {.fd = supervisor->signals, .events = POLLIN}};
+        parent_poll_fds(&supervisor->parent, fds + 2);
+        (void)poll(fds, 2 + PARENT_FD_COUNT, -1);
         enum zygote_heard heard = zygote_hear(&supervisor->zygote);
         if (heard == ZYGOTE_HEARD) {
             zygote_says(supervisor);

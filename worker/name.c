@@ -130,12 +130,12 @@ static char *why_of(enum quern_err err, const char *wanted, const char *director
     return text;
 }
 
-enum quern_err name_take(const char *wanted, const char *host, const char *broker, struct name_hold *hold_out,
-                         char **why_out)
+enum quern_err name_take(const char *wanted, const char *host, const char *broker, const char *given,
+                         struct name_hold *hold_out, char **why_out)
 {
-    char *directory = NULL;
+    char *directory = given != NULL ? xstrdup(given) : NULL;
     *hold_out = (struct name_hold){.file = -1, .socket = -1};
-    enum quern_err err = link_default_directory(&directory, why_out);
+    enum quern_err err = given != NULL ? QUERN_OK : link_default_directory(&directory, why_out);
     if (err != QUERN_OK) {
         return err;
     }

@@ -14,8 +14,9 @@ struct name_hold {
 };
 
 /* wanted NULL: HOST-N, N the first number that is free. broker: where the name will be used, as it was given.
+ * given: the directory for its lock; NULL: the runtime directory.
  * QUERN_IN_USE: another living worker has the name. *why_out is malloc'd on error. */
-QUERN_MUST_USE enum quern_err name_take(const char *wanted, const char *host, const char *broker,
+QUERN_MUST_USE enum quern_err name_take(const char *wanted, const char *host, const char *broker, const char *given,
                                         struct name_hold *hold_out, char **why_out);
 void name_release(struct name_hold *hold);
 

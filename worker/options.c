@@ -7,9 +7,7 @@
 
 #include "common/bytes.h"
 
-#include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,7 +27,9 @@ static const char help[] =
     "  --name NAME         name of this worker, held by one process at a time (default: HOST-N)\n"
     "  --parent-fd N       end at once, with everything it started, when the other end of this pipe or socket is "
     "closed\n"
-    "  --ready-fd N        write the ready line there, not to stdout\n"
+    "  --parent-pidfd N    end at once, too, when the process of this pidfd has ended\n"
+    "  --ready-fd N        write the ready line there, not to stdout; before it, errors\n"
+    "  --name-directory D  keep the lock of its name there (default: XDG_RUNTIME_DIR/quern, else /tmp/quern-UID)\n"
     "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
     "  --help, --version\n"
     "\n"
@@ -92,17 +92,6 @@ static bool slots_read(const char *word, unsigned *count_out)
     return true;
 }
 
-static bool fd_read(const char *word, int *fd_out)
-{
-    char *end;
-    unsigned long fd = strtoul(word, &end, 10);
-    if (*word < '0' || *word > '9' || *end != '\0' || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0) {
-        return false;
-    }
-    *fd_out = (int)fd;
-    return true;
-}
-
 static bool name_is_good(const char *name, size_t size_max)
 {
     struct bytes text = bytes_text(name);
@@ -149,11 +138,18 @@ static enum options_result option_take(struct options *options, int option)
                    ? OPTIONS_RUN
                    : usage("--name: 1 to %u bytes of UTF-8", WORKER_NAME_SIZE_MAX);
     case 'p':
-        return fd_read(optarg, &options->parent.fd) && parent_fd_is_good(options->parent.fd)
+        return parent_fd_read(optarg, &options->parent.fd)
                    ? OPTIONS_RUN
                    : usage("--parent-fd: the number of an open pipe or socket, not \"%s\"", optarg);
+    case 'P':
+        return parent_pidfd_read(optarg, &options->parent.pidfd)
+                   ? OPTIONS_RUN
+                   : usage("--parent-pidfd: the number of an open pidfd, not \"%s\"", optarg);
+    case 'd':
+        options->name_directory = optarg;
+        return OPTIONS_RUN;
     case 'r':
-        return fd_read(optarg, &options->parent.ready_fd)
+        return parent_ready_fd_read(optarg, &options->parent.ready_fd)
                    ? OPTIONS_RUN
                    : usage("--ready-fd: the number of an open descriptor, not \"%s\"", optarg);
     case 'l':
@@ -173,18 +169,26 @@ static enum options_result option_take(struct options *options, int option)
 }
 
 static const struct option option_list[] = {
-    {"url", required_argument, NULL, 'u'},       {"slots", required_argument, NULL, 's'},
-    {"module", required_argument, NULL, 'm'},    {"allow-commands", no_argument, NULL, 'c'},
-    {"queue", required_argument, NULL, 'q'},     {"name", required_argument, NULL, 'n'},
-    {"parent-fd", required_argument, NULL, 'p'}, {"ready-fd", required_argument, NULL, 'r'},
-    {"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
+    {"url", required_argument, NULL, 'u'},
+    {"slots", required_argument, NULL, 's'},
+    {"module", required_argument, NULL, 'm'},
+    {"allow-commands", no_argument, NULL, 'c'},
+    {"queue", required_argument, NULL, 'q'},
+    {"name", required_argument, NULL, 'n'},
+    {"parent-fd", required_argument, NULL, 'p'},
+    {"ready-fd", required_argument, NULL, 'r'},
+    {"parent-pidfd", required_argument, NULL, 'P'},
+    {"name-directory", required_argument, NULL, 'd'},
+    {"log-level", required_argument, NULL, 'l'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {NULL, 0, NULL, 0},
 };
 
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
-    *options = (struct options){
-        .program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO, .parent = {.fd = -1, .ready_fd = -1}};
+    *options =
+        (struct options){.program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO, .parent = PARENT_INIT};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

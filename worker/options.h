@@ -6,7 +6,7 @@
 
 #include "common/limits.h"
 #include "common/log.h"
-#include "worker/parent.h"
+#include "common/parent.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +21,8 @@ struct options {
     size_t module_count;
     const char *queues[WORKER_QUEUE_COUNT_MAX];
     size_t queue_count;
-    const char *name; /* NULL: HOST-N */
+    const char *name;           /* NULL: HOST-N */
+    const char *name_directory; /* where its lock is; NULL: the runtime directory */
     unsigned slot_count;
     bool allow_commands;
     struct parent parent;

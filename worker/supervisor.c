@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -54,7 +55,9 @@ static void act_on(struct supervisor *supervisor, enum dialogue_verdict verdict)
 static void on_welcome(struct supervisor *supervisor)
 {
     if (!supervisor->is_ready_told) {
-        parent_tell_ready(&supervisor->parent, supervisor->name.name, supervisor->slot_count);
+        char line[WORKER_NAME_SIZE_MAX + 64];
+        snprintf(line, sizeof(line), "ready %s slots=%zu\n", supervisor->name.name, supervisor->slot_count);
+        parent_tell_ready(&supervisor->parent, line);
         supervisor->is_ready_told = true;
     }
     log_event(LOG_INFO, "welcome", "url=\"%s\" name=\"%s\" epoch=%u held=%zu", dealer_url(supervisor->dealer),
@@ -285,7 +288,8 @@ static bool name_begin(struct supervisor *supervisor)
 {
     char *why = NULL;
     char *broker = broker_name(supervisor->options);
-    enum quern_err err = name_take(supervisor->options->name, supervisor->host, broker, &supervisor->name, &why);
+    enum quern_err err = name_take(supervisor->options->name, supervisor->host, broker,
+                                   supervisor->options->name_directory, &supervisor->name, &why);
     if (err != QUERN_OK) {
         log_event(LOG_ERROR, "no name", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
         supervisor->exit_status = 1;

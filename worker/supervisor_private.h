@@ -6,12 +6,12 @@
 #define QUERN_WORKER_SUPERVISOR_PRIVATE_H
 
 #include "common/link.h"
+#include "common/parent.h"
 #include "worker/dialogue.h"
 #include "worker/ledger.h"
 #include "worker/name.h"
 #include "worker/options.h"
 #include "worker/pace.h"
-#include "worker/parent.h"
 #include "worker/reaper.h"
 #include "worker/slot.h"
 #include "worker/zygote.h"

@@ -356,6 +356,7 @@ static bool next_wake_is_past;
 
 static bool run_world(int slow, unsigned polls, const char *const frames[], size_t count)
 {
+    const struct parent parent = PARENT_INIT;
     bool is_drained = false;
 
     memset(&world, 0, sizeof(world));
@@ -371,7 +372,7 @@ static bool run_world(int slow, unsigned polls, const char *const frames[], size
         world.frames[i] = frames[i];
     }
     assert_int_equal(pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK), 0);
-    is_drained = loop_run(NULL, NULL, NULL, signal_pipe[0], NULL);
+    is_drained = loop_run(NULL, NULL, NULL, signal_pipe[0], &parent, NULL);
     (void)close(signal_pipe[0]);
     (void)close(signal_pipe[1]);
     return is_drained;
