@@ -14,6 +14,7 @@
 /* Once the client is closed the request is freed: it must not be looked at. */
 static enum quern_err reply_await(struct quern_client *client, const struct request *request, int64_t deadline_ms)
 {
+    int64_t since_ms = clock_mono_ms();
     for (;;) {
         if (client->is_closed) {
             return client_end(client);
@@ -25,7 +26,11 @@ static enum quern_err reply_await(struct quern_client *client, const struct requ
             return error_set(QUERN_TIMEOUT, "the broker has not answered in time (%s); ask again",
                              client->ledger.phase == LEDGER_UP ? "it is connected" : client->down_why);
         }
-        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        enum quern_err err =
+            client_wait_answer(client, &client->settled, &client->settled_waiters, since_ms, deadline_ms);
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 
@@ -97,6 +102,7 @@ static enum quern_err id_check(uint64_t id)
 /* A task of ours that the broker may not know yet: let it answer first. */
 static enum quern_err submit_await(struct quern_client *client, uint64_t id, int64_t deadline_ms)
 {
+    int64_t since_ms = clock_mono_ms();
     for (;;) {
         enum quern_err err = client_end(client);
         if (err != QUERN_OK || !submits_is_unanswered(&client->ledger.submits, id)) {
@@ -107,8 +113,11 @@ static enum quern_err submit_await(struct quern_client *client, uint64_t id, int
                              id_sequence(id));
         }
         client->flush_waiters++;
-        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        err = client_wait_answer(client, &client->settled, &client->settled_waiters, since_ms, deadline_ms);
         client->flush_waiters--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #include "client/inside.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/place.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -71,6 +72,12 @@ static enum quern_err options_check(const struct quern_call *call)
     if (call->at_most_once && call->attempts > 1) {
         return error_set(QUERN_INVALID, "at_most_once and attempts %u exclude each other; drop one", call->attempts);
     }
+    if (quern_place_depth() > TASK_DEPTH_MAX) {
+        return error_set(QUERN_INVALID,
+                         "this task was submitted by a task that was submitted by a task, and so on, %u deep, which is "
+                         "as deep as it goes; compute the rest here",
+                         TASK_DEPTH_MAX);
+    }
     enum quern_err err = number_check("timeout_ms", call->timeout_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("delay_ms", call->delay_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("backoff_ms", call->backoff_ms, DURATION_MS_MAX);
@@ -99,6 +106,7 @@ static struct task_options call_options(const struct quern_call *call)
     options.backoff_ms = call->backoff_ms != 0 ? call->backoff_ms : options.backoff_ms;
     options.backoff_cap_ms = call->backoff_cap_ms != 0 ? call->backoff_cap_ms : options.backoff_cap_ms;
     options.at_most_once = call->at_most_once;
+    options.depth = quern_place_depth();
     return options;
 }
 
@@ -106,6 +114,7 @@ static struct task_options call_options(const struct quern_call *call)
 static enum quern_err room_await(struct quern_client *client, int wait_ms)
 {
     int64_t deadline_ms = INT64_MIN;
+    int64_t since_ms = 0;
     for (;;) {
         enum quern_err err = client_end(client);
         if (err != QUERN_OK) {
@@ -117,14 +126,20 @@ static enum quern_err room_await(struct quern_client *client, int wait_ms)
         if (client_ledger_has_room(&client->ledger)) {
             return QUERN_OK;
         }
-        deadline_ms = deadline_ms == INT64_MIN ? deadline_of(wait_ms) : deadline_ms;
+        if (deadline_ms == INT64_MIN) { /* most find room, and look at no clock */
+            since_ms = clock_mono_ms();
+            deadline_ms = deadline_of(wait_ms);
+        }
         if (clock_mono_ms() >= deadline_ms) {
             return error_set(QUERN_FULL,
                              "%llu submits wait for the broker's answer, which is as many as this client keeps; "
                              "nothing was submitted, try again later",
                              (unsigned long long)client->ledger.submits.count);
         }
-        (void)client_wait(client, &client->room, &client->room_waiters, deadline_ms);
+        err = client_wait_answer(client, &client->room, &client->room_waiters, since_ms, deadline_ms);
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 
@@ -227,6 +242,7 @@ static enum quern_err flush_verdict(struct quern_client *client)
 /* Every submit up to this number has its answer. */
 static enum quern_err answers_await(struct quern_client *client, uint64_t number, int64_t deadline_ms)
 {
+    int64_t since_ms = clock_mono_ms();
     for (;;) {
         enum quern_err err = client_end(client);
         if (err != QUERN_OK) {
@@ -242,8 +258,11 @@ static enum quern_err answers_await(struct quern_client *client, uint64_t number
                              (unsigned long long)client->ledger.submits.count);
         }
         client->flush_waiters++;
-        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        err = client_wait_answer(client, &client->settled, &client->settled_waiters, since_ms, deadline_ms);
         client->flush_waiters--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 enum quern_err future_answer_await(struct quern_future *future, int64_t deadline_ms)
 {
     struct quern_client *client = future->client;
+    int64_t since_ms = clock_mono_ms();
     while (!future->is_done && !future->is_accepted) {
         enum quern_err err = client_end(client);
         if (err != QUERN_OK) {
@@ -19,8 +20,11 @@ enum quern_err future_answer_await(struct quern_future *future, int64_t deadline
                              id_series(future->id), id_sequence(future->id));
         }
         client->flush_waiters++;
-        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        err = client_wait_answer(client, &client->settled, &client->settled_waiters, since_ms, deadline_ms);
         client->flush_waiters--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
     return QUERN_OK;
 }

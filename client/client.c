@@ -7,6 +7,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/link.h"
+#include "common/place.h"
 #include "common/random.h"
 
 #include <errno.h>
@@ -16,6 +17,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+/* The broker answers at once, unless it has no room before tasks have ended, or was asked to wait for one. */
+#define ANSWER_PATIENCE_MS 100
 
 /* ---- fork ---- */
 
@@ -107,6 +111,36 @@ bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigne
 bool client_is_over(const struct quern_client *client)
 {
     return client->is_closed || client->ledger.phase == LEDGER_ENDED;
+}
+
+enum quern_err wait_refused(void)
+{
+    return error_set(QUERN_FULL, "as many tasks of this worker wait inside their handlers as it allows, so this one "
+                                 "cannot wait too; let fewer tasks wait at once, or give the worker more slots");
+}
+
+/* The lock is held while the place is given, so that nothing that is waited for comes in between: the slot's supervisor
+ * answers, who waits for nobody. */
+enum quern_err client_wait_away(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters,
+                                int64_t deadline_ms)
+{
+    if (!quern_place_give(deadline_ms)) {
+        return wait_refused();
+    }
+    (void)client_wait(client, condition, waiters, deadline_ms);
+    quern_place_take();
+    return QUERN_OK;
+}
+
+enum quern_err client_wait_answer(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters,
+                                  int64_t since_ms, int64_t deadline_ms)
+{
+    int64_t patient_ms = since_ms + ANSWER_PATIENCE_MS;
+    if (clock_mono_ms() >= patient_ms) {
+        return client_wait_away(client, condition, waiters, deadline_ms);
+    }
+    (void)client_wait(client, condition, waiters, patient_ms < deadline_ms ? patient_ms : deadline_ms);
+    return QUERN_OK;
 }
 
 enum quern_err client_end(const struct quern_client *client)

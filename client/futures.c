@@ -199,9 +199,12 @@ static enum quern_err future_await(struct quern_future *future, int timeout_ms)
         }
         future->waiters++;
         client->wanting++;
-        (void)client_wait(client, &client->settled, &client->settled_waiters, deadline_ms);
+        err = client_wait_away(client, &client->settled, &client->settled_waiters, deadline_ms);
         client->wanting--;
         future->waiters--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
     return QUERN_OK;
 }

@@ -147,6 +147,15 @@ enum quern_err client_end(const struct quern_client *client);
 int64_t deadline_of(int timeout_ms);
 /* False: the deadline has passed. Counts the waiter in *waiters. */
 bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters, int64_t deadline_ms);
+/* In a handler that may not give its place (common/place.h): QUERN_FULL. */
+enum quern_err wait_refused(void);
+/* The same for what may need tasks to run meanwhile: in a handler its slot's place is given to them (common/place.h).
+ * QUERN_OK: look again, at the deadline too; QUERN_FULL: as many wait there as may. */
+QUERN_MUST_USE enum quern_err client_wait_away(struct quern_client *client, pthread_cond_t *condition,
+                                               unsigned *waiters, int64_t deadline_ms);
+/* The same for the broker's answer, waited for since since_ms: gives the place only if it takes long. */
+QUERN_MUST_USE enum quern_err client_wait_answer(struct quern_client *client, pthread_cond_t *condition,
+                                                 unsigned *waiters, int64_t since_ms, int64_t deadline_ms);
 /* After whatever may have changed something: wakes those it concerns. */
 void client_tell(struct quern_client *client);
 

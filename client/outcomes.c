@@ -265,8 +265,11 @@ static enum quern_err queue_await(struct quern_client *client, int timeout_ms, s
             return error_set(QUERN_TIMEOUT, "no outcome came within %d ms", timeout_ms);
         }
         client->wanting++;
-        (void)client_wait(client, &client->arrived, &client->arrived_waiters, deadline_ms);
+        err = client_wait_away(client, &client->arrived, &client->arrived_waiters, deadline_ms);
         client->wanting--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 

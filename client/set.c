@@ -126,8 +126,8 @@ enum quern_err quern_set_next(struct quern_set *set, int timeout_ms, struct quer
     deadline_ms = set->deadline_ms < deadline_ms ? set->deadline_ms : deadline_ms;
     pthread_mutex_lock(&set->watcher.lock);
     do { /* another thread may have taken what was there */
-        (void)watcher_await(&set->watcher, deadline_ms);
-        err = set_take(set, future_out);
+        err = watcher_await(&set->watcher, deadline_ms);
+        err = err != QUERN_OK ? err : set_take(set, future_out);
     } while (err == QUERN_TIMEOUT && clock_mono_ms() < deadline_ms);
     bool is_polled_for_more = err == QUERN_OK && set->watcher.fd >= 0 && !watcher_is_due(&set->watcher);
     pthread_mutex_unlock(&set->watcher.lock);

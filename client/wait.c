@@ -96,11 +96,11 @@ enum quern_err quern_wait(struct quern_future *const futures[], size_t count, en
     err = several_tie(&several, futures, count);
     if (err == QUERN_OK) {
         pthread_mutex_lock(&several.watcher.lock);
-        (void)watcher_await(&several.watcher, deadline_ms);
+        err = watcher_await(&several.watcher, deadline_ms);
         several_tell(&several, futures, done_out, done_count_out);
         bool must_say = is_broken(&several.watcher);
         pthread_mutex_unlock(&several.watcher.lock);
-        err = must_say ? watcher_end(&several.watcher) : QUERN_OK;
+        err = must_say ? watcher_end(&several.watcher) : err;
     }
     watcher_fini(&several.watcher);
     free(several.ties);

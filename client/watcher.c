@@ -6,6 +6,7 @@
 #include "client/inside.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/place.h"
 
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -421,7 +422,7 @@ static bool due_wait(struct watcher *watcher, int64_t deadline_ms)
     return true;
 }
 
-bool watcher_await(struct watcher *watcher, int64_t deadline_ms)
+static void due_await(struct watcher *watcher, int64_t deadline_ms)
 {
     bool is_in_time = true;
     while (is_in_time && !watcher_is_due(watcher)) {
@@ -438,7 +439,22 @@ bool watcher_await(struct watcher *watcher, int64_t deadline_ms)
         waiters_add(first, -1);
         pthread_mutex_lock(&watcher->lock);
     }
-    return watcher_is_due(watcher);
+}
+
+enum quern_err watcher_await(struct watcher *watcher, int64_t deadline_ms)
+{
+    if (watcher_is_due(watcher) || clock_mono_ms() >= deadline_ms) {
+        return QUERN_OK;
+    }
+    pthread_mutex_unlock(&watcher->lock);
+    bool is_given = quern_place_give(deadline_ms);
+    pthread_mutex_lock(&watcher->lock);
+    if (!is_given) {
+        return wait_refused();
+    }
+    due_await(watcher, deadline_ms);
+    quern_place_take();
+    return QUERN_OK;
 }
 
 enum quern_err watcher_end(struct watcher *watcher)

@@ -89,8 +89,8 @@ void watcher_want(struct watcher *watcher);
 /* ---- with the watcher's lock ---- */
 /* There is something to see: what `when` says, or nothing more can come of what is waited for. */
 bool watcher_is_due(const struct watcher *watcher);
-/* Waits until it is due; gives the lock back meanwhile. False: the deadline has passed. */
-bool watcher_await(struct watcher *watcher, int64_t deadline_ms);
+/* Waits until it is due or the deadline has passed; gives the lock back meanwhile. QUERN_FULL: see wait_refused. */
+QUERN_MUST_USE enum quern_err watcher_await(struct watcher *watcher, int64_t deadline_ms);
 void watcher_fd_update(struct watcher *watcher);
 void tie_move(struct watcher *watcher, struct tie *tie, enum tie_state state);
 

@@ -69,6 +69,7 @@ struct fake {
     struct uuid instance;
     unsigned cancel_count;
     bool last_force;
+    uint64_t last_depth; /* of a submit */
     bool last_drop;
     bool last_cancel;
     bool was_operator;
@@ -331,7 +332,10 @@ static inline void fake_submit(struct fake *fake, const struct msg_SUBMIT *submi
     struct list items = submit->items;
     struct item_submit item;
     uint32_t sequence = (uint32_t)submit->sequence;
-    CHECK(submit->series == FAKE_SERIES);
+    struct task_options options;
+    const char *why;
+    CHECK(submit->series == FAKE_SERIES && task_options_read(submit->options, &options, &why) == QUERN_OK);
+    fake->last_depth = options.depth;
     while (item_submit_next(&items, &item)) {
         if (fake->refuse != QUERN_OK && fake->refuse_count > 0) {
             fake_refuse(fake, sequence, item.args);

@@ -190,7 +190,8 @@ struct quern_call {
  * id_out      NULL, or the task's id. A submit that the broker was too full for goes again under another id:
  *             quern_future_id and its outcome have the one that holds.
  *
- * QUERN_INVALID  a field is outside its range, or the ordinal does not rise
+ * QUERN_INVALID  a field is outside its range, or the ordinal does not rise, or (in a handler) the task would be more
+ *                than 64 deep: submitted by a task that was submitted by a task and so on
  * QUERN_TOO_BIG  arguments or a name over the limit
  * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
  *                arguments without the broker's answer; while there is room it takes one of any size.
@@ -243,6 +244,7 @@ void quern_outcome_release(struct quern_outcome **outcome);
  * released before quern_future_wait gave them. Refused submits come here too, when no future holds them.
  *
  * QUERN_TIMEOUT  none came
+ * QUERN_FULL     in a handler: too many wait there already (quern/futures.h)
  * QUERN_END      nothing is outstanding: no submit without answer, no task without outcome, no outcome not delivered,
  *                except what held futures will get (a retry that somebody else asks for is not foreseen)
  * QUERN_TAKEN_OVER, QUERN_CLOSED  none will come here

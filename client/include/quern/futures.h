@@ -11,6 +11,9 @@
  *     quern_set_close(&set);
  *
  * Every function may be called from any thread. A future is released by the thread that no other uses it in.
+ *
+ * Inside a handler (quern/worker.h) a wait gives the place of its slot to other tasks, so that what is waited for can
+ * run. At most 64 slots of a worker wait so: beyond that a wait answers QUERN_FULL at once and touches nothing.
  */
 #ifndef QUERN_FUTURES_H
 #define QUERN_FUTURES_H
@@ -47,6 +50,7 @@ bool quern_future_cancelled(const struct quern_future *future);
  * Python's exception().
  *
  * QUERN_TIMEOUT  not yet; touches nothing
+ * QUERN_FULL     in a handler: too many wait there already; touches nothing
  * QUERN_CLOSED, QUERN_TAKEN_OVER  it will not come here
  */
 QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms,
@@ -58,7 +62,7 @@ QUERN_MUST_USE enum quern_err quern_future_wait(struct quern_future *future, int
  * QUERN_TASK_FAILED  outcome->cause, kind, message, detail; quern_last_error has them in one sentence
  * QUERN_CANCELLED
  * a refused submit: its refusal's code; *outcome_out is written too
- * QUERN_TIMEOUT, QUERN_CLOSED, QUERN_TAKEN_OVER  as quern_future_wait
+ * QUERN_TIMEOUT, QUERN_FULL, QUERN_CLOSED, QUERN_TAKEN_OVER  as quern_future_wait
  */
 QUERN_MUST_USE enum quern_err quern_future_result(struct quern_future *future, int timeout_ms,
                                                   struct quern_outcome **outcome_out);
@@ -139,6 +143,7 @@ enum quern_when {
  *
  * QUERN_OK       the condition holds, or the time is over: look at what is done
  * QUERN_INVALID  when is none of the three
+ * QUERN_FULL     in a handler: too many wait there already; done_out and done_count_out are written
  * QUERN_CLOSED, QUERN_TAKEN_OVER  an outcome that is waited for will not come here
  */
 QUERN_MUST_USE enum quern_err quern_wait(struct quern_future *const futures[], size_t count, enum quern_when when,
@@ -165,6 +170,7 @@ QUERN_MUST_USE enum quern_err quern_set_add(struct quern_set *set, struct quern_
  *
  * QUERN_END      every future was given
  * QUERN_TIMEOUT  quern_last_error says how many of how many are unfinished
+ * QUERN_FULL     in a handler: too many wait there already
  * QUERN_CLOSED, QUERN_TAKEN_OVER  the rest will not come here
  */
 QUERN_MUST_USE enum quern_err quern_set_next(struct quern_set *set, int timeout_ms, struct quern_future **future_out);
