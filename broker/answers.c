@@ -90,6 +90,7 @@ static void pair_session(struct pairs *pairs, const struct core *core, uint64_t 
         buf_printf(&label, "#%llu", (unsigned long long)id);
     }
     pair_str(pairs, "session", buf_bytes(&label));
+    pair_flag(pairs, "durable", session == NULL || !session->is_volatile); /* of a volatile one nothing stays */
     buf_fini(&label);
 }
 
@@ -194,10 +195,12 @@ void answer_status(const struct core *core, struct buf *body)
     pair_text(&top, "store", uuid_text(&core->store, store));
     pair_u64(&top, "epoch", core->epoch);
     pair_u64(&top, "pid", core->pid);
+    pair_flag(&top, "durable", core->has_store);
     pair_u64(&top, "uptime_ms", (uint64_t)(core->now - core->begun_ms));
     status_tasks(core, pair(&top, "tasks"));
     pair_u64(&top, "unacked", core->outcomes.count);
     pair_u64(&top, "acked", core->acked_count);
+    pair_u64(&top, "volatile_bytes", core->volatile_bytes);
     pair_u64(&top, "sessions", core->sessions.count);
     pair_u64(&top, "clients", core->client_count);
     status_workers(core, pair(&top, "workers"));
@@ -220,7 +223,8 @@ static void session_row_put(const struct session *session, struct buf *out)
     pair_text(&row, "state", session->is_ending ? "ending" : "open");
     pair_flag(&row, "connected", session->conn != NULL);
     pair_text(&row, "owner", session->owner_text);
-    pair_flag(&row, "durable", true);
+    pair_flag(&row, "durable", !session->is_volatile);
+    pair_u64(&row, "expire_ms", session->expire_ms);
     pair_u64(&row, "live", session->live);
     pair_u64(&row, "untaken", session->untaken);
     pair_u64(&row, "completed", session->completion_last);
@@ -264,11 +268,11 @@ static void pair_call(struct pairs *row, const struct core *core, uint64_t id, c
     pair_str(row, "queue", call != NULL ? call->queue : has_loaded ? loaded->queue : bytes_of(NULL, 0));
 }
 
-void answer_list(const struct core *core, const struct loaded *loaded, struct buf *body)
+void answer_list(const struct core *core, const struct list_row *rows, size_t count, struct buf *body)
 {
-    put_array(body, (uint32_t)loaded->list_count);
-    for (size_t i = 0; i < loaded->list_count; i++) {
-        const struct list_row *from = &loaded->list[i];
+    put_array(body, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        const struct list_row *from = &rows[i];
         struct pairs row = pairs_open(body);
         pair_id(&row, "id", from->id);
         pair_text(&row, "state", task_state_word(from->state));

@@ -6,7 +6,7 @@
 
 void answer_status(const struct core *core, struct buf *body);
 void answer_sessions(struct core *core, struct conn *conn, uint64_t request); /* several replies */
-void answer_list(const struct core *core, const struct loaded *loaded, struct buf *body);
+void answer_list(const struct core *core, const struct list_row *rows, size_t count, struct buf *body);
 void answer_show(const struct core *core, uint64_t id, const struct loaded *loaded, struct buf *body);
 void answer_explain(const struct core *core, const struct task *task, struct buf *body);
 void answer_explain_finished(uint64_t id, struct buf *body);

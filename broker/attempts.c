@@ -82,6 +82,9 @@ void attempt_returned(struct core *core, struct task *task)
 static void failure_note(struct core *core, const struct task *task, const struct ending *ending)
 {
     struct arena *arena = &core->open.arena;
+    if (task->session->is_volatile) {
+        return;
+    }
     struct change *change = batch_single(core, CHANGE_FAILURE);
     change->number = task->id;
     change->failure = (struct failure_row){.task = task->id,
@@ -249,12 +252,14 @@ void attempts_listed(struct core *core, struct worker *worker, struct conn *conn
 
 /* ---- what a worker reports ---- */
 
-static void receipt_send(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict)
+/* gated: what it says is on its way to the disk, or may be. */
+static void receipt_send(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict,
+                         bool gated)
 {
     struct message head = {.kind = MSG_RECEIPT};
     struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
-    item_receipt_put(run_gated(core, conn, &head, NULL), &item);
-    run_added(core, conn, true);
+    item_receipt_put(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item);
+    run_added(core, conn, gated);
 }
 
 static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
@@ -287,6 +292,15 @@ static void finish_by(struct core *core, struct worker *worker, struct task *tas
     }
 }
 
+/* Of a task that nobody knows it cannot be said: the disk may. */
+static bool is_of_volatile(const struct core *core, uint64_t id)
+{
+    const struct task *task = task_find(core, id);
+    const struct outcome *outcome = outcome_find(core, id);
+    const struct session *session = task != NULL ? task->session : outcome != NULL ? outcome->session : NULL;
+    return session != NULL && session->is_volatile;
+}
+
 void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished)
 {
     struct item_finished item;
@@ -297,13 +311,14 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
         if (task == NULL && claim_finish(core, conn->worker, &item)) {
             continue; /* its receipt comes when its submit has come, or is given up */
         }
+        bool gated = !is_of_volatile(core, item.task);
         if (token_counts(core, conn->worker, task, token)) {
             finish_by(core, conn->worker, task, &item);
         } else {
             verdict = task != NULL || outcome_find(core, item.task) != NULL ? RECEIPT_STALE : RECEIPT_UNKNOWN;
             core->counters.finished_stale++;
         }
-        receipt_send(core, conn, token, verdict);
+        receipt_send(core, conn, token, verdict, gated);
     }
 }
 
@@ -321,14 +336,14 @@ void attempt_adopt(struct core *core, struct worker *worker, struct task *task, 
     }
     if (item_finished_next(&list, &item)) {
         finish_by(core, worker, task, &item);
-        receipt_send(core, worker->conn, token, RECEIPT_RECORDED);
+        receipt_send(core, worker->conn, token, RECEIPT_RECORDED, true);
     }
 }
 
 void attempt_disown(struct core *core, struct worker *worker, struct token token, bool is_finished)
 {
     if (is_finished) {
-        receipt_send(core, worker->conn, token, RECEIPT_UNKNOWN);
+        receipt_send(core, worker->conn, token, RECEIPT_UNKNOWN, true);
     } else {
         drop_attempt(core, worker->conn, token);
     }

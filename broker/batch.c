@@ -64,8 +64,12 @@ static void mark(struct core *core, bool is_lazy)
     }
 }
 
+/* What is volatile ends here: nothing of such a session is ever marked. */
 void batch_task(struct core *core, struct task *task, bool is_lazy)
 {
+    if (task->session->is_volatile) {
+        return;
+    }
     mark(core, is_lazy);
     if (!task->is_dirty) {
         ARRAY_RESERVE(core->open.tasks, core->open.task_count, core->open.task_cap);
@@ -78,6 +82,9 @@ void batch_task(struct core *core, struct task *task, bool is_lazy)
 
 void batch_session(struct core *core, struct session *session, bool is_lazy)
 {
+    if (session->is_volatile) {
+        return;
+    }
     mark(core, is_lazy);
     if (!session->is_dirty) {
         ARRAY_RESERVE(core->open.sessions, core->open.session_count, core->open.session_cap);
@@ -88,6 +95,9 @@ void batch_session(struct core *core, struct session *session, bool is_lazy)
 
 void batch_series(struct core *core, struct series *series)
 {
+    if (series->session->is_volatile) {
+        return;
+    }
     mark(core, false);
     if (!series->is_dirty) {
         ARRAY_RESERVE(core->open.series, core->open.series_count, core->open.series_cap);
@@ -216,7 +226,8 @@ static void seal_session(struct core *core, struct batch *batch, struct session 
                                            .is_ending = session->is_ending,
                                            .is_cancelling = session->is_cancelling,
                                            .created = session->created,
-                                           .used = session->used};
+                                           .used = session->used,
+                                           .expire_ms = session->expire_ms};
     memcpy(change->session.digest, session->digest, DIGEST_SIZE);
     seal_taken(batch, session);
 }
@@ -354,6 +365,7 @@ void batch_committed(struct core *core, uint64_t number)
     core->committed = number;
     core->sealed_bytes -= memory->bytes; /* before credit is looked at: there may be no later commit to look again */
     core->counters.batches++;
+    numbers_committed(core, number);
     outcomes_committed(core, memory->records, memory->record_count);
     worker_welcomed(core, number);
     dispatch_gated(core, memory->amo, memory->amo_count);

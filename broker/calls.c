@@ -123,8 +123,23 @@ static struct call *call_lookup(struct core *core, struct bytes queue, struct by
     return NULL;
 }
 
+/* Its row goes with the first task that is written; the number it has by then was given to no other. */
+static void call_store(struct core *core, struct call *call)
+{
+    if (call->is_stored) {
+        return;
+    }
+    struct change *change = batch_single(core, CHANGE_CALL);
+    change->call = (struct call_row){.id = call->id,
+                                     .queue = arena_copy(&core->open.arena, call->queue),
+                                     .function = arena_copy(&core->open.arena, call->function),
+                                     .options = arena_copy(&core->open.arena, call->options)};
+    core->open.meta_changed = true;
+    call->is_stored = true;
+}
+
 struct call *call_intern(struct core *core, struct bytes queue, struct bytes function, struct bytes options,
-                         const struct task_options *option)
+                         const struct task_options *option, bool is_volatile)
 {
     struct call *call = call_lookup(core, queue, function, options);
     if (call == NULL) {
@@ -140,12 +155,9 @@ struct call *call_intern(struct core *core, struct bytes queue, struct bytes fun
             return NULL;
         }
         core->meta.call_next++;
-        core->open.meta_changed = true;
-        struct change *change = batch_single(core, CHANGE_CALL);
-        change->call = (struct call_row){.id = call->id,
-                                         .queue = arena_copy(&core->open.arena, queue),
-                                         .function = arena_copy(&core->open.arena, function),
-                                         .options = arena_copy(&core->open.arena, options)};
+    }
+    if (!is_volatile) {
+        call_store(core, call);
     }
     call->refs++;
     return call;
@@ -158,7 +170,11 @@ struct call *call_restore(struct core *core, const struct call_row *row)
     if (task_options_read(row->options, &option, &why) != QUERN_OK) {
         option = task_options_default();
     }
-    return call_add(core, row->id, row->queue, row->function, row->options, &option);
+    struct call *call = call_add(core, row->id, row->queue, row->function, row->options, &option);
+    if (call != NULL) {
+        call->is_stored = true;
+    }
+    return call;
 }
 
 void call_release(struct core *core, struct call *call)

@@ -15,6 +15,7 @@
 #ifndef QUERN_BROKER_CONFIG_H
 #define QUERN_BROKER_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/limits.h"
@@ -28,6 +29,7 @@ struct config {
     char *listen[LISTEN_COUNT_MAX];
     size_t listen_count;
     char *db;
+    bool is_volatile;      /* no store: db is not looked at */
     char *flight_recorder; /* NULL: none */
     enum log_level log_level;
     struct limits limits;

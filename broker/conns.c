@@ -127,6 +127,24 @@ struct buf *run_gated(struct core *core, struct conn *conn, const struct message
     return run_message(core, conn, head, key, true);
 }
 
+/* Nothing overtakes a WELCOME that had to wait for its numbers. */
+bool answer_is_gated(struct core *core, struct conn *conn)
+{
+    if (conn->session == NULL || !conn->session->is_volatile) {
+        return true;
+    }
+    if (conn->behind <= core->committed) {
+        return false;
+    }
+    conn->behind = core->open.number;
+    return true;
+}
+
+struct buf *send_answer(struct core *core, struct conn *conn)
+{
+    return send_message(core, conn, answer_is_gated(core, conn));
+}
+
 void run_added(struct core *core, struct conn *conn, bool gated)
 {
     struct outlet *outlet = gated ? &conn->gated : &conn->now;
@@ -211,11 +229,12 @@ void conn_kick(struct core *core, struct conn *conn)
     conn_part(core, conn);
 }
 
-/* The last word to a peer, after the disk knows what it rests on. The peer then leaves, or is dropped for silence. */
+/* The last word to a peer, after the disk knows what it rests on, if it rests on it. The peer then leaves, or is
+ * dropped for silence. */
 void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const char *owner, const char *text)
 {
     struct msg_DENIED denied = {.code = code, .text = bytes_text(text), .owner = bytes_text(owner)};
-    msg_DENIED_put(send_gated(core, conn), &denied);
+    msg_DENIED_put(send_answer(core, conn), &denied);
     conn->is_denied = true;
     if (conn->session != NULL) {
         session_left(core, conn->session);

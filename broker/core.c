@@ -27,6 +27,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->store = facts->uuid;
     core->epoch = facts->epoch;
     core->meta = facts->meta;
+    core->has_store = !facts->is_none;
     core->was_clean = facts->was_clean || facts->is_new; /* nobody can hold anything of a store without a past */
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
@@ -146,6 +147,7 @@ static void begin_sessions(struct core *core)
     while (map_next(&core->sessions, &at, &id, &value)) {
         struct session *session = value;
         session->idle_since = core->now;
+        session->left_at = core->now;
         session_restore_end(session);
         session_go_on_ending(core, session);
     }
@@ -168,9 +170,9 @@ void core_begin(struct core *core, int64_t mono_ms, int64_t wall_ms)
         core->hold_until = mono_ms + (int64_t)core->limits.claim_ms;
         core->claims_until = mono_ms + (int64_t)core->limits.lease_ms;
     }
-    core->own_series = series_are_left(core) ? (uint32_t)core->meta.series_next++ : 0;
-    core->open.meta_changed = true; /* no task of it is dispatched before somebody was welcomed, so after this commit */
-    core->open.is_urgent = true;
+    numbers_begin(core);
+    /* No task of it is dispatched before a worker was welcomed, so after the commit that reserves it. */
+    core->own_series = series_are_left(core) ? (uint32_t)series_number_give(core) : 0;
     core_sweep_by(core, mono_ms);
     core->has_begun = true;
 }

@@ -150,6 +150,10 @@ struct core_open_facts {
 };
 struct core_open_facts core_open_facts(const struct core *core);
 
+/* Before the last batch of a clean end, after the last step: numbers that were reserved and not given are free again.
+ */
+void core_give_back(struct core *core);
+
 /* Tell every peer that the broker goes away (BYE), in update.now. */
 void core_stop(struct core *core, struct update *update);
 

@@ -61,7 +61,7 @@ static void dispatch_one(struct core *core, struct worker *worker, struct lane *
     task->epoch = core->epoch;
     worker_hold(core, worker, task);
     task_move(core, task, TASK_LEASED);
-    if (task->call->option.at_most_once) {
+    if (task->call->option.at_most_once && !task->session->is_volatile) {
         task->is_unsent = true;
         batch_task(core, task, false);
         batch_amo(core, task_token(task));

@@ -23,6 +23,7 @@ static void check_tasks(const struct core *core)
         CHECK(!waits || (task->heap_index != 0 && task->turn == NULL));
         CHECK(task->epoch <= core->epoch);
         CHECK(!task->is_listed);
+        CHECK(!task->session->is_volatile || (!task->is_stored && !task->is_dirty && !task->is_unsent));
         bytes += task->args_size;
         ready += task->state == TASK_READY;
         states[task->state]++;
@@ -120,6 +121,23 @@ static void check_workers(const struct core *core)
     }
 }
 
+static uint64_t volatile_args(const struct core *core)
+{
+    uint64_t bytes = 0;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        const struct session *session = value;
+        CHECK(core->has_store || session->is_volatile);
+        CHECK(!session->is_volatile || (!session->is_dirty && session->loading == 0 && !session->has_taken));
+        for (const struct task *task = session->tasks; task != NULL; task = task->session_next) {
+            bytes += session->is_volatile ? task->args_size : 0;
+        }
+    }
+    return bytes;
+}
+
 void core_check(const struct core *core)
 {
     size_t at = 0;
@@ -133,13 +151,16 @@ void core_check(const struct core *core)
     }
     uint64_t bytes = 0;
     uint64_t resident = 0;
+    uint64_t in_memory = volatile_args(core);
     at = 0;
     while (map_next(&core->outcomes, &at, &id, &value)) {
         const struct outcome *outcome = value;
         CHECK(!outcome->is_acked && outcome->id == id);
-        CHECK(outcome->record != NULL || outcome->batch <= core->committed);
+        bool is_volatile = outcome->session->is_volatile;
+        CHECK(outcome->record != NULL || (outcome->batch <= core->committed && !is_volatile));
         bytes += outcome->size;
-        resident += outcome->record != NULL ? outcome->size : 0;
+        resident += outcome->record != NULL && !is_volatile ? outcome->size : 0;
+        in_memory += is_volatile ? outcome->size : 0;
     }
-    CHECK(bytes == core->unacked_bytes && resident == core->resident_bytes);
+    CHECK(bytes == core->unacked_bytes && resident == core->resident_bytes && in_memory == core->volatile_bytes);
 }

@@ -32,6 +32,7 @@ struct said { /* an event on its way to the loop thread */
 
 struct journal {
     pthread_t thread;
+    bool has_store;      /* and a thread */
     struct store *store; /* of the thread, until it has ended */
     uint32_t epoch;
     int fd;
@@ -129,6 +130,11 @@ void journal_commit(struct journal *journal, const struct batch *batch)
 {
     CHECK(!journal->in_commit);
     journal->in_commit = true;
+    if (!journal->has_store) {
+        struct journal_event event = {.kind = JOURNAL_COMMITTED, .batch = batch->number};
+        say(journal, &event);
+        return;
+    }
     pthread_mutex_lock(&journal->mutex);
     journal->batch = batch;
     pthread_cond_signal(&journal->work);
@@ -158,6 +164,11 @@ static struct job *job_take(struct journal *journal)
 void journal_load(struct journal *journal, struct load **load)
 {
     struct job *job = job_open(load);
+    if (!journal->has_store) {
+        struct journal_event event = {.kind = JOURNAL_LOADED, .loaded = job_close(&job)};
+        say(journal, &event);
+        return;
+    }
     pthread_mutex_lock(&journal->mutex);
     job_put(journal, job);
     pthread_cond_signal(&journal->work);
@@ -331,8 +342,11 @@ static void start_thread(struct journal *journal)
 struct journal *journal_open(struct store **store, uint32_t epoch)
 {
     struct journal *journal = xcalloc(1, sizeof *journal);
-    journal->store = *store;
-    *store = NULL;
+    journal->has_store = store != NULL;
+    if (store != NULL) {
+        journal->store = *store;
+        *store = NULL;
+    }
     journal->epoch = epoch;
     journal->jobs_end = &journal->jobs;
     journal->said_end = &journal->said;
@@ -344,7 +358,9 @@ struct journal *journal_open(struct store **store, uint32_t epoch)
     CHECK(pthread_cond_init(&journal->work, &attr) == 0);
     CHECK(pthread_condattr_destroy(&attr) == 0);
     CHECK(pthread_mutex_init(&journal->mutex, NULL) == 0);
-    start_thread(journal);
+    if (journal->has_store) {
+        start_thread(journal);
+    }
     return journal;
 }
 
@@ -374,7 +390,9 @@ void journal_close(struct journal **journal_io, bool is_clean)
     journal->is_closing = true;
     pthread_cond_signal(&journal->work);
     pthread_mutex_unlock(&journal->mutex);
-    CHECK(pthread_join(journal->thread, NULL) == 0);
+    if (journal->has_store) {
+        CHECK(pthread_join(journal->thread, NULL) == 0);
+    }
     if (journal->gave_up) {
         log_event(LOG_ERROR, "disk full, ending with a batch that is not on disk", "epoch=%" PRIu32, journal->epoch);
     }

@@ -29,7 +29,8 @@ struct journal_event {
     struct store_stats stats;
 };
 
-/* Takes the store (loaded already). */
+/* Takes the store (loaded already). NULL: a broker without one. Then there is no thread and no disk: a batch counts as
+ * committed when it comes, loads find nothing, and there are no stats. */
 struct journal *journal_open(struct store **store, uint32_t epoch);
 /* Waits for the batch in commit, ends the thread, closes the store (clean: marks the end clean). */
 void journal_close(struct journal **journal, bool is_clean);

@@ -311,6 +311,7 @@ static bool loop_drain(struct loop *loop)
         is_drained = wait_for_commit(loop, deadline_ms);
     }
     if (is_drained) {
+        core_give_back(loop->core);
         loop_commit_open(loop); /* gates without rows, and lazy rows */
         is_drained = wait_for_commit(loop, deadline_ms);
     }

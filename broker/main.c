@@ -24,13 +24,17 @@
 #include "common/messages.h"
 #include "common/parent.h"
 #include "common/pool_directory.h"
+#include "common/random.h"
 
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
 #define PATH_SIZE_MAX 4096u
+/* Leaves as many numbers of series again. */
+#define FIRST_NUMBER_MAX (SERIES_MAX / 2)
 
 static const char usage_text[] =
-    "Usage: quern-broker [--listen URL]... [--db PATH] [--config FILE] [--log-level LEVEL] [--insecure-tcp]\n"
+    "Usage: quern-broker [--listen URL]... [--db PATH | --volatile] [--config FILE] [--log-level LEVEL]\n"
+    "                    [--insecure-tcp]\n"
     "                    [--parent-fd N] [--parent-pidfd N] [--ready-fd N] [--remove-directory DIR]\n"
     "\n"
     "Keeps tasks durably, hands them to workers (quern-worker), keeps their outcomes for clients (quern).\n"
@@ -42,6 +46,8 @@ static const char usage_text[] =
     "                     Default: broker.sock in $XDG_RUNTIME_DIR/quern, else in /tmp/quern-UID\n"
     "  --db PATH          the store, made if it is missing.\n"
     "                     Default: quern.db in $XDG_STATE_HOME/quern, else in ~/.local/state/quern\n"
+    "  --volatile         no store: nothing is written, everything is gone when the broker ends. It serves volatile\n"
+    "                     sessions only (`quern map --volatile`, quern_client_options.is_volatile)\n"
     "  --config FILE      settings and limits; what is given on the command line wins. A sample with every name is\n"
     "                     installed as share/quern/quern-broker.conf\n"
     "  --log-level LEVEL  error, warn, info (default) or debug; log lines go to stderr\n"
@@ -57,6 +63,7 @@ static const char usage_text[] =
     "Examples:\n"
     "  quern-broker                                    for yourself, on this machine\n"
     "  quern-broker --db /var/lib/quern/quern.db --listen ipc:///run/quern/broker.sock\n"
+    "  quern-broker --volatile --listen ipc:///tmp/scratch/broker.sock\n"
     "  quern-broker --listen 'tcp://127.0.0.1:*' --insecure-tcp\n"
     "\n"
     "Exit status: 0 ended as told, 1 start refused, 2 wrong usage, 70 the store failed (start it again: it "
@@ -196,6 +203,7 @@ static enum quern_err use_default_listener(struct config *config, char **why_out
 enum {
     OPTION_LISTEN = 256,
     OPTION_DB,
+    OPTION_VOLATILE,
     OPTION_CONFIG,
     OPTION_LOG_LEVEL,
     OPTION_INSECURE_TCP,
@@ -212,6 +220,7 @@ static const struct option options[] = {
     {"db", required_argument, NULL, OPTION_DB},
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"volatile", no_argument, NULL, OPTION_VOLATILE},
     {"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP},
     {"help", no_argument, NULL, OPTION_HELP},
     {"parent-fd", required_argument, NULL, OPTION_PARENT_FD},
@@ -230,6 +239,7 @@ struct arguments {
     const char *config;
     const char *log_level;
     bool insecure_tcp;
+    bool is_volatile;
     struct parent parent;
     const char *remove_directory;
 };
@@ -257,6 +267,9 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_DB:
             arguments->db = optarg;
+            break;
+        case OPTION_VOLATILE:
+            arguments->is_volatile = true;
             break;
         case OPTION_CONFIG:
             arguments->config = optarg;
@@ -302,6 +315,10 @@ static int apply_arguments(const struct arguments *arguments, struct config *con
     if (arguments->log_level != NULL && !log_level_parse(arguments->log_level, &config->log_level)) {
         return usage_error("--log-level takes error, warn, info or debug, not ", arguments->log_level);
     }
+    if (arguments->db != NULL && arguments->is_volatile) {
+        return usage_error("--db and --volatile exclude each other: with a store, or without one", "");
+    }
+    config->is_volatile = arguments->is_volatile;
     if (arguments->db != NULL) {
         if (arguments->db[0] == '\0') {
             return usage_error("--db takes a path", "");
@@ -349,7 +366,7 @@ static int configure(const struct arguments *arguments, struct config *config)
     if (config_check(config, &why) != QUERN_OK) {
         return refuse_start(&arguments->parent, &why);
     }
-    if (config->db == NULL && use_default_db(config, &why) != QUERN_OK) {
+    if (!config->is_volatile && config->db == NULL && use_default_db(config, &why) != QUERN_OK) {
         return refuse_start(&arguments->parent, &why);
     }
     if (config->listen_count == 0 && use_default_listener(config, &why) != QUERN_OK) {
@@ -373,9 +390,32 @@ struct broker {
     int signal_fd;
 };
 
+/* Numbers begin by chance: a client that outlives this broker must not see an id of the former one again. */
+static struct store_facts facts_of_none(void)
+{
+    struct uuid uuid = uuid_random();
+    uint64_t number;
+
+    random_fill(&number, sizeof(number));
+    number = 1 + number % FIRST_NUMBER_MAX;
+    return (struct store_facts){
+        .uuid = uuid,
+        .epoch = 1,
+        .was_clean = true,
+        .is_new = true,
+        .is_none = true,
+        .meta = {.series_next = number, .session_next = number, .worker_next = 1, .call_next = 1}};
+}
+
 static bool broker_load(struct broker *broker, char **why_out)
 {
     struct store_visitor visitor;
+
+    if (broker->config.is_volatile) {
+        broker->facts = facts_of_none();
+        broker->core = core_open(&broker->config.limits, &broker->facts);
+        return true;
+    }
 
     if (store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out) != QUERN_OK) {
         return false;
@@ -401,8 +441,12 @@ static bool broker_open(struct broker *broker, char **why_out)
         flight_open(broker->config.flight_recorder, broker->facts.epoch, &broker->flight, why_out) != QUERN_OK) {
         return false;
     }
-    broker->journal = journal_open(&broker->store, broker->facts.epoch);
+    broker->journal = journal_open(broker->config.is_volatile ? NULL : &broker->store, broker->facts.epoch);
     core_begin(broker->core, clock_mono_ms(), clock_wall_ms());
+    if (broker->config.is_volatile) {
+        log_event(LOG_INFO, "no store, everything is volatile", "epoch=%u", broker->facts.epoch);
+        return true;
+    }
     log_event(LOG_INFO, "store loaded", "db=\"%s\" epoch=%u clean=%d new=%d ms=%lld", broker->config.db,
               broker->facts.epoch, broker->facts.was_clean, broker->facts.is_new,
               (long long)(clock_mono_ms() - began_ms));

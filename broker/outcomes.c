@@ -134,6 +134,7 @@ static struct outcome *outcome_add(struct core *core, uint64_t id, struct sessio
     session->ring[ring_index(session, completion)] = outcome;
     session->untaken++;
     core->unacked_bytes += size;
+    core->volatile_bytes += session->is_volatile ? size : 0;
     map_put(&core->outcomes, id, outcome);
     return outcome;
 }
@@ -147,13 +148,13 @@ static void outcome_keep_record(struct core *core, struct outcome *outcome, stru
 {
     outcome->record = record;
     record->refs++;
-    core->resident_bytes += outcome->size;
+    core->resident_bytes += outcome->session->is_volatile ? 0 : outcome->size;
 }
 
 static void outcome_drop_record(struct core *core, struct outcome *outcome)
 {
     if (outcome->record != NULL) {
-        core->resident_bytes -= outcome->size;
+        core->resident_bytes -= outcome->session->is_volatile ? 0 : outcome->size;
         record_unref(core, outcome->record);
         outcome->record = NULL;
     }
@@ -185,14 +186,16 @@ void task_finish(struct core *core, struct task *task, const struct ending *endi
     task_detach(core, task);
     task_move(core, task, ending->state);
     count_ending(core, session, ending);
-    core->counters.collapsed += task->is_stored ? 0 : 1;
+    core->counters.collapsed += task->is_stored || session->is_volatile ? 0 : 1;
 
     ring_reserve(session, session->completion_last - 1 - session->acked_prefix);
     struct outcome *outcome =
         outcome_add(core, id, session, record->row.completion, record->row.finished, row_size(&record->row));
-    outcome->batch = core->open.number;
     outcome_keep_record(core, outcome, record);
-    batch_record(core, record);
+    if (!session->is_volatile) {
+        outcome->batch = core->open.number;
+        batch_record(core, record);
+    }
     record_unref(core, record);
     session_touch(core, session);
     batch_session(core, session, false);
@@ -225,8 +228,9 @@ static void outcome_send(struct core *core, struct session *session, const struc
                                 .signal = row->signal,
                                 .exit_status = row->exit_status,
                                 .args = conn->want_args ? row->args : bytes_of(NULL, 0)};
-    item_outcome_put(run_gated(core, conn, &head, NULL), &item);
-    run_added(core, conn, true);
+    bool gated = answer_is_gated(core, conn);
+    item_outcome_put(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item);
+    run_added(core, conn, gated);
     session->sent_count++;
     session->sent_bytes += row->result.n + row->detail.n + item.args.n;
     session->next_send = row->completion + 1;
@@ -276,7 +280,7 @@ void outcomes_deliver(struct core *core, struct session *session)
             return;
         }
         outcome_send(core, session, &outcome->record->row);
-        if (outcome->batch <= core->committed) {
+        if (outcome->batch <= core->committed && !session->is_volatile) {
             outcome_drop_record(core, outcome);
         }
     }
@@ -360,7 +364,11 @@ static void outcome_acknowledge(struct core *core, struct outcome *outcome)
     session->untaken--;
     core->unacked_bytes -= outcome->size;
     map_remove(&core->outcomes, outcome->id);
-    acked_push(core, outcome->id, outcome->finished, outcome->size);
+    if (session->is_volatile) { /* that was all of it: there is no history */
+        core->volatile_bytes -= outcome->size;
+    } else {
+        acked_push(core, outcome->id, outcome->finished, outcome->size);
+    }
 }
 
 /* The prefix moves over what is acknowledged behind it. */
@@ -383,7 +391,8 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
     if (first > last) {
         return;
     }
-    bool is_beyond = first > session->acked_prefix + 1; /* else the prefix passes it, and says it */
+    bool is_beyond =
+        first > session->acked_prefix + 1 && !session->is_volatile; /* else the prefix passes it, and says it */
     for (uint64_t i = ranges_gap(&session->acked_beyond, first); i <= last;
          i = ranges_gap(&session->acked_beyond, i + 1)) {
         outcome_acknowledge(core, session_outcome(session, i));

@@ -5,6 +5,7 @@
  * nouns' own functions. The shapes of the answers: PROTOCOL.md, QUERY; they are written in answers.c.
  */
 #include "broker/answers.h"
+#include "broker/listing.h"
 #include "broker/state.h"
 
 #include <stdio.h>
@@ -27,11 +28,25 @@ struct query {
     uint64_t conn; /* 0: it left */
     uint64_t request;
     uint64_t task;
+    bool is_volatile; /* its task was in memory only when it was asked about: the answer rests on no commit */
     uint64_t batch;
     uint64_t load;
     struct list_query list;
     size_t limit;
 };
+
+/* Whose the task is, or was: NULL if only the store may know. */
+static const struct session *session_of_task(const struct core *core, uint64_t id)
+{
+    const struct task *task = task_find(core, id);
+    const struct outcome *outcome = outcome_find(core, id);
+    return task != NULL ? task->session : outcome != NULL ? outcome->session : NULL;
+}
+
+static bool is_volatile(const struct session *session)
+{
+    return session != NULL && session->is_volatile;
+}
 
 /* ---- the list of those under way ---- */
 
@@ -48,6 +63,7 @@ static struct query *query_add(struct core *core, struct conn *conn, uint64_t re
     query->conn = conn->id;
     query->request = request;
     query->task = task;
+    query->is_volatile = is_volatile(session_of_task(core, task));
     query->next = core->queries;
     core->queries = query;
     core->query_count++;
@@ -102,11 +118,30 @@ void reply_put(struct core *core, struct conn *conn, uint64_t request, enum quer
     msg_REPLY_put(send_gated(core, conn), &reply);
 }
 
+static void reply_now(struct core *core, struct conn *conn, uint64_t request, enum quern_err code, const char *text,
+                      struct bytes body)
+{
+    struct msg_REPLY reply = {.request = request, .code = code, .text = bytes_text(text), .body = body};
+    msg_REPLY_put(send_now(core, conn), &reply);
+}
+
+void reply_about(struct core *core, struct conn *conn, const struct session *session, uint64_t request,
+                 enum quern_err code, const char *text, struct bytes body)
+{
+    if (is_volatile(session)) {
+        reply_now(core, conn, request, code, text, body);
+    } else {
+        reply_put(core, conn, request, code, text, false, body);
+    }
+}
+
 static void query_reply(struct core *core, struct query *query, enum quern_err code, const char *text,
                         struct bytes body)
 {
     struct conn *conn = query->conn ? conn_find(core, query->conn) : NULL;
-    if (conn != NULL) {
+    if (conn != NULL && query->is_volatile) {
+        reply_now(core, conn, query->request, code, text, body);
+    } else if (conn != NULL) {
         reply_put(core, conn, query->request, code, text, false, body);
     }
     query_end(core, query);
@@ -146,8 +181,30 @@ static void query_load(struct core *core, struct query *query)
     }
 }
 
+static void query_answer(struct core *core, struct query *query, const struct loaded *loaded);
+
+/* What is volatile is here, or nowhere: as if the store had answered. */
+static void query_answer_from_memory(struct core *core, struct query *query)
+{
+    const struct outcome *outcome = outcome_find(core, query->task);
+    struct loaded loaded = {.kind = LOAD_SHOW};
+    if (outcome != NULL) {
+        const struct call *call = outcome->record->call;
+        loaded.outcome_count = 1;
+        loaded.outcomes = &outcome->record->row;
+        loaded.call = (struct call_row){
+            .id = call->id, .queue = call->queue, .function = call->function, .options = call->options};
+    }
+    query_answer(core, query, &loaded);
+}
+
+/* Answers the query, now or later: it may be gone afterwards. */
 static void query_ask_store(struct core *core, struct query *query)
 {
+    if (query->is_volatile) {
+        query_answer_from_memory(core, query);
+        return;
+    }
     query->batch = core->open.is_urgent ? core->open.number : core->open.number - 1;
     query->stage = STAGE_BATCH;
     if (query->batch <= core->committed) {
@@ -290,7 +347,7 @@ static void ask_explain(struct core *core, struct conn *conn, uint64_t request, 
     if (task != NULL) {
         struct buf body = {0};
         answer_explain(core, task, &body);
-        reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+        reply_about(core, conn, task->session, request, QUERN_OK, NULL, buf_bytes(&body));
         buf_fini(&body);
         return;
     }
@@ -300,22 +357,29 @@ static void ask_explain(struct core *core, struct conn *conn, uint64_t request, 
     }
 }
 
+/* Somebody who asked for it has it: acknowledged, in its session. */
+static void take_outcome(struct core *core, struct conn *conn, uint64_t request, struct outcome *outcome)
+{
+    struct session *session = outcome != NULL ? outcome->session : NULL; /* both may go with the acknowledgement */
+    reply_about(core, conn, session, request, QUERN_OK, NULL, bytes_of(NULL, 0));
+    if (outcome != NULL) {
+        outcomes_acknowledge(core, session, outcome->completion, outcome->completion);
+        core->open.is_urgent = core->open.is_urgent || !session->is_volatile;
+        session_settle(core, session);
+    }
+}
+
 static void ask_result(struct core *core, struct conn *conn, uint64_t request, const struct params *params)
 {
-    struct outcome *outcome = outcome_find(core, params->id);
     if (params->ack) {
-        if (outcome != NULL) {
-            struct session *session = outcome->session; /* the outcome may go with its acknowledgement */
-            outcomes_acknowledge(core, session, outcome->completion, outcome->completion);
-            core->open.is_urgent = true;
-            session_settle(core, session);
-        }
-        reply_put(core, conn, request, QUERN_OK, NULL, false, bytes_of(NULL, 0));
+        take_outcome(core, conn, request, outcome_find(core, params->id));
         return;
     }
-    bool is_live = task_find(core, params->id) != NULL;
+    const struct task *task = task_find(core, params->id);
+    bool is_live = task != NULL;
     if (is_live && !params->wait) {
-        reply_put(core, conn, request, QUERN_NOT_FINISHED, "the task has no outcome yet", false, bytes_of(NULL, 0));
+        reply_about(core, conn, task->session, request, QUERN_NOT_FINISHED, "the task has no outcome yet",
+                    bytes_of(NULL, 0));
         return;
     }
     struct query *query = query_add(core, conn, request, QUERY_RESULT, params->id);
@@ -394,7 +458,8 @@ void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL 
     struct task *task = task_find(core, cancel->task);
     struct bytes none = bytes_of(NULL, 0);
     if (task != NULL && task->state == TASK_RUNNING && !cancel->force) {
-        reply_put(core, conn, cancel->request, QUERN_RUNNING, "the task runs; it was left alone", false, none);
+        reply_about(core, conn, task->session, cancel->request, QUERN_RUNNING, "the task runs; it was left alone",
+                    none);
         return;
     }
     struct query *query = query_add(core, conn, cancel->request, QUERY_CANCELLED, cancel->task);
@@ -418,9 +483,10 @@ void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL 
 
 void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *retry)
 {
-    if (task_find(core, retry->task) != NULL) {
-        reply_put(core, conn, retry->request, QUERN_NOT_FINISHED,
-                  "the task has no outcome yet; only a finished one can be submitted again", false, bytes_of(NULL, 0));
+    const struct task *task = task_find(core, retry->task);
+    if (task != NULL) {
+        reply_about(core, conn, task->session, retry->request, QUERN_NOT_FINISHED,
+                    "the task has no outcome yet; only a finished one can be submitted again", bytes_of(NULL, 0));
         return;
     }
     struct query *query = query_add(core, conn, retry->request, QUERY_RETRY, retry->task);
@@ -429,9 +495,9 @@ void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *r
     }
 }
 
-static bool has_room_for_retry(const struct core *core, bool needs_session)
+static bool has_room_for_retry(const struct core *core, bool needs_session, bool in_memory)
 {
-    return submit_room(core) == QUERN_OK && core->own_series != 0 && core->own_sequence < SEQUENCE_MAX &&
+    return submit_room(core, in_memory) == QUERN_OK && core->own_series != 0 && core->own_sequence < SEQUENCE_MAX &&
            (!needs_session || core->sessions.count < SESSION_COUNT_MAX);
 }
 
@@ -446,13 +512,13 @@ static void retry_row(struct core *core, struct query *query, const struct loade
                     bytes_of(NULL, 0));
         return;
     }
-    struct call *call =
-        task_options_read(loaded->call.options, &option, &why) == QUERN_OK
-            ? call_intern(core, loaded->call.queue, loaded->call.function, loaded->call.options, &option)
-            : NULL;
+    struct call *call = task_options_read(loaded->call.options, &option, &why) == QUERN_OK
+                            ? call_intern(core, loaded->call.queue, loaded->call.function, loaded->call.options,
+                                          &option, query->is_volatile)
+                            : NULL;
     struct session *session = session_find(core, row->session);
     bool is_new = session == NULL || session->is_ending;
-    if (call == NULL || !has_room_for_retry(core, is_new)) {
+    if (call == NULL || !has_room_for_retry(core, is_new, query->is_volatile)) {
         if (call != NULL) {
             call_release(core, call);
         }
@@ -460,7 +526,7 @@ static void retry_row(struct core *core, struct query *query, const struct loade
         return;
     }
     if (is_new) {
-        session = session_new(core, bytes_of(NULL, 0));
+        session = session_new(core, bytes_of(NULL, 0), query->is_volatile);
         session->keep = true;
     }
     struct task *task = task_submit_retry(core, session, call, row->args, row->id);
@@ -531,7 +597,10 @@ static void explained(struct core *core, struct query *query)
 static void listed(struct core *core, struct query *query, const struct loaded *loaded)
 {
     struct buf body = {0};
-    answer_list(core, loaded, &body);
+    size_t count;
+    struct list_row *rows = listing_merge(core, &query->list, query->limit, loaded, &count);
+    answer_list(core, rows, count, &body);
+    free(rows);
     query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
     buf_fini(&body);
 }
@@ -549,9 +618,13 @@ static struct query *query_of_load(const struct core *core, uint64_t number)
 void query_loaded(struct core *core, const struct loaded *loaded)
 {
     struct query *query = query_of_load(core, loaded->number);
-    if (query == NULL) {
-        return;
+    if (query != NULL) {
+        query_answer(core, query, loaded);
     }
+}
+
+static void query_answer(struct core *core, struct query *query, const struct loaded *loaded)
+{
     bool is_live = task_find(core, query->task) != NULL;
     if (query->kind == QUERY_LIST) {
         listed(core, query, loaded);

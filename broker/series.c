@@ -29,11 +29,6 @@ struct series *series_find(const struct core *core, uint64_t id)
     return id == 0 ? NULL : map_get(&core->series, id);
 }
 
-bool series_are_left(const struct core *core)
-{
-    return core->meta.series_next <= SERIES_MAX;
-}
-
 struct series *series_give(struct core *core, struct session *session, const struct uuid *instance)
 {
     struct series *newest = NULL;
@@ -45,9 +40,7 @@ struct series *series_give(struct core *core, struct session *session, const str
     if (newest != NULL && newest->submitted_high < SEQUENCE_MAX / 2) {
         return newest;
     }
-    CHECK(series_are_left(core));
-    struct series *series = series_add(core, session, core->meta.series_next++, instance);
-    core->open.meta_changed = true;
+    struct series *series = series_add(core, session, series_number_give(core), instance);
     batch_series(core, series);
     return series;
 }
@@ -71,6 +64,15 @@ static void series_free(struct core *core, struct series *series)
     free(series);
 }
 
+static void series_delete_row(struct core *core, const struct series *series)
+{
+    if (!series->session->is_volatile) {
+        struct change *change = batch_single(core, CHANGE_SERIES_DELETE);
+        change->number = series->id;
+        change->series = (struct series_row){.id = series->id, .session = series->session->id};
+    }
+}
+
 void series_shed(struct core *core, struct session *session)
 {
     struct series **at = &session->series;
@@ -81,9 +83,7 @@ void series_shed(struct core *core, struct session *session)
         struct series *series = *at;
         *at = series->next;
         batch_forget_series(core, series);
-        struct change *change = batch_single(core, CHANGE_SERIES_DELETE);
-        change->number = series->id;
-        change->series = (struct series_row){.id = series->id, .session = session->id};
+        series_delete_row(core, series);
         series_free(core, series);
     }
 }

@@ -22,6 +22,8 @@ struct opening {
     bool take_over;
     bool must_exist;
     bool keep;
+    bool is_volatile;
+    uint64_t expire_ms;
     uint64_t credit_count;
     uint64_t credit_bytes;
     size_t name_size;
@@ -70,14 +72,15 @@ static struct session *session_add(struct core *core, uint64_t id)
     session->id = id;
     session->next_send = 1;
     session->idle_since = core->now;
+    session->left_at = core->now;
     map_put(&core->sessions, id, session);
     return session;
 }
 
-struct session *session_new(struct core *core, struct bytes name)
+struct session *session_new(struct core *core, struct bytes name, bool is_volatile)
 {
-    struct session *session = session_add(core, core->meta.session_next++);
-    core->open.meta_changed = true;
+    struct session *session = session_add(core, session_number_give(core));
+    session->is_volatile = is_volatile;
     session->name = name.n > 0 ? bytes_dup_text(name) : NULL;
     session->owner_text = xstrdup("");
     session->created = core->wall;
@@ -110,6 +113,7 @@ void session_restore(struct core *core, const struct session_row *row)
     memcpy(session->digest, row->digest, DIGEST_SIZE);
     session->failed = row->failed;
     session->keep = row->keep;
+    session->expire_ms = row->expire_ms;
     session->is_ending = row->is_ending;
     session->is_cancelling = row->is_cancelling;
     session->created = row->created;
@@ -189,8 +193,12 @@ static void welcome(struct core *core, struct conn *conn, struct session *sessio
                                          .dead_ms = core->limits.dead_ms,
                                          .credit_count = conn->granted_count,
                                          .credit_bytes = conn->granted_bytes,
-                                         .untaken = session->untaken};
-    msg_WELCOME_CLIENT_put(send_gated(core, conn), &message);
+                                         .untaken = session->untaken,
+                                         .is_volatile = session->is_volatile};
+    if (!numbers_are_durable(core, session->id, series->id)) {
+        conn->behind = core->open.number; /* who prints an id before its number is reserved may see it given again */
+    }
+    msg_WELCOME_CLIENT_put(send_answer(core, conn), &message);
     outcomes_deliver(core, session);
 }
 
@@ -208,7 +216,23 @@ static bool is_former_owner(const struct core *core, const struct session *sessi
                             const struct msg_HELLO_CLIENT *hello)
 {
     return !uuid_equal(&session->owner, &hello->instance) && hello->series != 0 &&
-           hello->series < core->meta.series_next;
+           hello->series < core->series_numbers.next;
+}
+
+static void deny_gone(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+{
+    char text[160];
+    bool is_of_this_life = hello->session >= core->first_session && hello->session < core->session_numbers.next;
+    if (!hello->is_volatile) {
+        snprintf(text, sizeof text, "there is no such session any more; open a new one");
+    } else if (is_of_this_life) {
+        snprintf(text, sizeof text, "volatile session #%llu has ended", (unsigned long long)hello->session);
+    } else {
+        snprintf(text, sizeof text,
+                 "the broker was started anew, and volatile session #%llu was in the memory of the former one",
+                 (unsigned long long)hello->session);
+    }
+    conn_deny(core, conn, QUERN_UNKNOWN, NULL, text);
 }
 
 static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
@@ -221,7 +245,7 @@ static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_
     }
     if (session == NULL || series == NULL || series->session != session ||
         !uuid_equal(&series->instance, &hello->instance)) {
-        conn_deny(core, conn, QUERN_UNKNOWN, NULL, "there is no such session any more; open a new one");
+        deny_gone(core, conn, hello);
         return;
     }
     if (!uuid_equal(&session->owner, &hello->instance)) {
@@ -262,6 +286,8 @@ static void challenge(struct core *core, struct conn *conn, const struct msg_HEL
     opening->take_over = hello->take_over;
     opening->must_exist = hello->must_exist;
     opening->keep = hello->keep;
+    opening->is_volatile = hello->is_volatile;
+    opening->expire_ms = hello->expire_ms;
     opening->credit_count = hello->credit_count;
     opening->credit_bytes = hello->credit_bytes;
     opening->name_size = hello->name.n;
@@ -281,9 +307,10 @@ void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_C
     conn->want_args = hello->want_args;
     if (hello->taken.count > TAKEN_RANGE_COUNT_MAX) {
         conn_deny(core, conn, QUERN_TOO_BIG, NULL, "HELLO lists more ranges of taken outcomes than it may");
-    } else if (hello->is_volatile) {
+    } else if (!hello->is_volatile && !core->has_store) {
         conn_deny(core, conn, QUERN_UNSUPPORTED, NULL,
-                  "volatile sessions are not in this version of the broker; open a durable one");
+                  "this broker has no store and keeps no durable sessions: open a volatile one (--volatile), or start "
+                  "the broker with a store (--db instead of --volatile)");
     } else if (hello->session != 0 || hello->series != 0) {
         resume(core, conn, hello);
     } else {
@@ -303,6 +330,18 @@ static struct session *session_by_number(const struct core *core, struct bytes l
     return number != 0 ? session_find(core, number) : NULL;
 }
 
+static void deny_durability(struct core *core, struct conn *conn, const struct session *session)
+{
+    struct buf text = {0};
+    buf_printf(&text, "session ");
+    session_label(session, &text);
+    buf_printf(&text, session->is_volatile ? " is volatile and stays so: open it as a volatile one (--volatile)"
+                                           : " is durable and stays so: open it as a durable one (without --volatile)");
+    buf_put_u8(&text, 0);
+    conn_deny(core, conn, QUERN_INVALID, NULL, (const char *)text.p);
+    buf_fini(&text);
+}
+
 /* The session that an open asks for; NULL if it was denied. */
 static struct session *opening_session(struct core *core, struct conn *conn, const struct opening *opening,
                                        bool *is_new_out)
@@ -315,6 +354,10 @@ static struct session *opening_session(struct core *core, struct conn *conn, con
     }
     *is_new_out = false;
     if (session != NULL) {
+        if (session->is_volatile != opening->is_volatile) {
+            deny_durability(core, conn, session);
+            return NULL;
+        }
         if (owner_is_connected(session, conn) && !opening->take_over) {
             deny_in_use(core, conn, session);
             return NULL;
@@ -330,8 +373,9 @@ static struct session *opening_session(struct core *core, struct conn *conn, con
         return NULL;
     }
     *is_new_out = true;
-    session = session_new(core, name);
+    session = session_new(core, name, opening->is_volatile);
     session->keep = opening->keep;
+    session->expire_ms = opening->expire_ms;
     buf_put(&session->description, opening->texts + opening->name_size, opening->description_size);
     return session;
 }
@@ -408,8 +452,8 @@ void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *
         reply_put(core, conn, close->request, QUERN_UNKNOWN, "there is no such session", false, bytes_of(NULL, 0));
         return;
     }
+    reply_about(core, conn, session, close->request, QUERN_OK, NULL, bytes_of(NULL, 0)); /* it may go with this */
     session_end(core, session, close->cancel, close->drop);
-    reply_put(core, conn, close->request, QUERN_OK, NULL, false, bytes_of(NULL, 0));
 }
 
 /* ---- ending ---- */
@@ -423,9 +467,11 @@ void session_touch(struct core *core, struct session *session)
 static void session_delete(struct core *core, struct session *session)
 {
     session_free_outcomes(core, session);
-    batch_forget_session(core, session);
-    batch_single(core, CHANGE_SESSION_DELETE)->number = session->id;
-    core->open.is_urgent = true;
+    if (!session->is_volatile) {
+        batch_forget_session(core, session);
+        batch_single(core, CHANGE_SESSION_DELETE)->number = session->id;
+        core->open.is_urgent = true;
+    }
     if (session->conn != NULL) {
         session->conn->session = NULL;
         session->conn->series = NULL;
@@ -486,9 +532,11 @@ void session_left(struct core *core, struct session *session)
 {
     session->conn = NULL;
     session->loading = 0;
+    session->left_at = core->now;
     session_touch(core, session);
     batch_session(core, session, true);
-    core_sweep_by(core, core->now + (int64_t)core->limits.session_gone_ms);
+    bool is_short = session->expire_ms != 0 && session->expire_ms < core->limits.session_gone_ms;
+    core_sweep_by(core, core->now + (int64_t)(is_short ? session->expire_ms : core->limits.session_gone_ms));
 }
 
 #define SWEEP_COUNT 4096u
@@ -526,9 +574,34 @@ static void sweep_slice(struct core *core, struct session *session)
     }
 }
 
-static void lifetime_check(struct core *core, struct session *session, int64_t *next)
+/* Outcomes of a volatile session that ended without its client are in the way of others: nobody is coming for them. */
+static int64_t untaken_keep_ms(const struct core *core, const struct session *session)
+{
+    bool is_abandoned = session->is_volatile && session->is_ending;
+    return (int64_t)(is_abandoned ? core->limits.session_gone_ms : core->limits.unacked_keep_ms);
+}
+
+/* Without a client: when it ends, or, ending already, goes with what nobody took. INT64_MAX: it has tasks to do. */
+static int64_t lifetime_end(const struct core *core, const struct session *session, bool *cancel_out)
 {
     bool is_passing = session->name == NULL && !session->keep;
+    *cancel_out = !session->is_ending && (session->expire_ms != 0 || is_passing);
+    if (*cancel_out && session->expire_ms != 0) {
+        return session->left_at + (int64_t)session->expire_ms;
+    }
+    if (*cancel_out) {
+        return session->idle_since + (int64_t)core->limits.session_gone_ms;
+    }
+    if (session->live > 0) {
+        return INT64_MAX;
+    }
+    return session->idle_since +
+           (session->untaken > 0 ? untaken_keep_ms(core, session) : (int64_t)core->limits.session_idle_ms);
+}
+
+static void lifetime_check(struct core *core, struct session *session, int64_t *next)
+{
+    bool cancel;
     if (session->is_ending && session->live == 0 && session->untaken == 0) {
         session_delete(core, session); /* the last of it was acknowledged in a HELLO, or before a restart */
         return;
@@ -536,24 +609,12 @@ static void lifetime_check(struct core *core, struct session *session, int64_t *
     if (session->conn != NULL) {
         return;
     }
-    int64_t deadline;
-    if (is_passing && !session->is_ending) {
-        deadline = session->idle_since + (int64_t)core->limits.session_gone_ms;
-        if (deadline <= core->now) {
-            session_end(core, session, true, false);
-            return;
-        }
-    } else if (session->live > 0) {
-        return;
-    } else {
-        uint64_t keep = session->untaken > 0 ? core->limits.unacked_keep_ms : core->limits.session_idle_ms;
-        deadline = session->idle_since + (int64_t)keep;
-        if (deadline <= core->now) {
-            session_end(core, session, false, true);
-            return;
-        }
+    int64_t end = lifetime_end(core, session, &cancel);
+    if (end <= core->now) {
+        session_end(core, session, cancel, !cancel);
+        end = core->now; /* look again when it goes, if it has not gone */
     }
-    *next = deadline < *next ? deadline : *next;
+    *next = end < *next ? end : *next;
 }
 
 void sessions_sweep(struct core *core)

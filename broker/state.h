@@ -36,10 +36,12 @@ struct call {
     uint64_t hash;
     struct call *next; /* of the same bucket */
     uint32_t refs;     /* tasks and outcomes in memory */
+    bool is_stored;    /* its row is in this batch or an earlier one */
 };
-/* Find or make; NULL if CALL_COUNT_MAX are in use. A reference is taken. */
+/* Find or make; NULL if CALL_COUNT_MAX are in use. A reference is taken. is_volatile: for a task that is not written.
+ */
 struct call *call_intern(struct core *core, struct bytes queue, struct bytes function, struct bytes options,
-                         const struct task_options *option);
+                         const struct task_options *option, bool is_volatile);
 struct call *call_restore(struct core *core, const struct call_row *row);
 void call_release(struct core *core, struct call *call);
 void calls_fini(struct core *core);
@@ -228,6 +230,17 @@ void series_use(struct series *series);                       /* it is the last 
 void series_shed(struct core *core, struct session *session); /* those beyond SESSION_SERIES_COUNT_MAX go */
 void series_end(struct core *core, struct session *session);  /* all of them: the session goes */
 
+/* ---- numbers.c: numbers of sessions and series, given once in the life of a store ---- */
+struct numbers {
+    uint64_t next;    /* to be given */
+    uint64_t durable; /* those below are reserved on disk: nobody is told of one that is not */
+};
+void numbers_begin(struct core *core);
+uint64_t session_number_give(struct core *core);
+uint64_t series_number_give(struct core *core); /* series_are_left */
+bool numbers_are_durable(const struct core *core, uint64_t session, uint64_t series);
+void numbers_committed(struct core *core, uint64_t batch);
+
 /* ---- sessions.c, submits.c ---- */
 struct session {
     uint64_t id;
@@ -263,7 +276,10 @@ struct session {
     int64_t created;
     int64_t used;
     int64_t idle_since; /* monotonic: neither client nor live tasks, or client gone */
+    int64_t left_at;    /* monotonic: since when it has no client */
+    uint64_t expire_ms; /* it ends after this time without a client; 0: as its kind does */
     bool keep;
+    bool is_volatile; /* in memory only: nothing of it is ever put into a batch */
     bool is_ending;
     bool is_cancelling; /* ending, and what has not started is cancelled, also after a restart */
     bool is_dirty;
@@ -274,7 +290,7 @@ void session_restore(struct core *core, const struct session_row *row);
 void taken_restore(struct core *core, const struct taken_row *row);
 struct session *session_find(const struct core *core, uint64_t id);
 struct session *session_by_name(const struct core *core, struct bytes name);
-struct session *session_new(struct core *core, struct bytes name);
+struct session *session_new(struct core *core, struct bytes name, bool is_volatile);
 void session_label(const struct session *session, struct buf *out); /* its name, or "#7" */
 void session_touch(struct core *core, struct session *session);
 void session_settle(struct core *core, struct session *session); /* delete it if nothing is left of it */
@@ -290,7 +306,7 @@ void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *
 void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit);
 void clients_grant(struct core *core); /* credit that was withheld */
 uint64_t client_window_share(const struct core *core);
-enum quern_err submit_room(const struct core *core); /* does the broker take tasks now? */
+enum quern_err submit_room(const struct core *core, bool is_volatile); /* does the broker take tasks now? */
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of);
 
@@ -407,6 +423,7 @@ struct conn {
     struct session *session;
     struct series *series;
     bool want_args;
+    uint64_t behind;         /* answers at once stay behind what this batch gates */
     bool is_starving;        /* credit was withheld */
     uint64_t received_count; /* submits on this connection */
     uint64_t received_bytes;
@@ -431,6 +448,9 @@ struct buf *send_gated(struct core *core, struct conn *conn);
 struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
 struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
 void run_added(struct core *core, struct conn *conn, bool gated);
+/* To a client: gated, unless its session is volatile: what rests on no commit leaves at once. */
+bool answer_is_gated(struct core *core, struct conn *conn);
+struct buf *send_answer(struct core *core, struct conn *conn);
 void conns_fini(struct core *core);
 
 /* ---- batch.c: the open batch ---- */
@@ -479,6 +499,9 @@ void query_task_finished(struct core *core, uint64_t id);                       
 void query_task_not_cancelled(struct core *core, uint64_t id, enum quern_err code); /* it runs, or it finished first */
 void reply_put(struct core *core, struct conn *conn, uint64_t request, enum quern_err code, const char *text, bool more,
                struct bytes body);
+/* About a session or its tasks: at once if it is volatile. */
+void reply_about(struct core *core, struct conn *conn, const struct session *session, uint64_t request,
+                 enum quern_err code, const char *text, struct bytes body);
 void queries_fini(struct core *core);
 void queries_committed(struct core *core); /* those that waited for a batch ask the store */
 struct load *load_new(struct core *core, enum load_kind kind);
@@ -487,8 +510,13 @@ struct core {
     struct limits limits;
     struct uuid store;
     uint32_t epoch;
-    struct meta_row meta;
-    uint64_t pid; /* of this process, to show */
+    struct meta_row meta;           /* as the store has it, or will with the open batch */
+    struct numbers session_numbers; /* of these blocks are reserved */
+    struct numbers series_numbers;
+    uint64_t numbers_batch; /* that reserves the newest block */
+    uint64_t first_session; /* number that this life of the broker began with */
+    uint64_t pid;           /* of this process, to show */
+    bool has_store;         /* without one every session is volatile */
     bool was_clean;
     bool disk_low;
     bool has_begun;
@@ -542,8 +570,9 @@ struct core {
 
     struct map outcomes; /* unacknowledged, by id */
     uint64_t unacked_bytes;
-    uint64_t resident_bytes;
-    struct acked *acked; /* a ring, oldest first */
+    uint64_t resident_bytes; /* of those that can be read back */
+    uint64_t volatile_bytes; /* arguments and outcomes of volatile sessions */
+    struct acked *acked;     /* a ring, oldest first */
     size_t acked_head, acked_count, acked_cap;
     uint64_t acked_bytes;
 

@@ -41,7 +41,8 @@ struct session_row {
     bool is_ending;     /* takes no further submits */
     bool is_cancelling; /* and what has not started is cancelled */
     int64_t created;
-    int64_t used; /* last time a client was connected or a task ended */
+    int64_t used;       /* last time a client was connected or a task ended */
+    uint64_t expire_ms; /* it ends after this time without a client; 0: never for this */
 };
 
 /* Completions of a session that were acknowledged beyond its prefix. Rows may overlap: what counts is their union. */
@@ -195,6 +196,7 @@ struct store_facts {
     uint32_t epoch; /* of this life, already durable */
     bool was_clean; /* the last life ended cleanly */
     bool is_new;
+    bool is_none;         /* there is no store: nothing outlives this broker */
     struct meta_row meta; /* the next free numbers */
 };
 

@@ -44,8 +44,8 @@ struct sqlite3_stmt;
     X(CLEAN, "UPDATE meta SET is_clean = 1")                                                                           \
     X(CALL, "INSERT OR IGNORE INTO call (id, queue, function, options) VALUES (?1, ?2, ?3, ?4)")                       \
     X(SESSION, "INSERT OR REPLACE INTO session (id, completion_last, acked_prefix, ordinal_high, failed, keep,"        \
-               " is_ending, created, used, owner, digest, name, owner_text)"                                           \
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")                                     \
+               " is_ending, created, used, expire_ms, owner, digest, name, owner_text)"                                \
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")                                \
     X(DESCRIPTION, "INSERT INTO description (session, text) VALUES (?1, ?2)"                                           \
                    " ON CONFLICT (session) DO UPDATE SET text = excluded.text WHERE text <> excluded.text")            \
     X(DESCRIPTION_DELETE, "DELETE FROM description WHERE session = ?1")                                                \
@@ -74,7 +74,7 @@ struct sqlite3_stmt;
     X(READ_CALLS, "SELECT id, queue, function, options FROM call ORDER BY id")                                         \
     X(READ_CALL, "SELECT id, queue, function, options FROM call WHERE id = ?1")                                        \
     X(READ_SESSIONS, "SELECT s.id, s.completion_last, s.acked_prefix, s.ordinal_high, s.failed, s.keep, s.is_ending,"  \
-                     " s.created, s.used, s.owner, s.digest, s.name, s.owner_text, d.text"                             \
+                     " s.created, s.used, s.expire_ms, s.owner, s.digest, s.name, s.owner_text, d.text"                \
                      " FROM session AS s LEFT JOIN description AS d ON d.session = s.id ORDER BY s.id")                \
     X(READ_TAKEN, "SELECT session, first, last FROM taken")                                                            \
     X(READ_SERIES, "SELECT session, id, submitted_high, instance, refused FROM series"                                 \

@@ -128,6 +128,7 @@ static int apply_session(struct store *store, const struct session_row *row, boo
     bind_u64(&b, row->is_cancelling ? ENDING_CANCELLING : row->is_ending);
     bind_i64(&b, row->created);
     bind_i64(&b, row->used);
+    bind_u64(&b, row->expire_ms);
     bind_blob(&b, bytes_of(row->owner.b, UUID_SIZE));
     bind_blob(&b, bytes_of(row->digest, DIGEST_SIZE));
     bind_text(&b, row->name);

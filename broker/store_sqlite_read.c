@@ -81,12 +81,13 @@ static bool read_session(sqlite3_stmt *statement, struct session_row *row)
         .is_cancelling = col_u64(statement, 6) == ENDING_CANCELLING,
         .created = sqlite3_column_int64(statement, 7),
         .used = sqlite3_column_int64(statement, 8),
-        .name = col_bytes(statement, 11),
-        .owner_text = col_bytes(statement, 12),
-        .description = col_bytes(statement, 13),
+        .expire_ms = col_u64(statement, 9),
+        .name = col_bytes(statement, 12),
+        .owner_text = col_bytes(statement, 13),
+        .description = col_bytes(statement, 14),
     };
-    return is_id(row->id) && row->acked_prefix <= row->completion_last &&
-           col_fixed(statement, 9, row->owner.b, UUID_SIZE) && col_fixed(statement, 10, row->digest, DIGEST_SIZE);
+    return is_id(row->id) && row->acked_prefix <= row->completion_last && row->expire_ms <= DURATION_MS_MAX &&
+           col_fixed(statement, 10, row->owner.b, UUID_SIZE) && col_fixed(statement, 11, row->digest, DIGEST_SIZE);
 }
 
 static bool read_taken(sqlite3_stmt *statement, struct taken_row *row)

@@ -44,10 +44,10 @@ static void answer_send(struct core *core, struct conn *conn, const struct answe
     uint64_t series = conn->series->id;
     if (answer->kind == MSG_ACCEPTED) {
         struct msg_ACCEPTED message = {.series = series, .sequence = answer->first, .count = answer->count};
-        msg_ACCEPTED_put(send_gated(core, conn), &message);
+        msg_ACCEPTED_put(send_answer(core, conn), &message);
     } else if (answer->kind == MSG_FORGOTTEN) {
         struct msg_FORGOTTEN message = {.series = series, .sequence = answer->first, .count = answer->count};
-        msg_FORGOTTEN_put(send_gated(core, conn), &message);
+        msg_FORGOTTEN_put(send_answer(core, conn), &message);
     } else if (answer->kind == MSG_REFUSED) {
         struct msg_REFUSED message = {.series = series,
                                       .sequence = answer->first,
@@ -55,7 +55,7 @@ static void answer_send(struct core *core, struct conn *conn, const struct answe
                                       .code = answer->code,
                                       .ordinal_high = conn->session->ordinal_high,
                                       .text = bytes_text(refusal_text(answer->code))};
-        msg_REFUSED_put(send_gated(core, conn), &message);
+        msg_REFUSED_put(send_answer(core, conn), &message);
     }
 }
 
@@ -131,10 +131,13 @@ static enum quern_err ordinal_check(const struct session *session, uint64_t ordi
     return predecessor == session->ordinal_high ? QUERN_OK : QUERN_PREDECESSOR;
 }
 
-enum quern_err submit_room(const struct core *core)
+enum quern_err submit_room(const struct core *core, bool is_volatile)
 {
-    if (core->disk_low) {
+    if (core->disk_low && !is_volatile) {
         return QUERN_DISK;
+    }
+    if (is_volatile && core->volatile_bytes >= core->limits.volatile_bytes_max) {
+        return QUERN_FULL;
     }
     bool is_full =
         core->tasks.count >= core->limits.task_count_max || core->task_bytes >= core->limits.task_bytes_max ||
@@ -152,7 +155,7 @@ static enum quern_err item_check(const struct core *core, const struct session *
     if (err == QUERN_OK && item->args.n > PAYLOAD_SIZE_MAX) {
         err = QUERN_TOO_BIG;
     }
-    return err == QUERN_OK ? submit_room(core) : err;
+    return err == QUERN_OK ? submit_room(core, session->is_volatile) : err;
 }
 
 /* digest = BLAKE2b-256(digest, ordinal little-endian, arguments) */
@@ -274,7 +277,7 @@ static void grant(struct core *core, struct conn *conn)
 
 static void credit_renew(struct core *core, struct conn *conn)
 {
-    if (!disk_is_behind(core)) {
+    if (conn->session->is_volatile || !disk_is_behind(core)) {
         grant(core, conn);
     } else if (!conn->is_starving) {
         conn->is_starving = true;
@@ -325,7 +328,8 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
         return;
     }
     struct bytes queue = submit->queue.n ? submit->queue : bytes_text("default");
-    struct call *call = call_intern(core, queue, submit->function, submit->options, &option);
+    struct call *call =
+        call_intern(core, queue, submit->function, submit->options, &option, conn->session->is_volatile);
     enum quern_err refuse_all = call == NULL ? QUERN_FULL : QUERN_OK;
     struct answer answer = {0};
     struct list items = submit->items;

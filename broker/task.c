@@ -91,6 +91,7 @@ struct task *task_new(struct core *core, uint64_t id, struct session *session, s
         memcpy(task->args, args.p, args.n);
     }
     core->task_bytes += args.n;
+    core->volatile_bytes += session->is_volatile ? args.n : 0;
     map_put(&core->tasks, id, task);
     session_link(task);
     return task;
@@ -110,6 +111,7 @@ void task_forget(struct core *core, struct task *task)
 {
     map_remove(&core->tasks, task->id);
     core->task_bytes -= task->args_size;
+    core->volatile_bytes -= task->session->is_volatile ? task->args_size : 0;
     session_unlink(task);
     call_release(core, task->call);
     task_unref(core, task);

@@ -64,6 +64,8 @@
 /* Series of a session that are kept: its owner's, and those of the last ones before it. */
 #define SESSION_SERIES_COUNT_MAX 4u
 #define REFUSED_RANGE_COUNT_MAX 1024u
+/* Numbers of sessions and series that are reserved at once; a crash leaves the rest of them unused. */
+#define NUMBER_BLOCK_COUNT 256u
 #define TAKEN_RANGE_COUNT_MAX 256u
 
 /* ---- what one broker holds ---- */
@@ -103,6 +105,8 @@
     X(client_window_count, 20000, "submits a client may have unanswered")                                              \
     X(client_window_bytes, 32 * MIB, "bytes of the same")                                                              \
     X(submit_pool_bytes, 512 * MIB, "bytes of the same over all clients; beyond it the windows shrink")                \
+    X(volatile_bytes_max, 1 * GIB,                                                                                     \
+      "arguments and outcomes of volatile sessions, all in memory; beyond it their submits are refused")               \
     X(resident_bytes_max, 128 * MIB, "outcomes kept in memory until their client takes them; others are read back")    \
     X(batch_row_count_max, 65536, "row changes in one batch")                                                          \
     X(batch_bytes_max, 64 * MIB, "bytes in one batch")                                                                 \

@@ -49,11 +49,12 @@ def id_text(task):
 
 class Client(Peer):
     def __init__(self, url, name=None, program="python", description=None, take_over=False, must_exist=False,
-                 keep=False, want_args=False, credit=(10000, 64 << 20)):
+                 keep=False, want_args=False, credit=(10000, 64 << 20), is_volatile=False, expire_ms=0):
         """credit: outcomes and bytes of them that may be on their way or wait here."""
         super().__init__(url)
-        self.options = dict(program=program, name=name, description=description, take_over=take_over, is_volatile=False,
-                            must_exist=must_exist, keep=keep, want_args=want_args)
+        self.options = dict(program=program, name=name, description=description, take_over=take_over,
+                            is_volatile=is_volatile, must_exist=must_exist, keep=keep, want_args=want_args,
+                            expire_ms=expire_ms)
         self.session = self.series = 0
         self.first_welcome = None  # what the session was like when it was opened
         # submitting

@@ -47,14 +47,14 @@ MESSAGES = {}
 KINDS = {}
 for _kind, _name, _fields in (
         (1, "HELLO_CLIENT", "instance host pid program session series name description take_over is_volatile "
-                            "must_exist keep want_args taken_prefix taken credit_count credit_bytes"),
+                            "must_exist keep want_args taken_prefix taken credit_count credit_bytes expire_ms"),
         (2, "HELLO_WORKER", "instance host pid name store slots capacity_count capacity_bytes functions queues held"),
         (3, "HELLO_OPERATOR", "instance host pid program"),
         (4, "CHALLENGE", "nonce"),
         (5, "ECHO", "nonce"),
         (6, "WELCOME_CLIENT", "store epoch session series submitted_high completion_last acked_prefix ordinal_high "
                               "digest description is_new is_ending live failed heartbeat_ms dead_ms credit_count "
-                              "credit_bytes untaken"),
+                              "credit_bytes untaken is_volatile"),
         (7, "WELCOME_WORKER", "store epoch lease_ms heartbeat_ms dead_ms"),
         (8, "WELCOME_OPERATOR", "store epoch heartbeat_ms dead_ms"),
         (9, "DENIED", "code text owner endpoint"),

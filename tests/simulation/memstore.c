@@ -703,7 +703,7 @@ static void dump_fixed(struct buf *out, enum table_kind kind, const void *data)
                    row->completion_last, row->acked_prefix, row->ordinal_high, row->failed, row->keep, row->is_ending);
         dump_hex(out, row->owner.b, UUID_SIZE);
         dump_hex(out, row->digest, DIGEST_SIZE);
-        buf_printf(out, " %" PRId64 " %" PRId64, row->created, row->used);
+        buf_printf(out, " %" PRId64 " %" PRId64 " %" PRIu64, row->created, row->used, row->expire_ms);
     } else if (kind == SERIES) {
         const struct series_row *row = data;
         buf_printf(out, " session=%" PRIu64 " high=%" PRIu64 " ", row->session, row->submitted_high);

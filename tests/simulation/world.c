@@ -327,6 +327,8 @@ void broker_stop(struct world *world)
         return;
     }
     commit(world);
+    core_give_back(world->core);
+    commit(world);
     core_stop(world->core, &world->update);
     carry_out(world);
     memstore_mark_clean(world->disk);

@@ -204,7 +204,8 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
                                                .keep = true,
                                                .is_ending = number % 2 == 0,
                                                .created = 1600000000000,
-                                               .used = 1600000000000 + number}};
+                                               .used = 1600000000000 + number,
+                                               .expire_ms = number * 1000}};
     changes[n++] = (struct change){
         .kind = CHANGE_TAKEN, .taken = {.session = 1, .first = number * 2 + 3, .last = number * 2 + 3 + number % 3}};
     changes[n++] =
@@ -306,9 +307,11 @@ static void dump_call(void *context, const struct call_row *row)
 static void dump_session(void *context, const struct session_row *row)
 {
     struct buf *text = &((struct dump *)context)->text;
-    buf_printf(text, "session %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d %" PRId64 " %" PRId64,
+    buf_printf(text,
+               "session %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d %" PRId64 " %" PRId64
+               " %" PRIu64,
                row->id, row->completion_last, row->acked_prefix, row->ordinal_high, row->failed, row->keep,
-               row->is_ending, row->created, row->used);
+               row->is_ending, row->created, row->used, row->expire_ms);
     put_view(text, row->name);
     put_view(text, row->description);
     put_view(text, row->owner_text);

@@ -574,7 +574,7 @@ static void test_who_opens_when_no_series_is_left_is_refused(void **state)
     struct scene scene;
     (void)state;
     scene_begin(&scene);
-    scene.core->meta.series_next = SERIES_MAX;
+    scene.core->series_numbers.next = SERIES_MAX;
     process_opens(&scene, 101, 1);
     assert_int_equal(scene.series, SERIES_MAX);
     (void)has_heard(&scene, "");

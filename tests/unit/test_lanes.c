@@ -31,7 +31,7 @@ static int bench_open(void **state)
     core_begin(bench->core, 1000, 1000);
     bench->core->update = &bench->update;
     for (size_t i = 0; i < 4; i++) {
-        bench->sessions[i] = session_new(bench->core, bytes_of(NULL, 0));
+        bench->sessions[i] = session_new(bench->core, bytes_of(NULL, 0), false);
     }
     *state = bench;
     return 0;
@@ -54,7 +54,7 @@ static struct task *push(struct bench *bench, size_t session, int64_t priority)
     option.priority = priority;
     task_options_put(&options, &option);
     struct call *call =
-        call_intern(bench->core, bytes_text("default"), bytes_text("square"), buf_bytes(&options), &option);
+        call_intern(bench->core, bytes_text("default"), bytes_text("square"), buf_bytes(&options), &option, false);
     buf_fini(&options);
     struct task *task =
         task_new(bench->core, id_make(9, ++bench->sequence), bench->sessions[session], call, bytes_text("x"));
@@ -159,7 +159,7 @@ static void test_lanes_of_the_past_are_let_go(void **state)
         char queue[32];
         snprintf(queue, sizeof queue, "job-%u", i);
         struct call *call =
-            call_intern(bench->core, bytes_text(queue), bytes_text("square"), bytes_of(NULL, 0), &option);
+            call_intern(bench->core, bytes_text(queue), bytes_text("square"), bytes_of(NULL, 0), &option, false);
         assert_non_null(call);
         struct task *task =
             task_new(bench->core, id_make(9, ++bench->sequence), bench->sessions[0], call, bytes_of(NULL, 0));

@@ -22,6 +22,7 @@
 #define core_seal played_core_seal
 #define core_wants_commit played_core_wants_commit
 #define core_open_bytes played_core_open_bytes
+#define core_give_back played_core_give_back
 #define core_stop played_core_stop
 #define batch_free played_batch_free
 #define update_init played_update_init
@@ -198,6 +199,15 @@ size_t core_open_bytes(const struct core *core)
 {
     (void)core;
     return world.open != NULL ? world.open->count : 0;
+}
+
+static unsigned given_back;
+
+/* What it writes must be in a batch that is still to come. */
+void core_give_back(struct core *core)
+{
+    (void)core;
+    given_back++;
 }
 
 void core_stop(struct core *core, struct update *update)
@@ -447,6 +457,18 @@ static void test_loads_go_to_the_journal(void **state)
     assert_string_equal(world.trace, "frame1 load committed1 send99 ");
 }
 
+/* Numbers that nobody was given are free again after a clean end. */
+static void test_the_end_gives_numbers_back_before_its_last_batch(void **state)
+{
+    const char *const frames[] = {"n"};
+
+    (void)state;
+    given_back = 0;
+    assert_true(run_world(1, 10, frames, 1));
+    assert_int_equal(given_back, 1);
+    assert_non_null(strstr(world.trace, "committed1"));
+}
+
 /* The end answers what was accepted: the signal comes while batch 1 commits and batch 2 fills. */
 static void test_the_end_commits_and_answers_what_was_accepted(void **state)
 {
@@ -505,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_input_is_read_and_answered_while_a_commit_runs),
         cmocka_unit_test(test_a_kick_comes_after_the_frame_that_explains_it),
         cmocka_unit_test(test_loads_go_to_the_journal),
+        cmocka_unit_test(test_the_end_gives_numbers_back_before_its_last_batch),
         cmocka_unit_test(test_the_end_commits_and_answers_what_was_accepted),
         cmocka_unit_test(test_the_end_commits_what_a_commit_brought_about),
         cmocka_unit_test(test_the_end_gives_up_on_a_disk_that_stays_full),
