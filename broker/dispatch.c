@@ -13,14 +13,18 @@
 /* Tasks given to one worker before the next has its turn, while prefetching. */
 #define PREFETCH_RUN 16u
 
-static bool has_room(const struct core *core, const struct worker *worker, bool only_idle)
+/* nested: for tasks that its waiting handlers may be waiting for. What these hold must not keep such a task away, or
+ * nothing would ever go on there. */
+static bool has_room(const struct core *core, const struct worker *worker, bool only_idle, bool nested)
 {
     uint64_t count = only_idle && worker->slots < worker->capacity_count ? worker->slots : worker->capacity_count;
+    bool has_bytes = worker->held_bytes < worker->capacity_bytes || worker->held_count == 0 || (nested && only_idle);
+    count += nested ? worker->nested_count : 0;
     return worker->conn != NULL && worker->is_welcomed && worker->lease_until > core->now &&
-           worker->held_count < count && (worker->held_bytes < worker->capacity_bytes || worker->held_count == 0);
+           worker->held_count < count && has_bytes;
 }
 
-/* The lane this worker should take from: highest priority, and in turn among equals. */
+/* The lane this worker should take from: that of the deepest task, then highest priority, and in turn among equals. */
 static struct lane *best_lane(struct worker *worker, bool only_idle)
 {
     struct lane *best = NULL;
@@ -31,13 +35,24 @@ static struct lane *best_lane(struct worker *worker, bool only_idle)
         if (lane->ready == 0 || (!only_idle && lane_peek(lane)->call->option.at_most_once)) {
             continue;
         }
-        if (best == NULL || lane->levels[0]->priority > best->levels[0]->priority) {
+        if (best == NULL || lane->levels[0]->rank > best->levels[0]->rank) {
             best = lane;
             best_at = at;
         }
     }
     worker->lane_cursor = worker->lane_count ? (best_at + 1) % worker->lane_count : 0;
     return best;
+}
+
+/* What it should get now; NULL: nothing. */
+static struct lane *lane_for(const struct core *core, struct worker *worker, bool only_idle)
+{
+    bool has_any = has_room(core, worker, only_idle, false);
+    if (!has_any && (worker->nested_count == 0 || !has_room(core, worker, only_idle, true))) {
+        return NULL;
+    }
+    struct lane *lane = best_lane(worker, only_idle);
+    return lane != NULL && (has_any || lane_peek(lane)->call->option.depth >= worker->nested_depth) ? lane : NULL;
 }
 
 static void dispatch_send(struct core *core, struct task *task)
@@ -47,7 +62,8 @@ static void dispatch_send(struct core *core, struct task *task)
     head.DISPATCH.function = call->function;
     head.DISPATCH.timeout_ms = call->option.timeout_ms;
     head.DISPATCH.at_most_once = call->option.at_most_once;
-    struct item_dispatch item = {.task = task->id, .attempt = task->attempt, .args = task_args(task)};
+    struct item_dispatch item = {
+        .task = task->id, .attempt = task->attempt, .args = task_args(task), .depth = call->option.depth};
     item_dispatch_put(run_now(core, task->worker->conn, &head, call), &item);
     run_added(core, task->worker->conn, false);
     task->is_unsent = false;
@@ -77,14 +93,13 @@ static bool dispatch_round(struct core *core, bool only_idle)
     bool given = false;
     for (size_t i = 0; i < core->hungry_count;) {
         struct worker *worker = core->hungry[i];
-        if (!has_room(core, worker, false)) {
+        if (!has_room(core, worker, false, true) && !has_room(core, worker, true, true)) {
             core->hungry[i] = core->hungry[--core->hungry_count];
             worker->is_hungry = false;
             continue;
         }
-        for (unsigned k = 0; k < (only_idle ? 1 : PREFETCH_RUN) && core->ready > 0 && has_room(core, worker, only_idle);
-             k++) {
-            struct lane *lane = best_lane(worker, only_idle);
+        for (unsigned k = 0; k < (only_idle ? 1 : PREFETCH_RUN) && core->ready > 0; k++) {
+            struct lane *lane = lane_for(core, worker, only_idle);
             if (lane == NULL) {
                 break;
             }

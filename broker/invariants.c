@@ -52,7 +52,7 @@ static void check_lane(const struct lane *lane)
     uint64_t count = 0;
     for (size_t i = 0; i < lane->level_count; i++) {
         const struct level *level = lane->levels[i];
-        CHECK(i == 0 || lane->levels[i - 1]->priority > level->priority);
+        CHECK(i == 0 || lane->levels[i - 1]->rank > level->rank);
         const struct turn *turn = level->current;
         CHECK(turn != NULL);
         do {

@@ -1,8 +1,9 @@
 /*
- * lanes.c: what runs next. A lane is the ready tasks of one (queue, function). In a lane higher priorities go first;
- * within a priority sessions take turns; within a session tasks go in order of submission (of id). A task that comes
- * back is put where its id belongs: at the end of the list if it is the newest, else into the turn's small heap of late
- * ones. Every operation is O(1) or O(log n). Must not know of workers beyond who serves a lane.
+ * lanes.c: what runs next. A lane is the ready tasks of one (queue, function). In a lane tasks that a deeper handler
+ * submitted go first (somebody waits for them, in a slot), then higher priorities: that is a task's rank. Within a rank
+ * sessions take turns; within a session tasks go in order of submission (of id). A task that comes back is put where
+ * its id belongs: at the end of the list if it is the newest, else into the turn's small heap of late ones. Every
+ * operation is O(1) or O(log n). Must not know of workers beyond who serves a lane.
  */
 #include "broker/state.h"
 
@@ -183,26 +184,31 @@ static bool is_earlier(const void *a, const void *b)
     return ((const struct task *)a)->id < ((const struct task *)b)->id;
 }
 
-static struct level *level_of(struct lane *lane, int32_t priority)
+int32_t lane_rank(const struct task_options *option)
+{
+    return (int32_t)option->depth * (PRIORITY_MAX - PRIORITY_MIN + 1) + (int32_t)option->priority;
+}
+
+static struct level *level_of(struct lane *lane, int32_t rank)
 {
     size_t low = 0;
     size_t high = lane->level_count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (lane->levels[middle]->priority > priority) {
+        if (lane->levels[middle]->rank > rank) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    if (low < lane->level_count && lane->levels[low]->priority == priority) {
+    if (low < lane->level_count && lane->levels[low]->rank == rank) {
         return lane->levels[low];
     }
     ARRAY_RESERVE(lane->levels, lane->level_count, lane->level_cap);
     memmove(&lane->levels[low + 1], &lane->levels[low], (lane->level_count - low) * sizeof *lane->levels);
     struct level *level = xcalloc(1, sizeof *level);
     level->lane = lane;
-    level->priority = priority;
+    level->rank = rank;
     lane->levels[low] = level;
     lane->level_count++;
     return level;
@@ -296,7 +302,7 @@ static void turn_drop_if_empty(struct turn *turn)
 void lane_push(struct core *core, struct task *task)
 {
     struct lane *lane = task->call->lane;
-    struct turn *turn = turn_of(task->session, level_of(lane, (int32_t)task->call->option.priority));
+    struct turn *turn = turn_of(task->session, level_of(lane, lane_rank(&task->call->option)));
     CHECK(task->turn == NULL && task->heap_index == 0);
     task->turn = turn;
     if (turn->tail == NULL || task->id > turn->tail->id) {

@@ -105,7 +105,7 @@ void tasks_wake_due(struct core *core);
 void core_free_tasks(struct core *core);
 
 /* ---- lanes.c: what runs next ---- */
-struct turn { /* the ready tasks of one session at one priority of a lane */
+struct turn { /* the ready tasks of one session at one rank of a lane */
     struct session *session;
     struct level *level;
     struct task *head; /* in order of id */
@@ -118,7 +118,7 @@ struct turn { /* the ready tasks of one session at one priority of a lane */
 };
 struct level {
     struct lane *lane;
-    int32_t priority;
+    int32_t rank;
     struct turn *current; /* whose turn it is */
 };
 struct lane {
@@ -126,7 +126,7 @@ struct lane {
     struct bytes function;
     uint64_t hash;
     struct lane *next;     /* of the same bucket */
-    struct level **levels; /* highest priority first; none is empty */
+    struct level **levels; /* highest rank first; none is empty */
     size_t level_count;
     size_t level_cap;
     uint64_t ready;
@@ -137,6 +137,7 @@ struct lane {
     size_t worker_cap;
 };
 struct lane *lane_of(struct core *core, struct bytes queue, struct bytes function); /* NULL: LANE_COUNT_MAX reached */
+int32_t lane_rank(const struct task_options *option); /* what goes first: by depth, then by priority */
 void lane_push(struct core *core, struct task *task);
 struct task *lane_peek(const struct lane *lane);
 struct task *lane_pop(struct core *core, struct lane *lane);
@@ -325,6 +326,8 @@ struct worker {
     uint64_t slots;
     uint64_t capacity_count;
     uint64_t capacity_bytes;
+    uint64_t nested_count; /* of what it holds: of no account for tasks of at least nested_depth */
+    uint64_t nested_depth;
     struct bytes *functions;
     size_t function_count;
     struct bytes *queues;

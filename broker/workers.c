@@ -249,6 +249,7 @@ static void worker_take_facts(struct core *core, struct worker *worker, const st
     worker->slots = hello->slots;
     worker->capacity_count = hello->capacity_count;
     worker->capacity_bytes = hello->capacity_bytes;
+    worker->nested_count = 0; /* CAPACITY says it again */
     worker->lease_until = core->now + (int64_t)core->limits.lease_ms;
     core_sweep_by(core, worker->lease_until);
 }
@@ -347,6 +348,8 @@ void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPA
 {
     conn->worker->capacity_count = capacity->count;
     conn->worker->capacity_bytes = capacity->bytes;
+    conn->worker->nested_count = capacity->nested;
+    conn->worker->nested_depth = capacity->depth;
     if (capacity->count == 0) {
         worker_withdraw_unsent(core, conn->worker);
     }

@@ -322,10 +322,13 @@
 #define FIELDS_PROGRESS(F) F##_list(items, progress)
 
 /* What the worker will hold at once: the broker dispatches while what it knows the worker to hold (dispatched, without
- * FINISHED or RETURNED) is below both. Zero: dispatch nothing. A worker that drains sends zero. */
+ * FINISHED or RETURNED) is below both. Zero: dispatch nothing. A worker that drains sends zero.
+ * nested: attempts it holds that do not count for tasks of at least this depth: for those its handlers may wait. */
 #define FIELDS_CAPACITY(F)                                                                                             \
     F##_u64(count, WORKER_HELD_COUNT_MAX)                                                                              \
-    F##_u64(bytes, INT64_MAX)
+    F##_u64(bytes, INT64_MAX)                                                                                          \
+    F##_u64(nested, WORKER_HELD_COUNT_MAX)                                                                             \
+    F##_u64(depth, TASK_DEPTH_MAX)
 
 /* number, NAME, fields required, direction */
 #define MESSAGE_LIST(X)                                                                                                \
@@ -362,7 +365,7 @@
     X(45, FINISHED, 1, "W>B")                                                                                          \
     X(46, RECEIPT, 1, "B>W")                                                                                           \
     X(47, PROGRESS, 1, "W>B")                                                                                     \
-    X(48, CAPACITY, 2, "W>B")
+    X(48, CAPACITY, 4, "W>B")
 
 /* ---- OPTIONS of SUBMIT: an array, grows at the end, what is missing has its default; kept as it came ---- */
 /* depth: 0 submitted from outside, else one more than that of the task that submits it: deeper ones go first.

@@ -82,7 +82,7 @@ for _kind, _name, _fields in (
         (45, "FINISHED", "items"),
         (46, "RECEIPT", "items"),
         (47, "PROGRESS", "items"),
-        (48, "CAPACITY", "count bytes")):
+        (48, "CAPACITY", "count bytes nested depth")):
     MESSAGES[_name] = MESSAGES[_kind] = collections.namedtuple(_name, _fields)
     KINDS[_name] = _kind
 

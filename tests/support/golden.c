@@ -543,7 +543,7 @@ static void progress(struct buf *frame)
 static void capacity(struct buf *frame)
 {
     frame_begin(frame, 4);
-    msg_CAPACITY_put(frame, &(struct msg_CAPACITY){.count = 8, .bytes = 1 * MIB});
+    msg_CAPACITY_put(frame, &(struct msg_CAPACITY){.count = 8, .bytes = 1 * MIB, .nested = 3, .depth = 2});
 }
 
 static void worker_batch(struct buf *frame)
@@ -620,7 +620,8 @@ const struct golden_vector golden_vectors[] = {
     {"drop", "B>W", "an attempt that no longer counts", drop, false},
     {"returned", "W>B", "held unstarted, given back; and the largest token there is", returned, false},
     {"progress", "W>B", "a quarter is done", progress, false},
-    {"capacity", "W>B", "eight attempts, one MiB", capacity, false},
+    {"capacity", "W>B", "eight attempts, one MiB; three of those held do not count for tasks two deep", capacity,
+     false},
     {"worker_batch", "W>B", "several messages in one frame", worker_batch, false},
     {"extremes", "C>B", "the largest numbers, empty text (not none), empty and absent arguments", extremes, false},
     {"empty_frame", "both", "no message at all is a frame too", empty_frame, false},

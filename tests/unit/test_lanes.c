@@ -47,10 +47,11 @@ static int bench_close(void **state)
     return 0;
 }
 
-static struct task *push(struct bench *bench, size_t session, int64_t priority)
+static struct task *push_at(struct bench *bench, size_t session, uint64_t depth, int64_t priority)
 {
     struct task_options option = task_options_default();
     struct buf options = {0};
+    option.depth = depth;
     option.priority = priority;
     task_options_put(&options, &option);
     struct call *call =
@@ -61,6 +62,11 @@ static struct task *push(struct bench *bench, size_t session, int64_t priority)
     task_move(bench->core, task, TASK_READY);
     lane_push(bench->core, task);
     return task;
+}
+
+static struct task *push(struct bench *bench, size_t session, int64_t priority)
+{
+    return push_at(bench, session, 0, priority);
 }
 
 static struct task *pop(struct bench *bench)
@@ -97,6 +103,20 @@ static void test_higher_priority_goes_first(void **state)
     assert_ptr_equal(pop(bench), high);
     assert_ptr_equal(pop(bench), middle);
     assert_ptr_equal(pop(bench), low);
+}
+
+/* What a handler submitted holds up a slot that waits for it: the lowest of them goes before the highest root. */
+static void test_deeper_goes_before_higher_priority(void **state)
+{
+    struct bench *bench = *state;
+    struct task *root = push_at(bench, 0, 0, PRIORITY_MAX);
+    struct task *low = push_at(bench, 0, 1, PRIORITY_MIN);
+    struct task *child = push_at(bench, 1, 1, 0);
+    struct task *deepest = push_at(bench, 0, TASK_DEPTH_MAX, PRIORITY_MIN);
+    assert_ptr_equal(pop(bench), deepest);
+    assert_ptr_equal(pop(bench), child);
+    assert_ptr_equal(pop(bench), low);
+    assert_ptr_equal(pop(bench), root);
 }
 
 /* Ten tasks beside a hundred thousand: the small session does not wait behind the large one. */
@@ -180,6 +200,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_within_a_session_tasks_go_in_order_of_submission, bench_open, bench_close),
+        cmocka_unit_test_setup_teardown(test_deeper_goes_before_higher_priority, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(test_higher_priority_goes_first, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(test_sessions_take_turns_whatever_their_size, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(test_a_returned_task_goes_back_to_its_place, bench_open, bench_close),
