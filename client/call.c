@@ -38,19 +38,17 @@ static enum quern_err number_check(const char *what, uint64_t value, uint64_t ma
     return QUERN_OK;
 }
 
-static enum quern_err args_check(const struct quern_call *call)
+struct bytes args_none(void)
 {
-    struct bytes args = bytes_of(call->args, call->args_size);
-    if (call->args == NULL && call->args_size != 0) {
-        return error_set(QUERN_INVALID, "args is NULL and args_size is %zu; set both or neither", call->args_size);
-    }
-    if (call->args_size > PAYLOAD_SIZE_MAX) {
+    return bytes_of(no_args, sizeof(no_args));
+}
+
+enum quern_err args_check(struct bytes args)
+{
+    if (args.n > PAYLOAD_SIZE_MAX) {
         return error_set(QUERN_TOO_BIG,
                          "the arguments have %zu bytes; the limit is %u: put them into a file and submit its path",
-                         call->args_size, PAYLOAD_SIZE_MAX);
-    }
-    if (call->args == NULL) {
-        return QUERN_OK;
+                         args.n, PAYLOAD_SIZE_MAX);
     }
     struct cursor cursor = cursor_of(args);
     struct value head;
@@ -86,17 +84,24 @@ static enum quern_err options_check(const struct quern_call *call)
     return err != QUERN_OK ? err : number_check("ordinal", call->ordinal, INT64_MAX);
 }
 
-static enum quern_err call_check(const struct quern_call *call)
+enum quern_err call_check(const struct quern_call *call)
 {
     enum quern_err err = text_check("function", call->function, FUNCTION_NAME_SIZE_MAX);
     if (err == QUERN_OK && call->queue != NULL) {
         err = text_check("queue", call->queue, QUEUE_NAME_SIZE_MAX);
     }
-    err = err != QUERN_OK ? err : options_check(call);
-    return err != QUERN_OK ? err : args_check(call);
+    return err != QUERN_OK ? err : options_check(call);
 }
 
-static struct task_options call_options(const struct quern_call *call)
+static enum quern_err call_args_check(const struct quern_call *call)
+{
+    if (call->args == NULL && call->args_size != 0) {
+        return error_set(QUERN_INVALID, "args is NULL and args_size is %zu; set both or neither", call->args_size);
+    }
+    return call->args == NULL ? QUERN_OK : args_check(bytes_of(call->args, call->args_size));
+}
+
+struct task_options call_options(const struct quern_call *call)
 {
     struct task_options options = task_options_default();
     options.priority = call->priority;
@@ -171,7 +176,7 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
 static enum quern_err submit_locked(struct quern_client *client, const struct quern_call *call,
                                     struct quern_future *future, uint64_t *id_out, bool *must_wake_out)
 {
-    struct bytes args = call->args == NULL ? bytes_of(no_args, sizeof(no_args)) : bytes_of(call->args, call->args_size);
+    struct bytes args = call->args == NULL ? args_none() : bytes_of(call->args, call->args_size);
     struct submit *submit = submit_make(args, call->ordinal, call->wait_ms != 0, future);
     uint64_t id = 0;
     pthread_mutex_lock(&client->lock);
@@ -204,6 +209,7 @@ enum quern_err quern_submit(struct quern_client *client, const struct quern_call
     }
     err = err != QUERN_OK ? err : sized_copy(&call, sizeof(call), given, "struct quern_call");
     err = err != QUERN_OK ? err : call_check(&call);
+    err = err != QUERN_OK ? err : call_args_check(&call);
     if (err != QUERN_OK) {
         return err;
     }
@@ -288,7 +294,7 @@ void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *a
     unsigned char number[8];
     unsigned char next[DIGEST_SIZE];
     crypto_generichash_state state;
-    struct bytes bytes = args == NULL ? bytes_of(no_args, sizeof(no_args)) : bytes_of(args, args_size);
+    struct bytes bytes = args == NULL ? args_none() : bytes_of(args, args_size);
     for (unsigned i = 0; i < sizeof(number); i++) {
         number[i] = (unsigned char)(ordinal >> (8 * i));
     }

@@ -175,6 +175,7 @@ void client_tell(struct quern_client *client)
     if (client->room_waiters > 0 && room_is_worth_it(client)) {
         pthread_cond_broadcast(&client->room);
     }
+    maps_tell(client);
     client_ready_update(client);
 }
 
@@ -295,6 +296,7 @@ static void client_empty(struct quern_client *client)
 {
     client_ledger_fini(&client->ledger);
     futures_end(client);
+    maps_end(client);
     queue_fini(&client->queue);
 }
 
@@ -447,6 +449,7 @@ static enum quern_err client_leave(struct quern_client *client, unsigned flags)
                               "%llu submits were not acknowledged within %d ms: they may or may not be done",
                               (unsigned long long)client->ledger.submits.count, CLIENT_CLOSE_MS);
     }
+    (void)close_await(client, maps_are_quiet, deadline_ms);
     if (flags != 0 && !client->is_operator && client->ledger.phase != LEDGER_ENDED) {
         enum quern_err asked = session_close_ask(client, flags, deadline_ms);
         err = err != QUERN_OK ? err : asked;

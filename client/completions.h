@@ -9,8 +9,8 @@
 #ifndef QUERN_CLIENT_COMPLETIONS_H
 #define QUERN_CLIENT_COMPLETIONS_H
 
-#include "common/ranges.h"
 #include "common/message.h"
+#include "common/ranges.h"
 
 struct completions {
     uint64_t window_count;

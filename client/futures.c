@@ -9,9 +9,12 @@
 
 #include <stdlib.h>
 
+static const struct owner_kind future_kind;
+
 struct quern_future *future_make(struct quern_client *client)
 {
     struct quern_future *future = xcalloc(1, sizeof(*future));
+    future->owner.kind = &future_kind;
     future->client = client;
     return future;
 }
@@ -52,19 +55,21 @@ void future_queued(struct quern_future *future, uint64_t id)
     map_put(&client->futures, id, future);
 }
 
-void future_accepted(struct quern_future *future)
+static void future_accepted(struct owner *owner)
 {
+    struct quern_future *future = (struct quern_future *)owner;
     future->is_accepted = true;
     future_unref(future);
 }
 
-void future_dropped(struct quern_future *future)
+static void future_dropped(struct owner *owner)
 {
-    future_unref(future);
+    future_unref((struct quern_future *)owner);
 }
 
-void future_renumbered(struct quern_future *future, uint64_t old_id, uint64_t id)
+static void future_renumbered(struct owner *owner, uint64_t old_id, uint64_t id)
 {
+    struct quern_future *future = (struct quern_future *)owner;
     struct quern_client *client = future->client;
     future->id = id;
     if (map_remove(&client->futures, old_id) != NULL) {
@@ -90,8 +95,9 @@ static void future_complete(struct quern_future *future, struct delivery *delive
     future_unref(future);
 }
 
-void future_refused(struct quern_future *future, struct delivery *delivery)
+static void future_refused(struct owner *owner, struct delivery *delivery)
 {
+    struct quern_future *future = (struct quern_future *)owner;
     if (!future->is_done) {
         future_complete(future, delivery);
     } else {
@@ -100,15 +106,38 @@ void future_refused(struct quern_future *future, struct delivery *delivery)
     future_unref(future);
 }
 
-bool futures_outcome(struct quern_client *client, struct delivery *delivery)
+static bool future_completed(struct owner *owner, struct delivery *delivery)
 {
-    struct quern_future *future = map_get(&client->futures, delivery->outcome.id);
-    if (future == NULL || future->is_done) {
+    struct quern_future *future = (struct quern_future *)owner;
+    if (future->is_done) {
         return false;
     }
     future->is_accepted = true;
     future_complete(future, delivery);
     return true;
+}
+
+static void future_ended(struct owner *owner)
+{
+    struct quern_future *future = (struct quern_future *)owner;
+    if (!future->is_done) {
+        future_unref(future);
+    }
+}
+
+static const struct owner_kind future_kind = {
+    .accepted = future_accepted,
+    .refused = future_refused,
+    .renumbered = future_renumbered,
+    .dropped = future_dropped,
+    .completed = future_completed,
+    .ended = future_ended,
+};
+
+bool futures_outcome(struct quern_client *client, struct delivery *delivery)
+{
+    struct owner *owner = map_get(&client->futures, delivery->outcome.id);
+    return owner != NULL && owner->kind->completed(owner, delivery);
 }
 
 void futures_end(struct quern_client *client)
@@ -117,10 +146,7 @@ void futures_end(struct quern_client *client)
     uint64_t id;
     void *value;
     while (map_next(&client->futures, &at, &id, &value)) {
-        struct quern_future *future = value;
-        if (!future->is_done) {
-            future_unref(future);
-        }
+        ((struct owner *)value)->kind->ended(value);
     }
     map_fini(&client->futures);
     client->pending_count = 0;

@@ -27,6 +27,8 @@
 #define CLIENT_WINDOW_BYTES_DEFAULT (64u * MIB)
 #define CLIENT_WINDOW_MAX ((uint64_t)1 << 40)
 #define CLIENT_CLOSE_MS 5000
+/* Cancels of what ended maps left behind that are under way at once; a broker answers 64 questions of a client. */
+#define MAP_CANCEL_COUNT_MAX 32u
 
 /* An outcome or refusal that came. Counted by the queue or future that keeps it and by every copy handed out. */
 struct delivery {
@@ -66,6 +68,19 @@ struct callbacks {
     bool must_stop; /* when all that is due was called */
 };
 
+/* The open maps, and what those that ended left behind. */
+struct map_items {
+    struct map_item *first;
+    struct map_item *last;
+};
+struct maps {
+    struct quern_map *first;
+    struct map_items unwanted;                     /* to be cancelled, in order of submission */
+    struct delivery *unseen;                       /* outcomes nobody wants: to be acknowledged */
+    struct request *cancels[MAP_CANCEL_COUNT_MAX]; /* under way; NULL: free */
+    unsigned cancel_count;
+};
+
 struct quern_client {
     unsigned fork_count; /* of the process that opened it */
     pthread_mutex_t lock;
@@ -84,8 +99,9 @@ struct quern_client {
     bool is_operator;
 
     struct client_ledger ledger;
-    struct map futures;     /* by id: unfinished, or held by the application */
-    uint64_t pending_count; /* both */
+    struct map futures;     /* struct owner by id: unfinished, or held by the application */
+    uint64_t pending_count; /* not for quern_next: items of maps, and futures that are both */
+    struct maps maps;
     struct watches watches;
     struct callbacks callbacks;
     struct outcome_queue queue;
@@ -107,7 +123,23 @@ struct quern_client {
     void *context;
 };
 
+/* What a submit belongs to: a future, or an item of a map, whose first field this is. Called under the lock and from
+ * within the ledger, which therefore must not be called. */
+struct owner {
+    const struct owner_kind *kind;
+};
+struct owner_kind {
+    void (*accepted)(struct owner *owner);
+    void (*refused)(struct owner *owner, struct delivery *delivery); /* takes the delivery */
+    void (*renumbered)(struct owner *owner, uint64_t old_id, uint64_t id);
+    void (*dropped)(struct owner *owner); /* its submit will not be answered */
+    /* Its outcome came: true if it takes the delivery. Whether it stays in client->futures is its own affair. */
+    bool (*completed)(struct owner *owner, struct delivery *delivery);
+    void (*ended)(struct owner *owner); /* the client closes, and it is in client->futures */
+};
+
 struct quern_future {
+    struct owner owner;
     struct quern_client *client;
     uint64_t id;
     struct delivery *delivery; /* NULL: none yet */
@@ -173,11 +205,7 @@ QUERN_MUST_USE enum quern_err future_check(const struct quern_future *future);
 struct quern_future *future_make(struct quern_client *client); /* without lock */
 void future_free(struct quern_future *future);                 /* one that was never queued; without lock */
 void future_queued(struct quern_future *future, uint64_t id);
-void future_accepted(struct quern_future *future);
-void future_renumbered(struct quern_future *future, uint64_t old_id, uint64_t id);
-void future_refused(struct quern_future *future, struct delivery *delivery);
-void future_dropped(struct quern_future *future);
-/* True: the outcome belonged to a future. */
+/* True: the outcome belonged to a future, or to an item of a map. */
 bool futures_outcome(struct quern_client *client, struct delivery *delivery);
 /* The client closes: nothing will come any more. */
 void futures_end(struct quern_client *client);
@@ -217,6 +245,15 @@ void callbacks_drop(struct quern_future *future);
 /* The client is closed: what is due is called, then the thread ends; without lock. */
 void callbacks_stop(struct quern_client *client);
 
+/* ---- map_item.c, map.c ---- */
+/* What has changed may concern maps: wakes those that wait, goes on cancelling, acknowledges what nobody wants. */
+void maps_tell(struct quern_client *client);
+void maps_wake(struct quern_client *client);
+/* Everything that closed maps left is cancelled, as far as the broker can be asked. */
+bool maps_are_quiet(const struct quern_client *client);
+/* The client has closed. */
+void maps_end(struct quern_client *client);
+
 /* ---- ask.c ---- */
 /* One question, one answer; body (may be NULL) gets the answer's body, also with an error. */
 enum quern_err client_ask(struct quern_client *client, struct message *message, int64_t deadline_ms, struct buf *body);
@@ -224,6 +261,13 @@ enum quern_err client_ask(struct quern_client *client, struct message *message, 
 enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms);
 
 /* ---- call.c: without lock ---- */
+/* Everything but the arguments. */
+QUERN_MUST_USE enum quern_err call_check(const struct quern_call *call);
+/* One msgpack array of a size that is allowed. */
+QUERN_MUST_USE enum quern_err args_check(struct bytes args);
+struct task_options call_options(const struct quern_call *call);
+/* As a call without arguments sends it: []. */
+struct bytes args_none(void);
 /* QUERN_OK if text is 1..size_max bytes of UTF-8; what: the field's name for the error. */
 QUERN_MUST_USE enum quern_err text_check(const char *what, const char *text, size_t size_max);
 

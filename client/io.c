@@ -40,13 +40,18 @@ void io_wake(const struct quern_client *client)
 
 /* ---- what the ledger tells, under the lock ---- */
 
+static const struct owner_kind *kind_of(const void *owner)
+{
+    return ((const struct owner *)owner)->kind;
+}
+
 static void sink_accepted(void *context, void *owner, uint64_t id)
 {
     struct quern_client *client = context;
     (void)id;
     client->settled_wake = client->settled_wake || client->flush_waiters > 0;
     if (owner != NULL) {
-        future_accepted(owner);
+        kind_of(owner)->accepted(owner);
     }
 }
 
@@ -68,7 +73,7 @@ static void sink_refused(void *context, void *owner, const struct submit_refusal
     refusal_keep(client, delivery);
     client->settled_wake = client->settled_wake || client->flush_waiters > 0;
     if (owner != NULL) {
-        future_refused(owner, delivery);
+        kind_of(owner)->refused(owner, delivery);
     } else {
         queue_push(&client->queue, delivery);
     }
@@ -78,7 +83,7 @@ static void sink_renumbered(void *context, void *owner, uint64_t old_id, uint64_
 {
     (void)context;
     if (owner != NULL) {
-        future_renumbered(owner, old_id, id);
+        kind_of(owner)->renumbered(owner, old_id, id);
     }
 }
 
@@ -86,7 +91,7 @@ static void sink_dropped(void *context, void *owner)
 {
     (void)context;
     if (owner != NULL) {
-        future_dropped(owner);
+        kind_of(owner)->dropped(owner);
     }
 }
 

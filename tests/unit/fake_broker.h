@@ -49,6 +49,7 @@ struct fake {
     bool is_silent; /* reads, says nothing */
     bool holds_replies;
     bool is_by_hand;           /* tasks end by fake_complete alone */
+    uint32_t fail_sequence;    /* this one fails */
     bool obeys_cancel;         /* CANCEL ends what is not done; else it gets reply_code */
     enum quern_err deny;       /* answer to HELLO */
     enum quern_err deny_now;   /* said to the connected client, once */
@@ -68,6 +69,7 @@ struct fake {
     uint64_t acked_count;
     struct uuid instance;
     unsigned cancel_count;
+    unsigned force_count; /* of them */
     bool last_force;
     uint64_t last_depth; /* of a submit */
     bool last_drop;
@@ -309,7 +311,7 @@ static inline void fake_take(struct fake *fake, uint32_t sequence, const struct 
     task->ordinal = item->ordinal;
     fake->live++;
     if (!fake->holds_outcomes && !fake->is_by_hand) {
-        fake_complete(fake, sequence);
+        fake_complete_as(fake, sequence, sequence == fake->fail_sequence ? TASK_FAILED : TASK_DONE);
     }
 }
 
@@ -411,6 +413,7 @@ static inline void fake_message(struct fake *fake, uint64_t conn, uint32_t gener
     case MSG_CANCEL:
         request = message->CANCEL.request;
         fake->last_force = message->CANCEL.force;
+        fake->force_count += message->CANCEL.force;
         code = fake_cancel(fake, message->CANCEL.task);
         break;
     case MSG_RETRY:
