@@ -332,12 +332,12 @@
 
 /* number, NAME, fields required, direction */
 #define MESSAGE_LIST(X)                                                                                                \
-    X(1, HELLO_CLIENT, 18, "C>B")                                                                                      \
+    X(1, HELLO_CLIENT, 17, "C>B")                                                                                      \
     X(2, HELLO_WORKER, 11, "W>B")                                                                                      \
     X(3, HELLO_OPERATOR, 4, "O>B")                                                                                     \
     X(4, CHALLENGE, 1, "B>C")                                                                                          \
     X(5, ECHO, 1, "C>B")                                                                                               \
-    X(6, WELCOME_CLIENT, 20, "B>C")                                                                                    \
+    X(6, WELCOME_CLIENT, 19, "B>C")                                                                                    \
     X(7, WELCOME_WORKER, 5, "B>W")                                                                                     \
     X(8, WELCOME_OPERATOR, 4, "B>O")                                                                                   \
     X(9, DENIED, 4, "B>any")                                                                                           \

@@ -149,7 +149,7 @@ static void row_put(struct buf *rows, unsigned *number, const char *name, const 
         unsigned number = 0;                                                                                           \
                                                                                                                        \
         FIELDS_##name(ROW);                                                                                            \
-        assert_int_equal(number, required); /* "all fields listed here are required" */                                \
+        assert_in_range(number, required, UINT8_MAX); /* what was added later may be missing */                        \
         rows_check("### " #kind " " #name " (" direction ")", &rows);                                                  \
     }
 MESSAGE_LIST(X)
