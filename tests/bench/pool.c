@@ -1,0 +1,257 @@
+/*
+ * quern's side of the comparison with a process pool: the same four things as pool.py does with Python's, by the calls
+ * that a program would use. Prints one line of JSON. Start at main; the figures are put side by side by
+ * tests/bench/run.
+ *
+ *     bench_pool WHAT --url URL [--count N]     WHAT: one, submit, map, open
+ *     bench_pool --quern-worker OPTION...       the worker with this program's functions
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <quern/client.h>
+#include <quern/worker.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define COUNT_DEFAULT 1000
+#define COUNT_MAX 100000000
+#define WARM_UP_COUNT 100
+#define TAKE_EVERY 256
+#define PATIENCE_MS 60000 /* nothing for so long: something is broken */
+
+static void must(enum quern_err err, const char *what)
+{
+    if (err != QUERN_OK) {
+        fprintf(stderr, "bench_pool: %s: %s: %s\n", what, quern_err_word(err), quern_last_error());
+        exit(1);
+    }
+}
+
+static void must_be(bool fact, const char *what)
+{
+    if (!fact) {
+        fprintf(stderr, "bench_pool: not so: %s\n", what);
+        exit(1);
+    }
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* ---- the functions that slots run ---- */
+
+static enum quern_err noop(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    quern_write_nil(result);
+    return QUERN_OK;
+}
+
+static enum quern_err square(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    uint64_t x;
+    if (quern_read_u64(args, &x) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "square takes one integer");
+    }
+    quern_write_u64(result, x * x);
+    return QUERN_OK;
+}
+
+static const struct quern_function functions[] = {{"noop", noop}, {"square", square}, {NULL, NULL}};
+static const struct quern_module module = {.size = sizeof module, .functions = functions};
+
+/* ---- one at a time: submit, wait for the result ---- */
+
+static void one_task(struct quern_client *client)
+{
+    struct quern_call call = QUERN_CALL_INIT;
+    struct quern_future *future = NULL;
+    struct quern_outcome *outcome = NULL;
+    call.function = "noop";
+    must(quern_submit(client, &call, &future, NULL), "submit");
+    must(quern_future_result(future, PATIENCE_MS, &outcome), "result");
+    quern_outcome_release(&outcome);
+    quern_future_release(&future);
+}
+
+static int time_compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The smallest time that `percent` of all do not exceed, in microseconds. */
+static double percentile_us(const int64_t *sorted_ns, size_t count, size_t percent)
+{
+    size_t rank = (count * percent + 99) / 100;
+    return (double)sorted_ns[rank > 0 ? rank - 1 : 0] / 1000.0;
+}
+
+static void bench_one(struct quern_client *client, size_t count)
+{
+    int64_t *times_ns = calloc(count, sizeof *times_ns);
+    must_be(times_ns != NULL, "memory");
+    for (int i = 0; i < WARM_UP_COUNT; i++) {
+        one_task(client);
+    }
+    for (size_t i = 0; i < count; i++) {
+        int64_t begun_ns = now_ns();
+        one_task(client);
+        times_ns[i] = now_ns() - begun_ns;
+    }
+    qsort(times_ns, count, sizeof *times_ns, time_compare);
+    printf("\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,", percentile_us(times_ns, count, 50),
+           percentile_us(times_ns, count, 90), percentile_us(times_ns, count, 99));
+    free(times_ns);
+}
+
+/* ---- submit all, take them as they complete ---- */
+
+static void bench_submit(struct quern_client *client, size_t count)
+{
+    struct quern_future **futures = calloc(count, sizeof(struct quern_future *));
+    struct quern_call call = QUERN_CALL_INIT;
+    struct quern_set *set = NULL;
+    struct quern_future *future = NULL;
+    size_t done = 0;
+    must_be(futures != NULL, "memory");
+    call.function = "noop";
+    int64_t begun_ns = now_ns();
+    for (size_t i = 0; i < count; i++) {
+        must(quern_submit(client, &call, &futures[i], NULL), "submit");
+    }
+    must(quern_as_completed(futures, count, QUERN_FOREVER, &set), "as_completed");
+    while (quern_set_next(set, PATIENCE_MS, &future) == QUERN_OK) {
+        struct quern_outcome *outcome = NULL;
+        must(quern_future_result(future, 0, &outcome), "result");
+        quern_outcome_release(&outcome);
+        done++;
+    }
+    double seconds = (double)(now_ns() - begun_ns) / 1e9;
+    must_be(done == count, "every future was given");
+    quern_set_close(&set);
+    for (size_t i = 0; i < count; i++) {
+        quern_future_release(&futures[i]);
+    }
+    free(futures);
+    printf("\"seconds\":%.6f,\"per_second\":%.1f,", seconds, (double)count / seconds);
+}
+
+/* ---- map of x * x ---- */
+
+static void check_square(const struct quern_outcome *outcome, uint64_t x)
+{
+    struct quern_reader reader;
+    uint64_t value = 0;
+    quern_reader_init(&reader, outcome->result, outcome->result_size);
+    must_be(outcome->state == QUERN_STATE_DONE && quern_read_u64(&reader, &value) == QUERN_OK && value == x * x,
+            "the square of each number");
+}
+
+static void take_squares(struct quern_client *client, int timeout_ms, size_t *done)
+{
+    struct quern_outcome *outcome = NULL;
+    while (quern_next(client, timeout_ms, &outcome) == QUERN_OK) {
+        check_square(outcome, outcome->ordinal);
+        quern_outcome_release(&outcome);
+        (*done)++;
+        timeout_ms = 0;
+    }
+}
+
+static void bench_map(struct quern_client *client, size_t count)
+{
+    struct quern_call call = QUERN_CALL_INIT;
+    struct quern_writer *args = quern_writer_new();
+    size_t done = 0;
+    must_be(args != NULL, "memory");
+    call.function = "square";
+    int64_t begun_ns = now_ns();
+    for (size_t i = 1; i <= count; i++) {
+        quern_writer_reset(args);
+        quern_write_array(args, 1);
+        quern_write_u64(args, i);
+        quern_writer_bytes(args, &call.args, &call.args_size);
+        call.ordinal = i;
+        must(quern_submit(client, &call, NULL, NULL), "submit");
+        if (i % TAKE_EVERY == 0) {
+            take_squares(client, 0, &done);
+        }
+    }
+    while (done < count) {
+        size_t before = done;
+        take_squares(client, PATIENCE_MS, &done);
+        must_be(done > before, "results come");
+    }
+    double seconds = (double)(now_ns() - begun_ns) / 1e9;
+    quern_writer_free(args);
+    printf("\"seconds\":%.6f,\"per_second\":%.1f,", seconds, (double)count / seconds);
+}
+
+/* ---- all of it ---- */
+
+static void bench_open(struct quern_client *client, size_t count)
+{
+    (void)client;
+    (void)count;
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct quern_client *client, size_t count);
+} benches[] = {{"one", bench_one}, {"submit", bench_submit}, {"map", bench_map}, {"open", bench_open}};
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench_pool one|submit|map|open --url URL [--count 1..%d]\n", COUNT_MAX);
+    return 2;
+}
+
+static void bench(size_t which, const char *url, size_t count)
+{
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_client *client = NULL;
+    options.url = url;
+    int64_t begun_ns = now_ns();
+    must(quern_client_open(&options, &client), "open");
+    one_task(client);
+    printf("{\"what\":\"%s\",\"count\":%zu,\"open_ms\":%.3f,", benches[which].name, count,
+           (double)(now_ns() - begun_ns) / 1e6);
+    benches[which].run(client, count);
+    begun_ns = now_ns();
+    must(quern_client_close(&client, 0), "close");
+    printf("\"close_ms\":%.3f}\n", (double)(now_ns() - begun_ns) / 1e6);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"url", required_argument, NULL, 'u'}, {"count", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+    const char *url = NULL;
+    long long count = COUNT_DEFAULT;
+    if (argc > 1 && strncmp(argv[1], QUERN_WORKER_PREFIX, strlen(QUERN_WORKER_PREFIX)) == 0) {
+        return quern_worker_main(argc, argv, &module);
+    }
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        url = option == 'u' ? optarg : url;
+        count = option == 'n' ? strtoll(optarg, NULL, 10) : count;
+        if (option == '?' || count < 1 || count > COUNT_MAX) {
+            return usage();
+        }
+    }
+    for (size_t i = 0; optind + 1 == argc && i < sizeof benches / sizeof *benches; i++) {
+        if (strcmp(argv[optind], benches[i].name) == 0) {
+            bench(i, url, (size_t)count);
+            return 0;
+        }
+    }
+    return usage();
+}

@@ -1,0 +1,37 @@
+"""The figures of tests/bench: that each of them can still be taken, with hardly any work. What they say is for people."""
+
+import json
+import os
+import subprocess
+import sys
+
+import stage
+
+RUN = os.path.join(stage.ROOT, "tests", "bench", "run")
+
+
+class Bench(stage.Story):
+    def test_every_figure_can_be_taken(self):
+        done = subprocess.run([sys.executable, "-B", RUN, "--smoke", "--json"], capture_output=True, text=True,
+                              env={**self.env, "QUERN_BUILD": stage.BUILD}, timeout=4 * stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        figures = json.loads(done.stdout)
+        for name in ("speed", "million", "hoard", "retention", "floor", "pool"):
+            self.assertIsNotNone(figures[name], done.stderr)
+        for what, ratio in figures["pool"]["ratios"].items():
+            self.assertGreater(ratio, 0, what)
+        self.assertGreater(figures["floor"]["tasks_per_second"]["floor"], 0)
+
+    def test_a_floor_that_is_told_to_end_leaves_nothing(self):
+        floor = stage.Program("bench_floor", [os.path.join(stage.BUILD, "tests", "bench_floor"), "--tasks", "20000000",
+                                              "--directory", self.directory], self.env, self.directory)
+        self.programs.append(floor)
+        stage.wait_until(lambda: len(self.descendants(floor.pid)) == 4, "broker, two workers and a client")
+        children = self.descendants(floor.pid)
+        self.assertNotEqual(floor.end(), 0)
+        self.assertEqual([pid for pid in children if os.path.exists(f"/proc/{pid}")], [])
+        self.assertEqual([name for name in os.listdir(self.directory) if name.startswith("quern-floor")], [])
+
+
+if __name__ == "__main__":
+    stage.main()
