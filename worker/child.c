@@ -328,6 +328,7 @@ void child_run(int fd, struct statuspage *page, const struct registry *registry)
 {
     struct child child = {.pid = getpid(), .fd = fd, .page = page, .registry = registry, .has_waited = true};
     child.task.page = page;
+    task_take_term();
     child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
     writer_renew(&child, 0);
     for (;;) {

@@ -25,6 +25,8 @@
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
+/* A dying slot closes its socket a moment before it is seen dead; one that lives on after this has closed it itself. */
+#define HANG_UP_MS 50
 /* How long the end may take. */
 #define HERD_END_MS 2000
 #define HERD_EVENT_COUNT 64
@@ -189,7 +191,8 @@ static void no_slot(struct supervisor *supervisor, int err)
 
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
 {
-    if (!slot->has_run && slot->queued == 0 && !slot->is_doomed && !supervisor->is_draining) {
+    bool has_run = slot->has_run || slot_running(slot, &supervisor->yard) != NULL;
+    if (!has_run && !slot->is_doomed && !supervisor->is_draining) {
         log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
         supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
     }
@@ -219,22 +222,27 @@ static bool is_ours(void *self, pid_t pid)
     return is;
 }
 
-/* Our dead children: the zygote; slots that outlived theirs; orphans of those. */
+/* Our dead children: the zygote; slots that outlived theirs; orphans of those. Descendants of dead slots come to us
+ * once no zygote is between: they go before a death counts. */
 void herd_reap(struct supervisor *supervisor)
 {
     struct reaped reaped;
-    bool was_any = false;
+    struct deaths *deaths = &supervisor->deaths;
+    int64_t now_ms = supervisor->now_us / 1000;
+    bool was_any = deaths->count > 0;
     while (reaper_next(&reaped)) {
         was_any = true;
         if (reaped.pid == supervisor->zygote.pid) {
             supervisor->zygote.pid = 0;
         } else {
-            slot_dead(supervisor, &reaped);
+            deaths_add(deaths, &reaped, now_ms);
         }
     }
-    /* Descendants of dead slots come to us once no zygote is between. */
-    if (was_any) {
-        (void)reaper_kill_strays(is_ours, supervisor);
+    if (was_any && deaths_are_complete(deaths, is_ours, supervisor, now_ms)) {
+        for (size_t i = 0; i < deaths->count; i++) {
+            slot_dead(supervisor, &deaths->list[i]);
+        }
+        deaths->count = 0;
     }
 }
 
@@ -296,10 +304,10 @@ static void hear_slot(struct supervisor *supervisor, struct slot *slot, uint32_t
     }
     ssize_t got = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? recv(slot->fd, bells, sizeof(bells), MSG_DONTWAIT) : 1;
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        /* The end of a slot is told by its parent; a slot that only closed its socket is of no more use. */
+        /* The end of a slot is told by its parent; one that only closed its socket is of no more use. */
         close(slot->fd);
         slot->fd = -1;
-        slot_signal(slot, SIGKILL);
+        slot->hung_up_ms = supervisor->now_us / 1000;
     }
     (void)slot_read(slot, &supervisor->yard);
     if (events & EPOLLOUT) {
@@ -402,6 +410,19 @@ static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
     if (now_ms < due_ms) {
         return due_ms;
     }
+    if (deaths_has(&supervisor->deaths, slot->pid)) {
+        return now_ms + REAPER_LOOK_MS;
+    }
+    if (!slot->is_orphan) {
+        /* Without it what the slot left behind comes to us, and we clear it away. */
+        log_event(LOG_WARN, "the zygote reaps no more", "pid=%d", supervisor->zygote.pid);
+        zygote_gone(supervisor);
+        return now_ms;
+    }
+    bool is_zygote_dying = supervisor->zygote.pid > 0 && supervisor->zygote.socket < 0;
+    if ((is_zygote_dying || reaper_kill_strays(is_ours, supervisor)) && now_ms < due_ms + REAPER_STRAYS_MS) {
+        return now_ms + REAPER_LOOK_MS;
+    }
     bury(supervisor, slot, &(struct reaped){.pid = slot->pid, .status = DEATH_UNKNOWN});
     return now_ms;
 }
@@ -411,6 +432,13 @@ static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
     int64_t now_ms = supervisor->now_us / 1000;
     if (slot->state == SLOT_LIVE && slot->dead_ms != 0) {
         return bury_unreported(supervisor, slot);
+    }
+    if (slot->state == SLOT_LIVE && slot->hung_up_ms != 0 && !slot->is_doomed) {
+        int64_t due_ms = slot->hung_up_ms + HANG_UP_MS;
+        if (now_ms >= due_ms) {
+            slot_condemn(slot, &supervisor->yard, MISDEED_HUNG_UP);
+        }
+        return due_ms;
     }
     if (slot->state == SLOT_LIVE && slot->is_orphan && !slot->is_doomed) {
         /* A zygote of ours must stand behind every slot, to clear up after it: replace it once it is idle. */
@@ -441,6 +469,10 @@ int64_t herd_tend(struct supervisor *supervisor)
             supervisor->zygote_again_ms = now_ms + AGAIN_MS;
             wake_ms = supervisor->zygote_again_ms;
         }
+    }
+    if (supervisor->deaths.count > 0) {
+        herd_reap(supervisor);
+        wake_ms = now_ms + REAPER_LOOK_MS < wake_ms ? now_ms + REAPER_LOOK_MS : wake_ms;
     }
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         int64_t slot_ms = tend_slot(supervisor, &supervisor->slots[i]);

@@ -9,7 +9,8 @@
  *     kill its process group when the life pipe closes, whose only writer is the supervisor: so slots die even if we
  *     died before.
  *   - We die: slots go on; they become children of the supervisor, a subreaper too.
- *   - A slot dies: what is left of its process group and what was orphaned to us is killed.
+ *   - A slot dies: what is left of its process group and what was orphaned to us is killed, and waited for; then its
+ *     death is reported.
  */
 #include "worker/nursery.h"
 
@@ -49,6 +50,7 @@ struct nursery {
     struct registry registry;
     pid_t slots[SLOT_COUNT_MAX * 2]; /* alive; a replaced one may still be dying */
     size_t slot_count;
+    struct deaths deaths;
 };
 
 /* ---- talking ---- */
@@ -227,23 +229,34 @@ static bool forget_slot(struct nursery *nursery, pid_t pid)
     return false;
 }
 
+static void report_deaths(struct nursery *nursery)
+{
+    for (size_t i = 0; i < nursery->deaths.count; i++) {
+        const struct reaped *reaped = &nursery->deaths.list[i];
+        struct zygote_head head = {.word = ZYGOTE_DEAD,
+                                   .pid = reaped->pid,
+                                   .status = reaped->status,
+                                   .cpu_us = reaped->cpu_us,
+                                   .peak_kib = reaped->peak_kib};
+        send_packet(nursery, &head, NULL, NULL);
+    }
+    nursery->deaths.count = 0;
+}
+
 static void reap(struct nursery *nursery)
 {
     struct reaped reaped;
-    bool was_any = false;
+    int64_t now_ms = clock_mono_ms();
+    bool was_any = nursery->deaths.count > 0;
     while (reaper_next(&reaped)) {
         was_any = true;
         if (forget_slot(nursery, reaped.pid)) {
-            struct zygote_head head = {.word = ZYGOTE_DEAD,
-                                       .pid = reaped.pid,
-                                       .status = reaped.status,
-                                       .cpu_us = reaped.cpu_us,
-                                       .peak_kib = reaped.peak_kib};
-            send_packet(nursery, &head, NULL, NULL);
+            deaths_add(&nursery->deaths, &reaped, now_ms);
         }
     }
-    if (was_any) {
-        (void)reaper_kill_strays(is_slot, nursery);
+    /* No process of a task is alive when its end is told. */
+    if (was_any && deaths_are_complete(&nursery->deaths, is_slot, nursery, now_ms)) {
+        report_deaths(nursery);
     }
 }
 
@@ -313,10 +326,10 @@ static void serve(struct nursery *nursery)
 {
     for (;;) {
         struct pollfd fds[2] = {{.fd = nursery->socket, .events = POLLIN}, {.fd = nursery->signals, .events = POLLIN}};
-        if (poll(fds, 2, -1) < 0) {
+        if (poll(fds, 2, nursery->deaths.count > 0 ? REAPER_LOOK_MS : -1) < 0) {
             continue;
         }
-        if (fds[1].revents != 0) {
+        if (fds[1].revents != 0 || nursery->deaths.count > 0) {
             struct signalfd_siginfo info;
             (void)!read(nursery->signals, &info, sizeof(info));
             reap(nursery);
@@ -371,7 +384,8 @@ int nursery_main(int argc, char **argv, const struct quern_module *program)
     sigprocmask(SIG_BLOCK, &child, NULL);
     nursery.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     CHECK(nursery.signals >= 0);
-    /* End of file says that the supervisor is gone; but one that is stopped (SIGSTOP) reads nothing: let it go on then. */
+    /* End of file says that the supervisor is gone; but one that is stopped (SIGSTOP) reads nothing: let it go on then.
+     */
     prctl(PR_SET_PDEATHSIG, SIGCONT);
     send_ready(&nursery);
     serve(&nursery);

@@ -5,6 +5,7 @@
  */
 #include "worker/postmortem.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -34,6 +35,26 @@ static struct outcome of_stop(const struct death *death, const char *id, char *t
     return outcome_of(death, FINISHED_FAILED, CAUSE_TIMEOUT, "Timeout", text);
 }
 
+const char *misdeed_text(enum misdeed misdeed)
+{
+    switch (misdeed) {
+    case MISDEED_HUNG_UP:
+        return "closed its connection with the worker (a function may close only descriptors that it opened)";
+    case MISDEED_SCRIBBLED:
+        return "wrote over memory that it shares with the worker";
+    default:
+        return "";
+    }
+}
+
+static struct outcome of_misdeed(const struct death *death, const char *id, char *text)
+{
+    snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s %s; it was killed", id, death->pid, death->host,
+             misdeed_text(death->misdeed));
+    return outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, death->misdeed == MISDEED_HUNG_UP ? "HungUp" : "Scribbled",
+                      text);
+}
+
 static struct outcome of_crash(const struct death *death, const char *id, char *text)
 {
     struct outcome outcome;
@@ -61,5 +82,11 @@ struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
 {
     char id[ID_TEXT_SIZE];
     id_text(death->attempt->token.task, id);
-    return death->stop != STOP_NONE ? of_stop(death, id, text) : of_crash(death, id, text);
+    if (death->stop != STOP_NONE) {
+        return of_stop(death, id, text);
+    }
+    /* One that died of its own accord before we killed it says more by how it died. */
+    bool was_killed =
+        death->status == DEATH_UNKNOWN || (WIFSIGNALED(death->status) && WTERMSIG(death->status) == SIGKILL);
+    return death->misdeed != MISDEED_NONE && was_killed ? of_misdeed(death, id, text) : of_crash(death, id, text);
 }

@@ -12,11 +12,17 @@
 /* Why a slot is being stopped. */
 enum stop { STOP_NONE, STOP_TIMEOUT, STOP_KILLED };
 
+/* What a slot did to what it shares with the supervisor, and was killed for. */
+enum misdeed { MISDEED_NONE, MISDEED_HUNG_UP, MISDEED_SCRIBBLED };
+/* As what follows "it". */
+const char *misdeed_text(enum misdeed misdeed);
+
 #define DEATH_UNKNOWN (-1) /* a wait status that nobody saw */
 
 struct death {
     const struct attempt *attempt;
     enum stop stop;
+    enum misdeed misdeed;
     const char *host;
     pid_t pid;
     int32_t status; /* as waitpid gives it, or DEATH_UNKNOWN; not looked at for a stop */

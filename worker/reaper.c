@@ -82,3 +82,31 @@ bool reaper_kill_strays(bool (*is_known)(void *self, pid_t pid), void *self)
     }
     return was_any;
 }
+
+/* ---- deaths ---- */
+
+void deaths_add(struct deaths *deaths, const struct reaped *reaped, int64_t now_ms)
+{
+    if (deaths->count < REAPER_DEATH_COUNT_MAX) {
+        deaths->list[deaths->count++] = *reaped;
+        deaths->until_ms = now_ms + REAPER_STRAYS_MS;
+    }
+}
+
+bool deaths_has(const struct deaths *deaths, pid_t pid)
+{
+    for (size_t i = 0; i < deaths->count; i++) {
+        if (deaths->list[i].pid == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool deaths_are_complete(const struct deaths *deaths, bool (*is_known)(void *self, pid_t pid), void *self,
+                         int64_t now_ms)
+{
+    /* Twice: a list of children that is read while one of them ends may lack another. */
+    bool has_strays = reaper_kill_strays(is_known, self) || reaper_kill_strays(is_known, self);
+    return !has_strays || now_ms >= deaths->until_ms;
+}

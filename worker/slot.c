@@ -195,21 +195,15 @@ static struct outcome outcome_of(const struct slot *slot, const struct slot_resu
     };
 }
 
-/* It came to an end by itself, but after it had been told to stop: that is what counts. */
-static void settle_stopped(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
-                           const struct slot_result *result)
+/* It came to an end by itself, but after it had been told to stop: that is what counts. It stays at the head of the
+ * queue until the slot and what it may have started are gone. */
+static void settle_stopped(struct slot *slot, const struct slot_result *result)
 {
-    char text[DEATH_TEXT_SIZE];
-    struct death death = {.attempt = attempt,
-                          .stop = slot->stop,
-                          .host = yard->host,
-                          .pid = slot->pid,
-                          .started_wall_ms = result->started_wall_ms,
-                          .run_us = result->run_us,
-                          .cpu_us = result->cpu_us,
-                          .peak_kib = result->peak_kib};
-    struct outcome outcome = postmortem(&death, text);
-    ledger_finish(yard->ledger, attempt, &outcome);
+    slot->has_ended = true;
+    slot->ended = (struct slot_figures){.started_wall_ms = result->started_wall_ms,
+                                        .run_us = result->run_us,
+                                        .cpu_us = result->cpu_us,
+                                        .peak_kib = result->peak_kib};
     slot_signal(slot, SIGKILL);
 }
 
@@ -226,15 +220,15 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
     if (attempt->number != result->number) {
         return false;
     }
-    queue_remove(slot, attempt);
     slot->has_run = true;
     pace_ran(yard->pace, attempt->function, result->run_us);
     if (slot->stop != STOP_NONE && slot->stop_number == result->number) {
-        settle_stopped(slot, yard, attempt, result);
-    } else {
-        struct outcome outcome = outcome_of(slot, result, body);
-        ledger_finish(yard->ledger, attempt, &outcome);
+        settle_stopped(slot, result);
+        return true;
     }
+    queue_remove(slot, attempt);
+    struct outcome outcome = outcome_of(slot, result, body);
+    ledger_finish(yard->ledger, attempt, &outcome);
     return true;
 }
 
@@ -281,9 +275,7 @@ bool slot_read(struct slot *slot, const struct slot_yard *yard)
         is_sane = is_sane && (slot->in.n == 0 || settle_all(slot, yard));
     } while (is_sane && slot->ring_read != before && slot->in.n > 0);
     if (!is_sane && !slot->is_doomed) {
-        log_event(LOG_WARN, "a slot wrote what makes no sense", "pid=%d", slot->pid);
-        slot->is_doomed = true;
-        slot_signal(slot, SIGKILL);
+        slot_condemn(slot, yard, MISDEED_SCRIBBLED);
     }
     if (!is_sane) {
         slot->in.n = 0;
@@ -359,8 +351,18 @@ bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *
     slot->stop_number = number;
     slot->is_doomed = true;
     slot->kill_ms = now_ms + SLOT_GRACE_MS;
+    statuspage_stop(slot->page, number);
     slot_signal(slot, SIGTERM);
     return true;
+}
+
+void slot_condemn(struct slot *slot, const struct slot_yard *yard, enum misdeed misdeed)
+{
+    log_event(LOG_WARN, "a slot is killed", "pid=%d why=\"it %s\"", slot->pid, misdeed_text(misdeed));
+    slot->misdeed = misdeed;
+    slot->is_doomed = true;
+    slot_revoke_all(slot, yard);
+    slot_signal(slot, SIGKILL);
 }
 
 void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
@@ -383,9 +385,16 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     uint64_t counted = atomic_load_explicit(&slot->page->cpu_counted_us, memory_order_relaxed);
     death->attempt = attempt;
     death->stop = slot->stop_number == attempt->number ? slot->stop : STOP_NONE;
+    death->misdeed = slot->misdeed;
     death->started_wall_ms = is_said && wall_ms > 0 ? (uint64_t)wall_ms : 0;
     death->run_us = started_us > 0 && started_us < now_us ? (uint64_t)(now_us - started_us) : 0;
     death->cpu_us = death->cpu_us > counted ? death->cpu_us - counted : 0;
+    if (slot->has_ended && death->stop != STOP_NONE) {
+        death->started_wall_ms = slot->ended.started_wall_ms;
+        death->run_us = slot->ended.run_us;
+        death->cpu_us = slot->ended.cpu_us;
+        death->peak_kib = slot->ended.peak_kib;
+    }
     struct outcome outcome = postmortem(death, text);
     log_event(LOG_WARN, "a slot died with a task", "message=\"%s\"", text);
     queue_remove(slot, attempt);

@@ -16,6 +16,14 @@
 
 enum slot_state { SLOT_NONE, SLOT_ASKED, SLOT_LIVE };
 
+/* What an attempt took. */
+struct slot_figures {
+    uint64_t started_wall_ms;
+    uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak_kib;
+};
+
 struct slot {
     enum slot_state state;
     pid_t pid;
@@ -37,7 +45,12 @@ struct slot {
     uint64_t stop_number;
     int64_t kill_ms; /* SIGKILL then; INT64_MAX: not */
     bool is_doomed;  /* takes nothing more: it is being stopped or replaced */
-    bool is_orphan;  /* its zygote died: to be replaced when idle */
+    /* What was to be stopped came to its end by itself meanwhile: its figures. */
+    bool has_ended;
+    struct slot_figures ended;
+    enum misdeed misdeed; /* it was killed for that */
+    int64_t hung_up_ms;   /* its end of the socket was closed then; 0: it is open */
+    bool is_orphan;       /* its zygote died: to be replaced when idle */
     bool has_run;
     int64_t dead_ms; /* its pidfd said so then; 0: alive */
     int64_t born_ms;
@@ -77,11 +90,14 @@ int64_t slot_started_us(const struct slot *slot, const struct attempt *attempt, 
 bool slot_revoke(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
 /* Take back all that has not started. */
 void slot_revoke_all(struct slot *slot, const struct slot_yard *yard);
-/* Stop what runs: SIGTERM, later SIGKILL. False: it had finished meanwhile. */
+/* Stop what runs: its handler and its process group are told (SIGTERM), later killed; the outcome comes with the
+ * burial. False: it had finished meanwhile. */
 bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, enum stop stop,
                int64_t now_ms);
 /* The attempt is about to be freed: keep no pointer; kill it if it runs. */
 void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
+/* Kill it for what it did to what it shares with us. */
+void slot_condemn(struct slot *slot, const struct slot_yard *yard, enum misdeed misdeed);
 void slot_signal(const struct slot *slot, int number);
 /* It is dead: take in what it had finished, settle what it ran, take back the rest. The slot is closed. */
 void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,

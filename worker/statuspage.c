@@ -105,6 +105,16 @@ bool statuspage_started(struct statuspage *page, uint64_t number, int64_t *mono_
     return atomic_load_explicit(&page->running, memory_order_relaxed) == number;
 }
 
+void statuspage_stop(struct statuspage *page, uint64_t number)
+{
+    atomic_store_explicit(&page->stopping, number, memory_order_release);
+}
+
+bool statuspage_is_stopping(struct statuspage *page, uint64_t number)
+{
+    return atomic_load_explicit(&page->stopping, memory_order_acquire) == number;
+}
+
 /* ---- the ring ---- */
 
 bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out)

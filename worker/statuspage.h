@@ -46,6 +46,7 @@ struct statuspage {
     _Alignas(64) _Atomic int64_t lease_end_ms; /* monotonic: nothing is started after it */
     _Atomic uint64_t read;                     /* bytes of the ring taken so far */
     _Atomic uint32_t space;                    /* futex: rises with every taking */
+    _Atomic uint64_t stopping;                 /* number that is being stopped; 0 none */
     /* written by the slot */
     _Alignas(64) _Atomic uint64_t written; /* bytes of the ring published so far */
     _Atomic uint32_t space_waiters;
@@ -72,6 +73,8 @@ void claim_hand(struct statuspage *page, uint64_t number);
 bool claim_revoke(struct statuspage *page, uint64_t number);
 /* Append what is published and not taken to out; false: the positions make no sense (*read is the supervisor's own). */
 bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out);
+/* What runs under this number is to be stopped: its handler can ask. */
+void statuspage_stop(struct statuspage *page, uint64_t number);
 /* Since when number runs: false if the page does not say so (not begun to, or over). */
 bool statuspage_started(struct statuspage *page, uint64_t number, int64_t *mono_us_out, int64_t *wall_ms_out);
 struct progress {
@@ -86,6 +89,7 @@ bool progress_read(struct statuspage *page, uint64_t number, uint32_t *version, 
 /* True: it is ours to run. */
 bool claim_start(struct statuspage *page, uint64_t number);
 void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, int64_t wall_ms);
+bool statuspage_is_stopping(struct statuspage *page, uint64_t number);
 /* Copy as much as fits, publish it, and return how much that was. */
 size_t ring_put(struct statuspage *page, struct bytes bytes);
 /* Sleep until there is space again (or a while has passed). */

@@ -30,6 +30,7 @@ struct supervisor {
     pid_t guests[GUEST_COUNT_MAX];
     size_t guest_count;
     struct zygote zygote;
+    struct deaths deaths; /* of slots that outlived their zygote */
     struct zygote_plan plan;
     bool zygote_is_ready;
     int64_t zygote_again_ms; /* start it again then */

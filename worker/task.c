@@ -9,9 +9,11 @@
 #include "common/limits.h"
 #include "worker/statuspage.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Memory that a huge failure text left behind is given up. */
 #define TASK_TEXT_CAP_MAX (16u * 1024u)
@@ -24,8 +26,40 @@ static void text_reset(struct buf *buf)
     buf->n = 0;
 }
 
+/* ---- SIGTERM ---- */
+
+/* A handler may ask from any of its threads, and the signal comes to any. */
+static volatile sig_atomic_t asks_itself;
+static volatile pid_t slot_pid;
+
+static void on_term(int number)
+{
+    /* What a handler has forked does not know that it was this call that made it deaf. */
+    if (!asks_itself || getpid() != slot_pid) {
+        signal(number, SIG_DFL);
+        (void)raise(number); /* comes once this handler returns */
+    }
+}
+
+void task_take_term(void)
+{
+    struct sigaction action = {.sa_handler = on_term}; /* no SA_RESTART: who sleeps wakes up */
+    slot_pid = getpid();
+    sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool quern_task_is_cancelled(const struct quern_task *task)
+{
+    asks_itself = 1;
+    return task->page != NULL && statuspage_is_stopping(task->page, task->number);
+}
+
+/* ---- beginning and end ---- */
+
 void task_begin(struct quern_task *task)
 {
+    asks_itself = 0;
     text_reset(&task->kind);
     text_reset(&task->message);
     text_reset(&task->detail);

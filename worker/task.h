@@ -25,6 +25,8 @@ struct quern_task {
     uint64_t peak_kib; /* of a command; 0: not known */
 };
 
+/* In the slot, once: SIGTERM ends the process, unless the task that runs asks whether it was cancelled. */
+void task_take_term(void);
 /* Make it ready for the next attempt; buffers are kept. */
 void task_begin(struct quern_task *task);
 void task_fini(struct quern_task *task);

@@ -1,5 +1,5 @@
 /*
- * Owns `quern cancel`: tasks that have not started. Start at cancel_main.
+ * Owns `quern cancel`: tasks that have not started; with --force running ones too. Start at cancel_main.
  */
 #include "client/cli/out.h"
 #include "client/cli/words.h"
@@ -15,14 +15,14 @@ static void put_cancelled(struct buf *to, const struct cli *cli, const char *id,
     }
 }
 
-static int cancel_all(const struct cli *cli, struct quern_client *client, const struct arguments *arguments)
+static int cancel_all(const struct cli *cli, struct quern_client *client, const struct arguments *arguments, bool force)
 {
     int status = STATUS_OK;
     struct out out;
     out_init(&out, STDOUT_FILENO);
     for (size_t i = 0; i < arguments->word_count; i++) {
         const char *id = arguments->words[i];
-        enum quern_err err = quern_cancel(client, id_of(id), false, QUERN_FOREVER);
+        enum quern_err err = quern_cancel(client, id_of(id), force, QUERN_FOREVER);
         if (err != QUERN_OK) {
             status = say_error(err, id);
         }
@@ -38,8 +38,10 @@ static int cancel_all(const struct cli *cli, struct quern_client *client, const 
 
 int cancel_main(struct cli *cli, struct arguments *arguments)
 {
+    bool force = false;
+    const struct option table[] = {{.name = "force", .kind = OPTION_FLAG, .to = &force}};
     struct quern_client *client = NULL;
-    int status = arguments_parse(arguments, NULL, 0);
+    int status = arguments_parse(arguments, table, 1);
     if (status != ARGUMENTS_GO_ON) {
         return status;
     }
@@ -48,7 +50,7 @@ int cancel_main(struct cli *cli, struct arguments *arguments)
     }
     status = cli_open_operator(cli, &client);
     if (status == STATUS_OK) {
-        status = cancel_all(cli, client, arguments);
+        status = cancel_all(cli, client, arguments, force);
         (void)quern_client_close(&client, 0);
     }
     return status;

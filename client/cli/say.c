@@ -78,7 +78,7 @@ static const char *hint_of(enum quern_err err)
     case QUERN_NOT_FINISHED:
         return "; `quern result ID --wait` waits for it";
     case QUERN_RUNNING:
-        return "; only what has not started can be cancelled";
+        return "; `quern cancel --force ID` stops it";
     case QUERN_FINISHED:
         return "; `quern result ID` prints it";
     case QUERN_FULL:

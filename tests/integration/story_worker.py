@@ -123,6 +123,14 @@ class Unruly(WorkerStory):
             self.works()
         self.assertTrue(worker.is_running())
 
+    def test_a_slot_that_nobody_can_reach_any_more_says_what_it_did(self):
+        self.begin()
+        error = self.ask("close_and_stay")["error"]
+        self.assertIn("closed its connection with the worker", error["message"])
+        self.assertIn("may close only descriptors that it opened", error["message"])
+        self.assertNotIn("signal 9", error["message"])
+        self.works()
+
     def test_blocked_signals_do_not_keep_a_task_from_its_timeout(self):
         self.begin(slots=1)
         self.assertEqual(self.ask("block_all", "60", "--timeout", "0.2")["error"]["cause"], "timeout")
@@ -297,6 +305,134 @@ class Ending(WorkerStory):
         worker.send(signal.SIGTERM)
         self.assertEqual(worker.status(10), 0)
         self.assertFalse(any(map(stage.is_alive, below)))
+
+
+class Killing(WorkerStory):
+    """A timeout and a forced cancel end the whole tree of processes, before the outcome is told."""
+
+    def tree(self, how, *args):
+        """A task with 7 processes besides its slot runs: its id, and their pids."""
+        file = self.path("pids")
+        if os.path.exists(file):
+            os.unlink(file)
+        task = self.quern("submit", "--detach", "tree", json.dumps(file), json.dumps(how), *args).stdout.strip()
+        stage.wait_until(lambda: len(self.lines_of("pids")) == 7, "all to run")
+        return task, [int(pid) for pid in self.lines_of("pids")]
+
+    def test_a_forced_cancel_kills_whatever_the_task_has_started(self):
+        worker = self.begin(slots=2)
+        for how in ("plain", "deaf"):
+            with self.subTest(how):
+                other = self.quern("submit", "--detach", "own_pid").stdout.strip()
+                pid = self.quern("result", "--wait", other).json
+                before = set(self.processes(worker, "quern-slot"))
+                task, pids = self.tree(how)
+                self.assertEqual(self.quern("cancel", task, status=4).stdout, "")
+                self.assertEqual(self.quern("cancel", "--force", task).stdout, f"{task} cancelled\n")
+                self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+                shown = self.quern("--json", "show", task).json
+                self.assertEqual((shown["state"], shown["cause"]), ("cancelled", None))
+                self.assertIn(pid, before)
+                after = stage.wait_until(lambda: len(s := set(self.processes(worker, "quern-slot"))) == 2 and s, "a slot")
+                self.assertEqual(len(before & after), 1)  # the other slot never noticed
+                self.assertEqual(self.quern("cancel", "--force", task).stdout, f"{task} cancelled\n")
+                self.works()
+
+    def test_a_timeout_kills_whatever_the_task_has_started(self):
+        self.begin(slots=1)
+        task, pids = self.tree("deaf", "--timeout", "0.5")
+        self.quern("result", task, "--wait", status=None)
+        self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+        self.assertEqual(self.quern("--json", "show", task).json["cause"], "timeout")
+        self.works()
+
+    def test_a_slot_that_ends_by_itself_takes_along_what_it_started(self):
+        self.begin(slots=1)
+        task, pids = self.tree("exit", "--at-most-once")
+        self.quern("result", task, "--wait", status=None)
+        self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+        self.works()
+
+    def test_without_a_zygote_the_supervisor_clears_away(self):
+        worker = self.begin(slots=1)
+        task, pids = self.tree("deaf")
+        os.kill(self.processes(worker, "quern-zygote")[0], signal.SIGKILL)
+        worker.wait_log("the zygote died")
+        self.quern("cancel", "--force", task)
+        self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+        self.works()
+
+    def test_a_stopped_zygote_is_replaced_and_nothing_stays(self):
+        worker = self.begin(slots=1)
+        task, pids = self.tree("deaf")
+        os.kill(self.processes(worker, "quern-zygote")[0], signal.SIGSTOP)
+        self.quern("cancel", "--force", task)
+        self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+        self.works()
+
+    def test_a_handler_that_asks_has_time_to_clear_up(self):
+        self.begin(slots=1)
+        for cancel in (True, False):
+            with self.subTest(cancel=cancel):
+                task, pids = self.tree("asks", *([] if cancel else ["--timeout", "0.5"]))
+                if cancel:
+                    self.quern("cancel", "--force", task)
+                self.quern("result", task, "--wait", status=None)
+                pids = [int(pid) for pid in self.lines_of("pids")]
+                self.assertEqual(len(pids), 8)  # the last is its own: it came to its end
+                self.assertEqual([pid for pid in pids if stage.is_alive(pid)], [])
+                shown = self.quern("--json", "show", task).json
+                self.assertEqual((shown["state"], shown["cause"]),
+                                 ("cancelled", None) if cancel else ("failed", "timeout"))
+
+    def test_what_was_killed_as_asked_does_not_come_back(self):
+        """Whatever its options say of other failures, and whether the broker dies meanwhile or not."""
+        for kill in (False, True):
+            broker = self.broker()
+            worker = self.worker(module=UNRULY)
+            self.wait_workers()
+            tasks = [self.quern("submit", "--detach", "effect", json.dumps(self.path("effects")), "1000",
+                                *options).stdout.strip()
+                     for options in (["--at-most-once"], ["--attempts", "5"])]
+            self.wait_status(lambda status: status["tasks"]["running"] == 2, "both to run")
+            self.quern("cancel", "--force", *tasks)
+            if kill:
+                broker.kill9()
+                broker = self.broker()
+                self.wait_workers()
+            for task in tasks:
+                self.assertEqual(self.quern("--json", "show", task).json["state"], "cancelled")
+            self.works()
+            self.assertEqual(set(collections.Counter(self.lines_of("effects")).values()), {1})
+            self.assertEqual(worker.end(), 0)
+            self.assertEqual(broker.end(), 0)
+
+    def test_one_that_finished_first_keeps_its_outcome(self):
+        self.begin()
+        task = self.quern("submit", "--detach", "good", "1").stdout.strip()
+        self.quern("result", task, "--wait")
+        self.assertIn("has its outcome already", self.quern("cancel", "--force", task, status=4).stderr)
+        self.assertEqual(self.quern("result", task).stdout, "2\n")
+
+    def test_forced_cancels_race_with_ends(self):
+        """Each task is either done or cancelled, whatever came first, and the slots go on."""
+        self.begin(slots=2)
+        client = self.quern_start("map", "effect", "--raw", "--jsonl", stdin=subprocess.PIPE)
+        client.write((self.path("effects") + "\n") * 1500)
+        client.wait_out_count(1)
+        series = json.loads(client.out[0])["id"].split("-")[0]
+        for _ in range(20):
+            first = len(client.out) + random.randrange(20)
+            self.quern("cancel", "--force", *(f"{series}-{n}" for n in range(first, first + 10)), status=None)
+        client.close_stdin()
+        client.status()
+        outcomes = [json.loads(line) for line in client.out]
+        self.assertEqual(len(outcomes), 1500)
+        self.assertEqual({(o.get("error") or {}).get("cause") for o in outcomes} - {None, "cancelled"}, set())
+        self.assertEqual({o["attempts"] for o in outcomes if o["ok"]}, {1})
+        effects = collections.Counter(self.lines_of("effects"))
+        self.assertEqual(set(effects.values()), {1})
+        self.works()
 
 
 class Parents(WorkerStory):

@@ -45,6 +45,18 @@ static void test_claim_is_won_by_one_side(void **state)
     statuspage_unmap(&page);
 }
 
+/* A handler learns that its own attempt is to end, and the next one does not inherit it. */
+static void test_what_is_stopped_is_one_number(void **state)
+{
+    (void)state;
+    struct statuspage *page = page_open();
+    assert_false(statuspage_is_stopping(page, 1));
+    statuspage_stop(page, 1);
+    assert_true(statuspage_is_stopping(page, 1));
+    assert_false(statuspage_is_stopping(page, 2));
+    statuspage_unmap(&page);
+}
+
 /* A slot that comes late to a number whose word was given to a newer one must not start the old. */
 static void test_reused_word_does_not_start_the_old_number(void **state)
 {
@@ -214,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_claim_is_won_by_one_side),
+        cmocka_unit_test(test_what_is_stopped_is_one_number),
         cmocka_unit_test(test_reused_word_does_not_start_the_old_number),
         cmocka_unit_test(test_start_and_revoke_never_both_win),
         cmocka_unit_test(test_ring_keeps_every_byte),

@@ -281,6 +281,8 @@ QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client,
 /*
  * Cancel a task by id, of any session; waits for the broker's answer, which is durable. Asked again by itself after a
  * lost connection, as are quern_session_close and quern_query.
+ * force  also stop it if it runs: SIGTERM to its process group, after 1 s SIGKILL, and no process that it has started
+ *        is left when the answer comes; what waits behind it and other tasks are not touched
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
  * QUERN_UNKNOWN;  QUERN_TIMEOUT
  */

@@ -41,6 +41,98 @@ static enum quern_err close_all(struct quern_task *task, struct quern_reader *ar
     return QUERN_OK;
 }
 
+/* Close them, and go on: nobody can reach it any more. */
+static enum quern_err close_and_stay(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    enum quern_err err = close_all(task, args, result);
+    for (int i = 0; i < 1000; i++) {
+        sleep(1000);
+    }
+    return err;
+}
+
+static void note_pid(const char *path)
+{
+    FILE *file = fopen(path, "a");
+    if (file != NULL) {
+        fprintf(file, "%d\n", getpid());
+        fclose(file);
+    }
+}
+
+static int line_count(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    int count = 0;
+    for (int c = file == NULL ? EOF : fgetc(file); c != EOF; c = fgetc(file)) {
+        count += c == '\n';
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return count;
+}
+
+/* A process that is hard to find: its parent has ended, it leads a session of its own, it heeds no SIGTERM, and it has
+ * children of its own. */
+static void daemonise(const char *path)
+{
+    if (fork() == 0) {
+        setsid();
+        if (fork() == 0) {
+            signal(SIGTERM, SIG_IGN);
+            (void)setpgid(0, 0);
+            for (int i = 0; i < 2 && fork() != 0; i++) {
+            }
+            note_pid(path);
+            for (;;) {
+                pause();
+            }
+        }
+        _exit(0);
+    }
+}
+
+/* Start daemons and children that note their pids in a file; then do what the second argument says. */
+static enum quern_err tree(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    const char *path;
+    const char *how;
+    size_t size;
+    size_t how_size;
+    char name[4096];
+    if (quern_read_str(args, &path, &size) != QUERN_OK || quern_read_str(args, &how, &how_size) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "tree takes a path and a word");
+    }
+    snprintf(name, sizeof(name), "%.*s", (int)size, path);
+    daemonise(name);
+    daemonise(name);
+    if (fork() == 0) {
+        signal(SIGTERM, SIG_IGN);
+        note_pid(name);
+        for (;;) {
+            pause();
+        }
+    }
+    if (memcmp(how, "deaf", 4) == 0) {
+        signal(SIGTERM, SIG_IGN);
+    }
+    if (memcmp(how, "exit", 4) == 0) {
+        while (line_count(name) < 7) {
+            usleep(1000);
+        }
+        _exit(3);
+    }
+    while (memcmp(how, "asks", 4) != 0 || !quern_task_is_cancelled(task)) {
+        sleep(1000);
+    }
+    if (memcmp(how, "asks", 4) == 0) {
+        note_pid(name);
+    }
+    quern_write_i64(result, 1);
+    return QUERN_OK;
+}
+
 static enum quern_err write_all(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     char garbage[4096];
@@ -290,6 +382,8 @@ static enum quern_err initialise(const char **text_out)
 static const struct quern_function functions[] = {
     {"good", good},
     {"close_all", close_all},
+    {"close_and_stay", close_and_stay},
+    {"tree", tree},
     {"write_all", write_all},
     {"fork_and_return", fork_and_return},
     {"fork_and_exit", fork_and_exit},

@@ -91,6 +91,10 @@ void quern_task_detail(struct quern_task *task, const void *p, size_t n);
 void quern_task_progress(struct quern_task *task, double fraction, const char *text);
 /* Milliseconds until this attempt is stopped, 0 when it is over, -1 if it has no timeout. */
 int64_t quern_task_remaining_ms(const struct quern_task *task);
+/* True once this attempt is being stopped: its timeout is over, or it was cancelled by force. A handler that asks has
+ * 1 second from then on to clear up and return: from its first asking on SIGTERM does not end it, but wakes it from
+ * sleep. What it returns counts no more, and its process ends after that. Any thread of the slot may ask. */
+bool quern_task_is_cancelled(const struct quern_task *task);
 /* Task id (shown as series-sequence) and the number of this attempt. */
 uint64_t quern_task_id(const struct quern_task *task);
 unsigned quern_task_attempt(const struct quern_task *task);
