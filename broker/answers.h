@@ -12,4 +12,13 @@ void answer_explain(const struct core *core, const struct task *task, struct buf
 void answer_explain_finished(uint64_t id, struct buf *body);
 void answer_retry(const struct session *session, const struct task *task, bool is_new, struct buf *body);
 
+/* ---- open.c ---- */
+/* id: of one task, 0 all. after: a task, completion: a completion number: where the last page ended, 0 the first. */
+struct open_query {
+    uint64_t id;
+    uint64_t after;
+    uint64_t completion;
+};
+void query_open(struct core *core, struct conn *conn, uint64_t request, const struct open_query *query);
+
 #endif

@@ -226,6 +226,8 @@ void queries_committed(struct core *core)
 struct params {
     uint64_t id;
     uint64_t limit;
+    uint64_t after;
+    uint64_t completion;
     bool wait;
     bool ack;
     struct bytes state;
@@ -259,6 +261,10 @@ static bool params_read(struct bytes map, struct params *params)
             params->id = value.u;
         } else if (bytes_is(key.bytes, "limit") && value.type == VALUE_UINT) {
             params->limit = value.u;
+        } else if (bytes_is(key.bytes, "after") && value.type == VALUE_UINT) {
+            params->after = value.u;
+        } else if (bytes_is(key.bytes, "completion") && value.type == VALUE_UINT) {
+            params->completion = value.u;
         } else if (bytes_is(key.bytes, "wait") && value.type == VALUE_FLAG) {
             params->wait = value.flag;
         } else if (bytes_is(key.bytes, "ack") && value.type == VALUE_FLAG) {
@@ -426,7 +432,8 @@ static bool may_ask(const struct core *core, struct conn *conn)
 void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *query)
 {
     struct params params;
-    bool is_long = bytes_is(query->what, "status") || bytes_is(query->what, "sessions");
+    bool is_long =
+        bytes_is(query->what, "status") || bytes_is(query->what, "sessions") || bytes_is(query->what, "open");
     if (is_long && !may_ask(core, conn)) {
         reply_put(core, conn, query->request, QUERN_FULL, "too many questions of this client at once", false,
                   bytes_of(NULL, 0));
@@ -439,6 +446,9 @@ void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *que
         answer_sessions(core, conn, query->request);
     } else if (bytes_is(query->what, "list")) {
         ask_list(core, conn, query->request, &params);
+    } else if (bytes_is(query->what, "open")) {
+        const struct open_query open = {.id = params.id, .after = params.after, .completion = params.completion};
+        query_open(core, conn, query->request, &open);
     } else if (bytes_is(query->what, "show")) {
         ask_show(core, conn, query->request, params.id);
     } else if (bytes_is(query->what, "explain")) {

@@ -91,7 +91,7 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
     return client_ask(client, &message, deadline_ms, NULL);
 }
 
-static enum quern_err id_check(uint64_t id)
+enum quern_err id_check(uint64_t id)
 {
     if (id_series(id) == 0 || id_series(id) > SERIES_MAX || id_sequence(id) == 0 || id_sequence(id) > SEQUENCE_MAX) {
         return error_set(QUERN_INVALID, "%llu is no id of a task", (unsigned long long)id);
@@ -99,8 +99,7 @@ static enum quern_err id_check(uint64_t id)
     return QUERN_OK;
 }
 
-/* A task of ours that the broker may not know yet: let it answer first. */
-static enum quern_err submit_await(struct quern_client *client, uint64_t id, int64_t deadline_ms)
+enum quern_err client_answer_await(struct quern_client *client, uint64_t id, int64_t deadline_ms)
 {
     int64_t since_ms = clock_mono_ms();
     for (;;) {
@@ -133,7 +132,7 @@ enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force
     int64_t deadline_ms = deadline_of(timeout_ms);
     pthread_mutex_lock(&client->lock);
     client_ref(client);
-    err = submit_await(client, id, deadline_ms);
+    err = client_answer_await(client, id, deadline_ms);
     err = err != QUERN_OK ? err : client_ask(client, &message, deadline_ms, NULL);
     client_unref_unlock(client);
     return err;

@@ -3,7 +3,7 @@
  * Knows nothing of outcomes.
  * Start at quern_submit.
  */
-#include "client/inside.h"
+#include "client/group.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/place.h"
@@ -156,6 +156,10 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
     if (err != QUERN_OK) {
         return err;
     }
+    const struct quern_future *future = owner_future((*submit)->owner);
+    if (future != NULL && future->group != NULL && future->group->is_cancelled) {
+        return error_set(QUERN_CANCELLED, "the group was cancelled or has failed; nothing was submitted");
+    }
     struct task_options options = call_options(call);
     struct msg_SUBMIT head = {
         .function = bytes_text(call->function),
@@ -199,27 +203,34 @@ static enum quern_err submit_locked(struct quern_client *client, const struct qu
     return err;
 }
 
+enum quern_err call_submit(struct quern_client *client, const struct quern_call *given, struct quern_future *future,
+                           uint64_t *id_out)
+{
+    struct quern_call call = QUERN_CALL_INIT;
+    bool must_wake = false;
+    enum quern_err err = QUERN_OK;
+    if (given == NULL) {
+        return error_set(QUERN_INVALID, "quern_submit: call is NULL");
+    }
+    err = sized_copy(&call, sizeof(call), given, "struct quern_call");
+    err = err != QUERN_OK ? err : call_check(&call);
+    err = err != QUERN_OK ? err : call_args_check(&call);
+    if (err == QUERN_OK && client->is_operator) {
+        err = error_set(QUERN_INVALID, "quern_submit: this client has no session; open one without no_session");
+    }
+    return err != QUERN_OK ? err : submit_locked(client, &call, future, id_out, &must_wake);
+}
+
 enum quern_err quern_submit(struct quern_client *client, const struct quern_call *given,
                             struct quern_future **future_out, uint64_t *id_out)
 {
-    struct quern_call call = QUERN_CALL_INIT;
     enum quern_err err = client_check(client);
-    if (err == QUERN_OK && given == NULL) {
-        err = error_set(QUERN_INVALID, "quern_submit: call is NULL");
-    }
-    err = err != QUERN_OK ? err : sized_copy(&call, sizeof(call), given, "struct quern_call");
-    err = err != QUERN_OK ? err : call_check(&call);
-    err = err != QUERN_OK ? err : call_args_check(&call);
     if (err != QUERN_OK) {
         return err;
     }
-    if (client->is_operator) {
-        return error_set(QUERN_INVALID, "quern_submit: this client has no session; open one without no_session");
-    }
     struct quern_future *future = future_out == NULL ? NULL : future_make(client);
     uint64_t id = 0;
-    bool must_wake = false;
-    err = submit_locked(client, &call, future, &id, &must_wake);
+    err = call_submit(client, given, future, &id);
     if (err != QUERN_OK) {
         future_free(future);
         return err;

@@ -1,9 +1,9 @@
 /*
- * cancel: asking for the end of a future's task.
+ * cancel: asking for the end of a future's task, or of all in a group.
  * Knows nothing of waiting for outcomes.
- * Start at quern_future_cancel.
+ * Start at quern_future_cancel and cancels_go_on.
  */
-#include "client/inside.h"
+#include "client/group.h"
 #include "common/clock.h"
 
 enum quern_err future_answer_await(struct quern_future *future, int64_t deadline_ms)
@@ -64,4 +64,95 @@ enum quern_err quern_future_cancel(struct quern_future *future, bool force, int 
     err = future_cancel(future, force, deadline_ms);
     client_unref_unlock(client);
     return err;
+}
+
+/* ---- groups: many, and nobody waits for the answers ---- */
+
+void cancels_begin(struct quern_group *group)
+{
+    struct cancels *cancels = &group->client->cancels;
+    group->cancel_at = group->first;
+    cancels->is_due = true;
+    if (!group->is_in_cancels) {
+        group->is_in_cancels = true;
+        group->cancels_next = cancels->first;
+        cancels->first = group;
+    }
+}
+
+void cancels_forget(struct quern_group *group)
+{
+    struct quern_group **at = &group->client->cancels.first;
+    while (*at != NULL && *at != group) {
+        at = &(*at)->cancels_next;
+    }
+    if (*at == group) {
+        *at = group->cancels_next;
+    }
+    group->is_in_cancels = false;
+}
+
+/* The next future whose cancel can be asked for; NULL: none now. */
+static const struct quern_future *cancels_next(struct cancels *cancels)
+{
+    struct quern_group **at = &cancels->first;
+    while (*at != NULL) {
+        struct quern_group *group = *at;
+        while (group->cancel_at != NULL && group->cancel_at->is_done) {
+            group->cancel_at = group->cancel_at->group_next;
+        }
+        if (group->cancel_at != NULL && group->cancel_at->is_accepted) {
+            return group->cancel_at;
+        }
+        if (group->cancel_at == NULL) {
+            *at = group->cancels_next;
+            group->is_in_cancels = false;
+        } else {
+            at = &group->cancels_next; /* its submit has no answer yet: future_accepted calls again */
+        }
+    }
+    return NULL;
+}
+
+/* False: nothing could be asked. */
+static bool cancels_ask(struct quern_client *client, const struct quern_future *future, struct request **place)
+{
+    struct message message = {.kind = MSG_CANCEL};
+    message.CANCEL = (struct msg_CANCEL){.task = future->id, .force = future->group->is_forced};
+    *place = requests_ask(&client->ledger.requests, &message);
+    return *place != NULL;
+}
+
+/* Takes an answer from its place; what the broker had no room for is asked again there. */
+static void cancels_answered(struct quern_client *client, struct request **place)
+{
+    uint64_t id = (*place)->code == QUERN_FULL ? (*place)->task : 0;
+    requests_drop(&client->ledger.requests, place);
+    const struct quern_future *future = id == 0 ? NULL : owner_future(map_get(&client->futures, id));
+    if (future != NULL && !future->is_done && future->group != NULL) {
+        (void)cancels_ask(client, future, place);
+    }
+}
+
+void cancels_go_on(struct quern_client *client)
+{
+    struct cancels *cancels = &client->cancels;
+    const struct quern_future *future = NULL;
+    if (!cancels->is_due || client_is_over(client)) {
+        return;
+    }
+    cancels->is_due = false;
+    for (unsigned i = 0; i < CANCELS_UNDER_WAY_MAX; i++) {
+        struct request **place = &cancels->asked[i];
+        if (*place != NULL && (*place)->is_done) {
+            cancels_answered(client, place);
+        }
+        /* Beyond the bound of requests an answer to another brings us back. */
+        if (*place == NULL && (future = cancels_next(cancels)) != NULL && cancels_ask(client, future, place)) {
+            future->group->cancel_at = future->group_next;
+        }
+    }
+    if (client->ledger.requests.unsent_count > 0 && io_poke(client)) {
+        io_wake(client);
+    }
 }

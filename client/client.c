@@ -169,6 +169,7 @@ void client_tell(struct quern_client *client)
     }
     client->settled_wake = false;
     watches_tell(client);
+    cancels_go_on(client);
     if (client->arrived_waiters > 0 && client_is_ready(client)) {
         pthread_cond_broadcast(&client->arrived);
     }

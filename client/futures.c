@@ -3,7 +3,7 @@
  * Knows nothing of sockets or of the order of completion.
  * Start at quern_future_wait; future_complete is where outcomes arrive.
  */
-#include "client/inside.h"
+#include "client/group.h"
 #include "common/check.h"
 #include "common/clock.h"
 
@@ -17,6 +17,11 @@ struct quern_future *future_make(struct quern_client *client)
     future->owner.kind = &future_kind;
     future->client = client;
     return future;
+}
+
+struct quern_future *owner_future(struct owner *owner)
+{
+    return owner != NULL && owner->kind == &future_kind ? (struct quern_future *)owner : NULL;
 }
 
 void future_free(struct quern_future *future)
@@ -53,12 +58,32 @@ void future_queued(struct quern_future *future, uint64_t id)
     client->refs++;
     client->pending_count++;
     map_put(&client->futures, id, future);
+    if (future->group != NULL) {
+        group_joined(future);
+    }
+}
+
+struct quern_future *future_of_task(struct quern_client *client, uint64_t id, struct delivery *delivery)
+{
+    struct quern_future *future = future_make(client);
+    future->id = id;
+    future->delivery = delivery;
+    future->is_done = delivery != NULL;
+    future->is_held = future->is_accepted = true;
+    future->refs = future->is_done ? 1 : 2; /* the application, until it is done */
+    client->refs++;
+    client->pending_count += future->is_done ? 0 : 1;
+    map_put(&client->futures, id, future);
+    return future;
 }
 
 static void future_accepted(struct owner *owner)
 {
     struct quern_future *future = (struct quern_future *)owner;
     future->is_accepted = true;
+    if (future->group != NULL && future->group->is_in_cancels) {
+        future->client->cancels.is_due = true; /* it can be asked for now */
+    }
     future_unref(future);
 }
 
@@ -88,6 +113,9 @@ static void future_complete(struct quern_future *future, struct delivery *delive
         client->settled_wake = client->settled_wake || future->waiters > 0;
         ties_done(future);
         callbacks_due(future);
+        if (future->group != NULL) {
+            group_done(future);
+        }
     } else {
         (void)map_remove(&client->futures, future->id);
         queue_push(&client->queue, delivery);
@@ -255,7 +283,7 @@ enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms, st
 }
 
 /* What the outcome says, as an answer and in one sentence. */
-static enum quern_err outcome_verdict(const struct quern_outcome *outcome)
+enum quern_err outcome_verdict(const struct quern_outcome *outcome)
 {
     char id[ID_TEXT_SIZE];
     (void)id_text(outcome->id, id);
@@ -301,7 +329,12 @@ static void future_let_go(struct quern_future *future)
         queue_push_late(&client->queue, delivery);
     }
     future_unref(future);
-    client_tell(client);
+}
+
+void future_acknowledge(struct quern_future *future)
+{
+    future->is_asked = true;
+    future_let_go(future);
 }
 
 void quern_future_release(struct quern_future **taken)
@@ -315,5 +348,6 @@ void quern_future_release(struct quern_future **taken)
     pthread_mutex_lock(&client->lock);
     client_ref(client);
     future_let_go(future);
+    client_tell(client);
     client_unref_unlock(client);
 }

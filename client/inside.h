@@ -81,6 +81,14 @@ struct maps {
     unsigned cancel_count;
 };
 
+/* Cancels of groups: asked for a few at a time, without a thread that waits. */
+#define CANCELS_UNDER_WAY_MAX 32u
+struct cancels {
+    struct quern_group *first; /* groups of which some are still to be asked for */
+    struct request *asked[CANCELS_UNDER_WAY_MAX];
+    bool is_due; /* an answer came, or there is something to ask for */
+};
+
 struct quern_client {
     unsigned fork_count; /* of the process that opened it */
     pthread_mutex_t lock;
@@ -100,10 +108,15 @@ struct quern_client {
 
     struct client_ledger ledger;
     struct map futures;     /* struct owner by id: unfinished, or held by the application */
+    struct map seen;        /* tasks whose outcomes came since somebody asked what is open: see reopen.c */
+    unsigned seen_users;    /* who ask */
     uint64_t pending_count; /* not for quern_next: items of maps, and futures that are both */
     struct maps maps;
     struct watches watches;
     struct callbacks callbacks;
+    struct cancels cancels;
+    unsigned group_waiters;
+    uint64_t failure_count; /* in groups */
     struct outcome_queue queue;
     enum quern_err refusal; /* the first since the last flush */
     char *refusal_text;
@@ -145,7 +158,9 @@ struct quern_future {
     struct delivery *delivery; /* NULL: none yet */
     struct tie *ties;          /* who waits for it in a set or in quern_wait */
     struct callback *callbacks;
-    unsigned refs; /* the application; its submit until answered; until done */
+    struct quern_group *group;       /* NULL: in none */
+    struct quern_future *group_next; /* the one submitted behind it */
+    unsigned refs;                   /* the application; its submit until answered; until done */
     unsigned waiters;
     bool is_done;
     bool is_held; /* by the application */
@@ -205,6 +220,14 @@ QUERN_MUST_USE enum quern_err future_check(const struct quern_future *future);
 struct quern_future *future_make(struct quern_client *client); /* without lock */
 void future_free(struct quern_future *future);                 /* one that was never queued; without lock */
 void future_queued(struct quern_future *future, uint64_t id);
+/* The future behind an owner; NULL: it is something else, or nothing. */
+struct quern_future *owner_future(struct owner *owner);
+/* For a task that was submitted earlier; delivery: its outcome, if it is here, which goes over to the future. */
+struct quern_future *future_of_task(struct quern_client *client, uint64_t id, struct delivery *delivery);
+/* Takes its outcome and releases it. */
+void future_acknowledge(struct quern_future *future);
+/* What an outcome says, as quern_future_result answers; sets the text. Without lock. */
+enum quern_err outcome_verdict(const struct quern_outcome *outcome);
 /* True: the outcome belonged to a future, or to an item of a map. */
 bool futures_outcome(struct quern_client *client, struct delivery *delivery);
 /* The client closes: nothing will come any more. */
@@ -223,6 +246,8 @@ void queue_fini(struct outcome_queue *queue);
 void queue_push(struct outcome_queue *queue, struct delivery *delivery);
 void queue_push_late(struct outcome_queue *queue, struct delivery *delivery);
 bool queue_is_empty(const struct outcome_queue *queue);
+/* Takes out the outcomes of these tasks, and those found out of ids: a list by `next`. */
+struct delivery *queue_extract(struct outcome_queue *queue, struct map *ids);
 /* Nothing is outstanding for quern_next. */
 bool client_is_drained(const struct quern_client *client);
 /* Somebody found no outcome: tell the broker what was taken, stretch credit. True: call io_wake after unlocking. */
@@ -231,9 +256,17 @@ bool client_want(struct quern_client *client);
 bool client_is_ready(const struct quern_client *client);
 void client_ready_update(struct quern_client *client);
 
+/* QUERN_OK if that can be an id of a task. Without lock. */
+QUERN_MUST_USE enum quern_err id_check(uint64_t id);
+/* A task of ours that the broker may not know yet: until it has answered. */
+QUERN_MUST_USE enum quern_err client_answer_await(struct quern_client *client, uint64_t id, int64_t deadline_ms);
+
 /* ---- cancel.c ---- */
 /* Until the broker has answered its submit, or it is done. */
 QUERN_MUST_USE enum quern_err future_answer_await(struct quern_future *future, int64_t deadline_ms);
+
+/* Ask for the next of what groups want cancelled. */
+void cancels_go_on(struct quern_client *client);
 
 /* ---- callbacks.c ---- */
 void callbacks_init(struct callbacks *callbacks, const pthread_condattr_t *monotonic);
@@ -268,6 +301,9 @@ QUERN_MUST_USE enum quern_err args_check(struct bytes args);
 struct task_options call_options(const struct quern_call *call);
 /* As a call without arguments sends it: []. */
 struct bytes args_none(void);
+/* Checks the call and queues it; future may be NULL; what is wrong with them leaves it the caller's. */
+QUERN_MUST_USE enum quern_err call_submit(struct quern_client *client, const struct quern_call *given,
+                                          struct quern_future *future, uint64_t *id_out);
 /* QUERN_OK if text is 1..size_max bytes of UTF-8; what: the field's name for the error. */
 QUERN_MUST_USE enum quern_err text_check(const char *what, const char *text, size_t size_max);
 

@@ -99,6 +99,9 @@ static void sink_outcome(void *context, const struct item_outcome *outcome)
 {
     struct quern_client *client = context;
     struct delivery *delivery = delivery_of_outcome(client, outcome);
+    if (client->seen_users > 0) {
+        map_put(&client->seen, outcome->task, client);
+    }
     if (!futures_outcome(client, delivery)) {
         queue_push(&client->queue, delivery);
     }
@@ -107,7 +110,7 @@ static void sink_outcome(void *context, const struct item_outcome *outcome)
 static void sink_replied(void *context)
 {
     struct quern_client *client = context;
-    client->settled_wake = true;
+    client->settled_wake = client->cancels.is_due = true;
 }
 
 static const struct ledger_sink io_sink = {

@@ -167,6 +167,47 @@ static struct delivery *queue_pop(struct outcome_queue *queue)
     return first;
 }
 
+/* Those in line that are asked for, in front of `list`. */
+static struct delivery *line_extract(struct outcome_queue *queue, struct map *ids, struct delivery *list)
+{
+    struct delivery **at = &queue->first;
+    queue->last = NULL;
+    while (*at != NULL) {
+        struct delivery *delivery = *at;
+        if (map_remove(ids, delivery->outcome.id) != NULL) {
+            *at = delivery->next;
+            delivery->next = list;
+            list = delivery;
+        } else {
+            queue->last = delivery;
+            at = &delivery->next;
+        }
+    }
+    return list;
+}
+
+struct delivery *queue_extract(struct outcome_queue *queue, struct map *ids)
+{
+    struct delivery *list = ids->count == 0 ? NULL : line_extract(queue, ids, NULL);
+    struct heap late = queue->late;
+    if (ids->count == 0 || late.count == 0) {
+        return list;
+    }
+    heap_init(&queue->late, late.index_offset, late.is_before);
+    for (size_t i = 0; i < late.count; i++) {
+        struct delivery *delivery = late.items[i];
+        delivery->heap_index = 0;
+        if (map_remove(ids, delivery->outcome.id) == NULL) {
+            heap_push(&queue->late, delivery);
+        } else {
+            delivery->next = list;
+            list = delivery;
+        }
+    }
+    heap_fini(&late);
+    return list;
+}
+
 void queue_fini(struct outcome_queue *queue)
 {
     struct delivery *delivery;

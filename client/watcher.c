@@ -443,7 +443,13 @@ static void due_await(struct watcher *watcher, int64_t deadline_ms)
 
 enum quern_err watcher_await(struct watcher *watcher, int64_t deadline_ms)
 {
-    if (watcher_is_due(watcher) || clock_mono_ms() >= deadline_ms) {
+    if (watcher_is_due(watcher)) {
+        return QUERN_OK;
+    }
+    if (clock_mono_ms() >= deadline_ms) { /* who looks again and again waits, in a way */
+        pthread_mutex_unlock(&watcher->lock);
+        watcher_want(watcher);
+        pthread_mutex_lock(&watcher->lock);
         return QUERN_OK;
     }
     pthread_mutex_unlock(&watcher->lock);

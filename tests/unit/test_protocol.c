@@ -242,15 +242,15 @@ static void test_limits_are_documented_with_their_values(void **state)
         uint64_t value;
     } limits[] = {
 #define L(name) {#name, name}
-        L(FRAME_SIZE_MAX),          L(PAYLOAD_SIZE_MAX),
-        L(BATCH_SIZE_SOFT),         L(BATCH_COUNT_SOFT),
-        L(ENVELOPE_DEPTH_MAX),      L(PEER_ERROR_COUNT_MAX),
-        L(FUNCTION_NAME_SIZE_MAX),  L(OPTIONS_SIZE_MAX),
-        L(TAKEN_RANGE_COUNT_MAX),   L(WORKER_FUNCTION_COUNT_MAX),
-        L(WORKER_QUEUE_COUNT_MAX),  L(WORKER_HELD_COUNT_MAX),
-        L(TASK_DEPTH_MAX),          L(SLOT_COUNT_MAX),
-        L(QUERY_COUNT_MAX),         L(QUERY_ROW_COUNT_MAX),
-        L(REFUSED_RANGE_COUNT_MAX),
+        L(FRAME_SIZE_MAX),         L(PAYLOAD_SIZE_MAX),
+        L(BATCH_SIZE_SOFT),        L(BATCH_COUNT_SOFT),
+        L(ENVELOPE_DEPTH_MAX),     L(PEER_ERROR_COUNT_MAX),
+        L(FUNCTION_NAME_SIZE_MAX), L(OPTIONS_SIZE_MAX),
+        L(TAKEN_RANGE_COUNT_MAX),  L(WORKER_FUNCTION_COUNT_MAX),
+        L(WORKER_QUEUE_COUNT_MAX), L(WORKER_HELD_COUNT_MAX),
+        L(TASK_DEPTH_MAX),         L(SLOT_COUNT_MAX),
+        L(QUERY_COUNT_MAX),        L(QUERY_ROW_COUNT_MAX),
+        L(QUERY_OPEN_COUNT_MAX),   L(REFUSED_RANGE_COUNT_MAX),
 #undef L
     };
     struct bytes section = section_of("## 13. Limits");

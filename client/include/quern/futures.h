@@ -101,7 +101,7 @@ struct quern_task_info {
     int state;           /* enum quern_state */
     int cause;           /* enum quern_cause */
     unsigned attempt;    /* number of the current or last attempt, 0 before the first */
-    unsigned attempts;   /* failed ones so far */
+    unsigned attempts;   /* failed ones so far; of a finished task crashes and losses are among them */
     unsigned crashes;    /* of its slots */
     unsigned losses;     /* of its workers */
     int64_t created_ms;  /* wall clock, since 1970; 0: not yet */

@@ -24,8 +24,9 @@ struct quern_group;
 #define QUERN_GROUP_FORCE 2u     /* and stops what runs */
 
 /*
- * parent  NULL, or a group that this one belongs to: closing or cancelling the parent closes or cancels it; a failure
- *         in it that its own close has not reported counts as the parent's
+ * parent  NULL, or a group of the same client that this one belongs to: closing the parent closes it (its pointer is
+ *         worth nothing then), cancelling the parent cancels it; a failure in it that its own close has not reported
+ *         counts as the parent's once that is being closed
  */
 QUERN_MUST_USE enum quern_err quern_group_open(struct quern_client *client, struct quern_group *parent, unsigned flags,
                                                struct quern_group **group_out);
