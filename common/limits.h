@@ -79,6 +79,8 @@
 #define WORKER_HELD_COUNT_MAX 65536u
 #define WORKER_HELD_BYTES_MAX (256u * 1024u * 1024u)
 #define SLOT_COUNT_MAX 1024u
+/* Slots of one worker whose handlers wait for other tasks; of one with more than half as many slots, twice those. */
+#define WORKER_WAITING_COUNT_MAX 64u
 #define QUERY_ROW_COUNT_MAX 10000u
 #define QUERY_OPEN_COUNT_MAX 50000u
 #define QUERY_COUNT_MAX 64u

@@ -59,7 +59,8 @@ bool dialogue_is_welcome(const struct dialogue *dialogue)
 
 bool dialogue_may_start(const struct dialogue *dialogue, int64_t now_ms)
 {
-    return !dialogue->is_draining && !lease_is_over(&dialogue->lease, now_ms) && !ledger_is_full(dialogue->ledger);
+    return (!dialogue->is_draining || dialogue->nested > 0) && !lease_is_over(&dialogue->lease, now_ms) &&
+           !ledger_is_full(dialogue->ledger);
 }
 
 /* ---- the broker's words ---- */
@@ -117,6 +118,12 @@ static void refuse_unknown(struct dialogue *dialogue, struct attempt *attempt, s
     ledger_finish(dialogue->ledger, attempt, &outcome);
 }
 
+static bool is_wanted(const struct dialogue *dialogue, const struct attempt *attempt)
+{
+    bool is_nested = dialogue->nested > 0 && attempt->depth >= dialogue->nested_depth;
+    return (!dialogue->is_draining || is_nested) && dialogue->ledger->held_count <= WORKER_HELD_COUNT_MAX;
+}
+
 static void on_dispatch(struct dialogue *dialogue, const struct msg_DISPATCH *call)
 {
     uint32_t function = function_index(dialogue, call->function);
@@ -127,7 +134,7 @@ static void on_dispatch(struct dialogue *dialogue, const struct msg_DISPATCH *ca
         if (attempt == NULL) {
             continue;
         }
-        if (dialogue->is_draining || dialogue->ledger->held_count > WORKER_HELD_COUNT_MAX) {
+        if (!is_wanted(dialogue, attempt)) {
             ledger_return(dialogue->ledger, &attempt);
         } else if (function == FUNCTION_INDEX_NONE) {
             refuse_unknown(dialogue, attempt, call->function);
@@ -341,6 +348,8 @@ static void put_hello(struct dialogue *dialogue, struct buf *frame)
     uint32_t held_count = ledger_put_held(dialogue->ledger, &held);
     dialogue->capacity_told = capacity_count(dialogue);
     dialogue->bytes_told = capacity_bytes(dialogue);
+    dialogue->nested_told = 0;
+    dialogue->nested_depth_told = 0;
     struct msg_HELLO_WORKER hello = {.instance = facts->instance,
                                      .host = bytes_text(facts->host),
                                      .pid = facts->pid,
@@ -362,11 +371,15 @@ static void put_capacity(struct dialogue *dialogue, struct buf *frame)
 {
     uint64_t count = capacity_count(dialogue);
     uint64_t bytes = capacity_bytes(dialogue);
-    if (count == dialogue->capacity_told && bytes == dialogue->bytes_told) {
+    if (count == dialogue->capacity_told && bytes == dialogue->bytes_told &&
+        dialogue->nested == dialogue->nested_told && dialogue->nested_depth == dialogue->nested_depth_told) {
         return;
     }
-    struct msg_CAPACITY capacity = {.count = count, .bytes = bytes};
+    struct msg_CAPACITY capacity = {
+        .count = count, .bytes = bytes, .nested = dialogue->nested, .depth = dialogue->nested_depth};
     msg_CAPACITY_put(frame, &capacity);
+    dialogue->nested_told = dialogue->nested;
+    dialogue->nested_depth_told = dialogue->nested_depth;
     dialogue->capacity_told = count;
     dialogue->bytes_told = bytes;
 }
@@ -443,6 +456,12 @@ bool dialogue_next(struct dialogue *dialogue, struct buf *frame)
 void dialogue_set_capacity(struct dialogue *dialogue, uint64_t count)
 {
     dialogue->capacity = count < WORKER_HELD_COUNT_MAX ? count : WORKER_HELD_COUNT_MAX;
+}
+
+void dialogue_set_nested(struct dialogue *dialogue, uint64_t count, unsigned depth)
+{
+    dialogue->nested = count < WORKER_HELD_COUNT_MAX ? count : WORKER_HELD_COUNT_MAX;
+    dialogue->nested_depth = count == 0 ? 0 : depth < TASK_DEPTH_MAX ? depth : TASK_DEPTH_MAX;
 }
 
 void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32_t pid)

@@ -55,6 +55,10 @@ struct dialogue {
     uint64_t capacity;      /* wanted */
     uint64_t capacity_told; /* on this connection */
     uint64_t bytes_told;
+    uint64_t nested; /* of what is held, of no account for tasks of at least this depth */
+    uint64_t nested_told;
+    unsigned nested_depth;
+    unsigned nested_depth_told;
     bool is_draining;
     bool was_welcome; /* ever */
     bool hello_is_due;
@@ -82,10 +86,13 @@ bool dialogue_next(struct dialogue *dialogue, struct buf *frame);
 int64_t dialogue_wake_ms(const struct dialogue *dialogue);
 
 bool dialogue_is_welcome(const struct dialogue *dialogue);
-/* May something new be started now? */
+/* May something be started now? While draining: what handlers that still run may be waiting for. */
 bool dialogue_may_start(const struct dialogue *dialogue, int64_t now_ms);
 /* Attempts the worker wants to hold unfinished. */
 void dialogue_set_capacity(struct dialogue *dialogue, uint64_t count);
+/* Handlers wait; of what they wait for, which is at least so deep, so many more may come, and also while draining: they
+ * could not end without. 0: none wait. */
+void dialogue_set_nested(struct dialogue *dialogue, uint64_t count, unsigned depth);
 void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32_t pid);
 void dialogue_progress(struct dialogue *dialogue, const struct attempt *attempt, double fraction, struct bytes text);
 

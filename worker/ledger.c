@@ -26,24 +26,39 @@ static void list_unlink(struct attempt *attempt)
     attempt->next = NULL;
 }
 
-static void list_append(struct attempt_list *list, struct attempt *attempt)
+/* next: NULL at the end. */
+static void list_insert(struct attempt_list *list, struct attempt *attempt, struct attempt *next)
 {
     CHECK(attempt->list == NULL);
     attempt->list = list;
-    attempt->prev = list->last;
-    *(list->last != NULL ? &list->last->next : &list->first) = attempt;
-    list->last = attempt;
+    attempt->next = next;
+    attempt->prev = next != NULL ? next->prev : list->last;
+    *(attempt->prev != NULL ? &attempt->prev->next : &list->first) = attempt;
+    *(next != NULL ? &next->prev : &list->last) = attempt;
     list->count++;
+}
+
+static void list_append(struct attempt_list *list, struct attempt *attempt)
+{
+    list_insert(list, attempt, NULL);
 }
 
 static void list_prepend(struct attempt_list *list, struct attempt *attempt)
 {
-    CHECK(attempt->list == NULL);
-    attempt->list = list;
-    attempt->next = list->first;
-    *(list->first != NULL ? &list->first->prev : &list->last) = attempt;
-    list->first = attempt;
-    list->count++;
+    list_insert(list, attempt, list->first);
+}
+
+/* The first that is less deep than this. From the front, where the deep ones are, and they are few. */
+static struct attempt *list_below(const struct attempt_list *list, unsigned depth)
+{
+    if (list->last == NULL || list->last->depth >= depth) {
+        return NULL;
+    }
+    struct attempt *attempt = list->first;
+    while (attempt->depth >= depth) {
+        attempt = attempt->next;
+    }
+    return attempt;
 }
 
 /* ---- states ---- */
@@ -139,6 +154,7 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
 {
     list_unlink(attempt);
     by_task_remove(ledger, attempt);
+    ledger->unfinished[attempt->depth] -= attempt->state != ATTEMPT_FINISHED;
     memory_free(ledger, attempt);
     ledger->held_count--;
     free(attempt);
@@ -231,10 +247,12 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     attempt->function = function;
     attempt->timeout_ms = call->timeout_ms;
     attempt->at_most_once = call->at_most_once;
+    attempt->depth = (uint8_t)item->depth;
     args_keep(ledger, attempt, item->args);
     ledger->held_count++;
+    ledger->unfinished[attempt->depth]++;
     by_task_add(ledger, attempt);
-    list_append(&ledger->waiting, attempt);
+    list_insert(&ledger->waiting, attempt, list_below(&ledger->waiting, attempt->depth));
     return attempt;
 }
 
@@ -250,7 +268,7 @@ void ledger_take_back(struct ledger *ledger, struct attempt *attempt)
     attempt_move(attempt, ATTEMPT_WAITING);
     attempt->holder = NULL;
     list_unlink(attempt);
-    list_prepend(&ledger->waiting, attempt);
+    list_insert(&ledger->waiting, attempt, list_below(&ledger->waiting, attempt->depth + 1u));
 }
 
 void ledger_start(struct ledger *ledger, struct attempt *attempt)
@@ -264,6 +282,7 @@ void ledger_start(struct ledger *ledger, struct attempt *attempt)
 void ledger_finish(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
 {
     attempt_move(attempt, ATTEMPT_FINISHED);
+    ledger->unfinished[attempt->depth]--;
     attempt->holder = NULL;
     list_unlink(attempt);
     memory_free(ledger, attempt);
@@ -388,6 +407,15 @@ void ledger_put_returned(struct ledger *ledger, struct buf *frame)
     ledger->returned_count = 0;
 }
 
+size_t ledger_shallower(const struct ledger *ledger, unsigned depth)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < depth && i <= TASK_DEPTH_MAX; i++) {
+        count += ledger->unfinished[i];
+    }
+    return count;
+}
+
 bool ledger_has_news(const struct ledger *ledger)
 {
     return ledger->unsent.count > 0 || ledger->returned_count > 0;
@@ -417,6 +445,10 @@ void ledger_check(const struct ledger *ledger)
     size_t count = list_check(&ledger->waiting, TO(WAITING)) + list_check(&ledger->handed, TO(HANDED) | TO(RUNNING)) +
                    list_check(&ledger->unsent, TO(FINISHED)) + list_check(&ledger->sent, TO(FINISHED));
     CHECK(count == ledger->held_count);
+    CHECK(ledger_shallower(ledger, TASK_DEPTH_MAX + 1) == ledger->waiting.count + ledger->handed.count);
+    for (const struct attempt *attempt = ledger->waiting.first; attempt != NULL; attempt = attempt->next) {
+        CHECK(attempt->next == NULL || attempt->depth >= attempt->next->depth);
+    }
     size_t at = 0;
     size_t found = 0;
     uint64_t task;

@@ -22,6 +22,7 @@
 
 #include "common/bytes.h"
 #include "common/ids.h"
+#include "common/limits.h"
 #include "common/map.h"
 #include "common/message.h"
 
@@ -56,6 +57,7 @@ struct attempt {
     uint32_t function; /* index given at dispatch */
     uint64_t timeout_ms;
     bool at_most_once;
+    uint8_t depth;      /* 0..TASK_DEPTH_MAX */
     bool is_sent;       /* FINISHED: on this connection */
     bool start_is_told; /* STARTED was said on some connection */
     void *memory;       /* what args, or later outcome, look into */
@@ -80,14 +82,15 @@ struct ledger {
     struct uuid store; /* zeros: none known yet */
     uint32_t epoch;    /* of this connection's WELCOME */
     struct map by_task;
-    struct attempt_list waiting; /* oldest first */
+    struct attempt_list waiting; /* deepest first, of those oldest first */
     struct attempt_list handed;  /* HANDED and RUNNING */
     struct attempt_list unsent;  /* FINISHED, to be sent on this connection */
     struct attempt_list sent;    /* FINISHED, waiting for the receipt */
     size_t held_count;
-    size_t finished_bytes; /* of outcomes kept */
-    size_t args_bytes;     /* of arguments kept */
-    struct buf returned;   /* item_token: to be said on this connection */
+    uint32_t unfinished[TASK_DEPTH_MAX + 1]; /* by depth */
+    size_t finished_bytes;                   /* of outcomes kept */
+    size_t args_bytes;                       /* of arguments kept */
+    struct buf returned;                     /* item_token: to be said on this connection */
     uint32_t returned_count;
 };
 
@@ -108,7 +111,7 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
 struct attempt *ledger_find(const struct ledger *ledger, struct token token);
 
 void ledger_hand(struct ledger *ledger, struct attempt *attempt);
-/* Back to waiting, before all others. */
+/* Back to waiting, before all others of its depth. */
 void ledger_take_back(struct ledger *ledger, struct attempt *attempt);
 /* It has started (HANDED to RUNNING; nothing if it runs already). */
 void ledger_start(struct ledger *ledger, struct attempt *attempt);
@@ -129,6 +132,8 @@ bool ledger_put_finished(struct ledger *ledger, struct buf *frame);
 /* Append RETURNED with everything to be returned; nothing if there is none. */
 void ledger_put_returned(struct ledger *ledger, struct buf *frame);
 
+/* Attempts without an outcome whose tasks are less deep than this. */
+size_t ledger_shallower(const struct ledger *ledger, unsigned depth);
 /* Something to say to the broker? */
 bool ledger_has_news(const struct ledger *ledger);
 /* Bound reached: outcomes kept are so many or so large that nothing new may start. */

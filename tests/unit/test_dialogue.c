@@ -131,9 +131,10 @@ static void connect_as(struct scene *scene, uint32_t epoch)
     assert_true(dialogue_is_welcome(&scene->dialogue));
 }
 
-static enum dialogue_verdict dispatch_as(struct scene *scene, uint32_t generation, uint64_t task, const char *function)
+static enum dialogue_verdict dispatch_at(struct scene *scene, uint32_t generation, uint64_t task, const char *function,
+                                         uint64_t depth)
 {
-    struct item_dispatch item = {.task = task, .attempt = 1, .args = bytes_text("\x90")};
+    struct item_dispatch item = {.task = task, .attempt = 1, .args = bytes_text("\x90"), .depth = depth};
     struct buf items = {0};
     item_dispatch_put(&items, &item);
     struct message message = {
@@ -142,6 +143,11 @@ static enum dialogue_verdict dispatch_as(struct scene *scene, uint32_t generatio
     enum dialogue_verdict verdict = hear(scene, generation, &message);
     buf_fini(&items);
     return verdict;
+}
+
+static enum dialogue_verdict dispatch_as(struct scene *scene, uint32_t generation, uint64_t task, const char *function)
+{
+    return dispatch_at(scene, generation, task, function, 0);
 }
 
 static struct attempt *dispatch(struct scene *scene, uint64_t task)
@@ -397,6 +403,60 @@ static void test_draining_worker_asks_for_nothing_and_returns_what_comes(void **
     end(&scene);
 }
 
+/* What runs can only end if what it waits for runs. */
+static void test_draining_worker_takes_what_its_handlers_wait_for(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct message message;
+    begin(&scene);
+    connect_as(&scene, 1);
+    dialogue_drain(&scene.dialogue);
+    dialogue_set_nested(&scene.dialogue, 3, 1);
+    assert_true(dialogue_may_start(&scene.dialogue, 1000));
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.count, 0);
+    assert_int_equal(message.CAPACITY.nested, 3);
+    assert_int_equal(message.CAPACITY.depth, 1);
+    assert_int_equal(dispatch_at(&scene, 1, 5, "square", 0), DIALOGUE_OK);
+    assert_int_equal(dispatch_at(&scene, 1, 6, "square", 1), DIALOGUE_OK);
+    expect_returned(&scene, 5);
+    assert_int_equal(scene.ledger.waiting.count, 1);
+    dialogue_set_nested(&scene.dialogue, 0, 0);
+    assert_false(dialogue_may_start(&scene.dialogue, 1000));
+    end(&scene);
+}
+
+/* HELLO does not say it. */
+static void test_what_does_not_count_is_said_when_it_changes_and_on_each_connection(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct message message;
+    begin(&scene);
+    connect_as(&scene, 1);
+    dialogue_set_nested(&scene.dialogue, 2, 1);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.nested, 2);
+    expect_silence(&scene);
+    dialogue_set_nested(&scene.dialogue, 2, 2);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.depth, 2);
+    dialogue_set_nested(&scene.dialogue, 2, 2);
+    expect_silence(&scene);
+    dialogue_down(&scene.dialogue);
+    connect_as(&scene, 1);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.nested, 2);
+    assert_int_equal(message.CAPACITY.depth, 2);
+    dialogue_set_nested(&scene.dialogue, 0, 7);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.nested, 0);
+    assert_int_equal(message.CAPACITY.depth, 0);
+    expect_silence(&scene);
+    end(&scene);
+}
+
 /* Room is made smaller before it is freed: else the broker fills it again at once. */
 static void test_capacity_is_said_before_what_is_returned(void **state)
 {
@@ -459,6 +519,8 @@ int main(void)
         cmocka_unit_test(test_drop_forgets_without_a_word),
         cmocka_unit_test(test_unknown_function_is_a_failure_not_a_loop),
         cmocka_unit_test(test_draining_worker_asks_for_nothing_and_returns_what_comes),
+        cmocka_unit_test(test_draining_worker_takes_what_its_handlers_wait_for),
+        cmocka_unit_test(test_what_does_not_count_is_said_when_it_changes_and_on_each_connection),
         cmocka_unit_test(test_capacity_is_said_before_what_is_returned),
         cmocka_unit_test(test_mangled_frames_are_survived),
     };

@@ -24,13 +24,18 @@ static struct ledger *begin(struct ledger *ledger)
     return ledger;
 }
 
-static struct attempt *dispatch(struct ledger *ledger, uint64_t task, uint32_t number)
+static struct attempt *dispatch_at(struct ledger *ledger, uint64_t task, uint32_t number, uint64_t depth)
 {
     struct msg_DISPATCH call = {.function = bytes_text("f")};
-    struct item_dispatch item = {.task = task, .attempt = number, .args = bytes_text("\x90")};
+    struct item_dispatch item = {.task = task, .attempt = number, .args = bytes_text("\x90"), .depth = depth};
     struct attempt *attempt = ledger_dispatch(ledger, 0, &call, &item);
     ledger_check(ledger);
     return attempt;
+}
+
+static struct attempt *dispatch(struct ledger *ledger, uint64_t task, uint32_t number)
+{
+    return dispatch_at(ledger, task, number, 0);
 }
 
 static struct attempt *finished(struct ledger *ledger, uint64_t task, uint32_t number)
@@ -312,6 +317,61 @@ static void test_taken_back_attempts_come_first(void **state)
     ledger_fini(&ledger);
 }
 
+/* What is first is handed first: handlers wait for what is deep. */
+static void test_deeper_attempts_come_first_and_go_back_to_their_place(void **state)
+{
+    static const uint64_t expected[] = {6, 3, 5, 7, 1, 2, 4};
+    (void)state;
+    struct ledger ledger;
+    begin(&ledger);
+    struct attempt *one = dispatch_at(&ledger, 1, 1, 0);
+    dispatch_at(&ledger, 2, 1, 0);
+    struct attempt *three = dispatch_at(&ledger, 3, 1, 1);
+    dispatch_at(&ledger, 4, 1, 0);
+    dispatch_at(&ledger, 5, 1, 1);
+    struct attempt *six = dispatch_at(&ledger, 6, 1, TASK_DEPTH_MAX);
+    dispatch_at(&ledger, 7, 1, 1);
+    ledger_hand(&ledger, three);
+    ledger_hand(&ledger, one);
+    ledger_hand(&ledger, six);
+    ledger_take_back(&ledger, six);
+    ledger_take_back(&ledger, one);
+    ledger_take_back(&ledger, three);
+    ledger_check(&ledger);
+    const struct attempt *attempt = ledger.waiting.first;
+    for (size_t i = 0; i < 7; i++, attempt = attempt->next) {
+        assert_int_equal(attempt->token.task, expected[i]);
+    }
+    ledger_fini(&ledger);
+}
+
+static void test_how_many_are_shallower_counts_what_has_no_outcome(void **state)
+{
+    (void)state;
+    struct ledger ledger;
+    struct outcome outcome = {.state = FINISHED_DONE};
+    begin(&ledger);
+    struct attempt *root = dispatch_at(&ledger, 1, 1, 0);
+    struct attempt *child = dispatch_at(&ledger, 2, 1, 1);
+    struct attempt *returned = dispatch_at(&ledger, 3, 1, 1);
+    dispatch_at(&ledger, 4, 1, 2);
+    assert_int_equal(ledger_shallower(&ledger, 0), 0);
+    assert_int_equal(ledger_shallower(&ledger, 1), 1);
+    assert_int_equal(ledger_shallower(&ledger, 2), 3);
+    assert_int_equal(ledger_shallower(&ledger, 3), 4);
+    ledger_return(&ledger, &returned);
+    ledger_hand(&ledger, root);
+    ledger_hand(&ledger, child);
+    assert_int_equal(ledger_shallower(&ledger, 2), 2);
+    ledger_finish(&ledger, child, &outcome);
+    assert_int_equal(ledger_shallower(&ledger, 2), 1);
+    assert_true(ledger_receipt(&ledger, token_of(2, 1, 1)));
+    ledger_drop(&ledger, &root);
+    assert_int_equal(ledger_shallower(&ledger, 2), 0);
+    ledger_check(&ledger);
+    ledger_fini(&ledger);
+}
+
 /* ---- stores ---- */
 
 static void test_another_store_is_noticed(void **state)
@@ -505,6 +565,8 @@ int main(void)
         cmocka_unit_test(test_bound_of_bytes_makes_it_full),
         cmocka_unit_test(test_returned_is_said_once_and_forgotten_with_the_connection),
         cmocka_unit_test(test_taken_back_attempts_come_first),
+        cmocka_unit_test(test_deeper_attempts_come_first_and_go_back_to_their_place),
+        cmocka_unit_test(test_how_many_are_shallower_counts_what_has_no_outcome),
         cmocka_unit_test(test_another_store_is_noticed),
         cmocka_unit_test(test_drop_forgets_in_any_state),
         cmocka_unit_test(test_lease_counts_from_the_sending),
