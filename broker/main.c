@@ -28,6 +28,9 @@
 
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
+#define DB_WAIT_MS_MAX 3600000
+/* Between two looks at a store that another broker has. */
+#define DB_WAIT_STEP_MS 10
 #define PATH_SIZE_MAX 4096u
 /* Leaves as many numbers of series again. */
 #define FIRST_NUMBER_MAX (SERIES_MAX / 2)
@@ -48,6 +51,7 @@ static const char usage_text[] =
     "                     Default: quern.db in $XDG_STATE_HOME/quern, else in ~/.local/state/quern\n"
     "  --volatile         no store: nothing is written, everything is gone when the broker ends. It serves volatile\n"
     "                     sessions only (`quern map --volatile`, quern_client_options.is_volatile)\n"
+    "  --db-wait MS       how long to wait for a store that another broker is leaving (default: not at all)\n"
     "  --config FILE      settings and limits; what is given on the command line wins. A sample with every name is\n"
     "                     installed as share/quern/quern-broker.conf\n"
     "  --log-level LEVEL  error, warn, info (default) or debug; log lines go to stderr\n"
@@ -211,6 +215,7 @@ enum {
     OPTION_PARENT_PIDFD,
     OPTION_READY_FD,
     OPTION_REMOVE_DIRECTORY,
+    OPTION_DB_WAIT,
     OPTION_HELP,
     OPTION_VERSION
 };
@@ -227,6 +232,7 @@ static const struct option options[] = {
     {"parent-pidfd", required_argument, NULL, OPTION_PARENT_PIDFD},
     {"ready-fd", required_argument, NULL, OPTION_READY_FD},
     {"remove-directory", required_argument, NULL, OPTION_REMOVE_DIRECTORY},
+    {"db-wait", required_argument, NULL, OPTION_DB_WAIT},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -242,12 +248,22 @@ struct arguments {
     bool is_volatile;
     struct parent parent;
     const char *remove_directory;
+    int db_wait_ms;
 };
 
 static int usage_error(const char *what, const char *value)
 {
     (void)fprintf(stderr, "quern-broker: %s%s\nTry: quern-broker --help\n", what, value);
     return EXIT_USAGE;
+}
+
+static bool milliseconds_read(const char *word, int *ms_out)
+{
+    char *end = NULL;
+    long ms = strtol(word, &end, 10);
+
+    *ms_out = (int)ms;
+    return *word >= '0' && *word <= '9' && *end == '\0' && ms <= DB_WAIT_MS_MAX;
 }
 
 /* -1: go on. Else the exit status. */
@@ -297,6 +313,11 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_REMOVE_DIRECTORY:
             arguments->remove_directory = optarg;
+            break;
+        case OPTION_DB_WAIT:
+            if (!milliseconds_read(optarg, &arguments->db_wait_ms)) {
+                return usage_error("--db-wait takes milliseconds, at most 3600000, not ", optarg);
+            }
             break;
         case OPTION_HELP:
             return fputs(usage_text, stdout) >= 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -381,6 +402,7 @@ struct broker {
     struct config config;
     bool insecure_tcp;
     struct parent parent;
+    int db_wait_ms;
     struct store *store; /* until the journal takes it */
     struct store_facts facts;
     struct core *core;
@@ -407,6 +429,25 @@ static struct store_facts facts_of_none(void)
         .meta = {.series_next = number, .session_next = number, .worker_next = 1, .call_next = 1}};
 }
 
+/* A broker that ends closes its store last, and whoever started it may start the next one at once. */
+static enum quern_err broker_open_store(struct broker *broker, char **why_out)
+{
+    struct pollfd ends[PARENT_FD_COUNT];
+    int64_t deadline_ms = clock_mono_ms() + broker->db_wait_ms;
+    enum quern_err err = QUERN_OK;
+
+    parent_poll_fds(&broker->parent, ends);
+    for (;;) {
+        err = store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out);
+        if (err != QUERN_IN_USE || clock_mono_ms() >= deadline_ms || parent_is_gone(&broker->parent)) {
+            return err;
+        }
+        free(*why_out);
+        *why_out = NULL;
+        (void)poll(ends, PARENT_FD_COUNT, DB_WAIT_STEP_MS);
+    }
+}
+
 static bool broker_load(struct broker *broker, char **why_out)
 {
     struct store_visitor visitor;
@@ -416,8 +457,7 @@ static bool broker_load(struct broker *broker, char **why_out)
         broker->core = core_open(&broker->config.limits, &broker->facts);
         return true;
     }
-
-    if (store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out) != QUERN_OK) {
+    if (broker_open_store(broker, why_out) != QUERN_OK) {
         return false;
     }
     broker->core = core_open(&broker->config.limits, &broker->facts);
@@ -513,6 +553,7 @@ int main(int argc, char **argv)
         CHECK(broker.signal_fd >= 0);
         broker.insecure_tcp = arguments.insecure_tcp;
         broker.parent = arguments.parent;
+        broker.db_wait_ms = arguments.db_wait_ms;
         parent_begin(&broker.parent);
         status = configure(&arguments, &broker.config);
     }

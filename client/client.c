@@ -460,6 +460,38 @@ static enum quern_err client_leave(struct quern_client *client, unsigned flags)
     return err;
 }
 
+/* All who wait look again. */
+static void wake_all(struct quern_client *client)
+{
+    pthread_cond_broadcast(&client->settled);
+    pthread_cond_broadcast(&client->arrived);
+    pthread_cond_broadcast(&client->room);
+    watches_tell(client);
+    client_ready_update(client);
+}
+
+enum quern_err client_part(struct quern_client *client, unsigned flags, const char *why)
+{
+    pthread_mutex_lock(&client->lock);
+    enum quern_err err = client_leave(client, flags);
+    pthread_mutex_unlock(&client->lock);
+    io_stop(client);
+    pthread_mutex_lock(&client->lock);
+    client->has_parted = true;
+    client_ledger_end(&client->ledger, QUERN_CLOSED, why);
+    wake_all(client);
+    pthread_mutex_unlock(&client->lock);
+    return err;
+}
+
+void client_break(struct quern_client *client, enum quern_err code, const char *why)
+{
+    pthread_mutex_lock(&client->lock);
+    client_ledger_end(&client->ledger, code, why);
+    wake_all(client);
+    pthread_mutex_unlock(&client->lock);
+}
+
 enum quern_err quern_client_close(struct quern_client **taken, unsigned flags)
 {
     struct quern_client *client = *taken;
@@ -471,18 +503,11 @@ enum quern_err quern_client_close(struct quern_client **taken, unsigned flags)
     if (err != QUERN_OK) {
         return err;
     }
-    pthread_mutex_lock(&client->lock);
-    err = client_leave(client, flags);
-    pthread_mutex_unlock(&client->lock);
-    io_stop(client);
+    err = client->has_parted ? QUERN_OK : client_part(client, flags, "the client was closed");
     pthread_mutex_lock(&client->lock);
     client->is_closed = true;
     client_empty(client);
-    pthread_cond_broadcast(&client->settled);
-    pthread_cond_broadcast(&client->arrived);
-    pthread_cond_broadcast(&client->room);
-    watches_tell(client);
-    client_ready_update(client);
+    wake_all(client);
     pthread_mutex_unlock(&client->lock);
     callbacks_stop(client);
     pthread_mutex_lock(&client->lock);

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ERROR_TEXT_SIZE_MAX 5120u
-
 static _Thread_local char error_text[ERROR_TEXT_SIZE_MAX];
 
 enum quern_err error_set(enum quern_err code, const char *format, ...)

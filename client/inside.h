@@ -103,7 +103,8 @@ struct quern_client {
     bool settled_wake; /* somebody who waits for settled has what he waits for */
     uint64_t refs;     /* the opener, futures, outcomes handed out, threads inside a wait */
     bool is_closing;   /* no further submits */
-    bool is_closed;    /* no I/O thread, no ledger */
+    bool has_parted;   /* no I/O thread: nothing comes any more, what came can be taken */
+    bool is_closed;    /* nor a ledger */
     bool is_operator;
 
     struct client_ledger ledger;
@@ -169,6 +170,7 @@ struct quern_future {
 };
 
 /* ---- error.c: without lock ---- */
+#define ERROR_TEXT_SIZE_MAX 5120u
 /* Sets the text of quern_last_error and returns the code. */
 enum quern_err error_set(enum quern_err code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -273,7 +273,7 @@ int quern_client_fd(struct quern_client *client)
 static enum quern_err queue_take(struct quern_client *client, struct quern_outcome **outcome_out)
 {
     enum quern_err err = client_end(client);
-    if (err != QUERN_OK) {
+    if (err != QUERN_OK && (!client->has_parted || queue_is_empty(&client->queue))) {
         return err;
     }
     struct delivery *delivery = queue_pop(&client->queue);

@@ -18,13 +18,32 @@
  * The rule of main: functions of the program itself run in processes made by starting the program again. Those come
  * through main too, so main must call quern_pool_main before it does anything else: in the program it returns at once,
  * in a worker it never returns. A program that gives modules instead (options.modules) need not call it. If it is
- * forgotten, quern_pool_open fails with QUERN_INVALID and says so; nothing is started over and over.
+ * forgotten, quern_pool_open fails with QUERN_INVALID and says so; nothing is started over and over. Arguments that
+ * begin with --quern- as the first one are for quern. The program is started as the file it was started from, with the
+ * environment and in the directory it had when the pool was opened; a program without libquern.so (linked with
+ * libquern.a) that loads modules besides is linked with -rdynamic.
  *
  * The broker and the worker are the programs quern-broker and quern-worker: looked for in QUERN_BIN, then beside
- * libquern (../bin), then in PATH. No process of a pool outlives the program, whatever ends it, SIGKILL included.
+ * libquern (../bin), then in PATH. They read nothing, what they and the functions print goes to the program's stderr,
+ * and they have none of its other descriptors; each is a process group of its own, so Ctrl-C is for the program. They
+ * are children of the program: one that waits for any child (wait, waitpid(-1)) may meet their end, and does not come
+ * to an end of its children while a pool is open.
+ *
+ * No process of a pool outlives the program, whatever ends it (return, exit, abort, SIGKILL, exec): broker and worker
+ * watch a pipe that only the program holds, and the program itself by a pidfd, so that a child it has forked does not
+ * keep them. What was not finished then is lost in a volatile pool, and goes on in the next one on the same database in
+ * a durable one. Nothing stays of the private directory in XDG_RUNTIME_DIR (else TMPDIR, else /tmp); if program and
+ * broker were killed at once, the next pool removes it. In a child made by fork() a pool cannot be used: its calls
+ * answer QUERN_CLOSED, and closing does nothing.
+ *
+ * A worker or broker that dies is started again: at once, then after 0.1 s, doubling to 5 s; after six deaths in a row,
+ * each within 10 s of its start, the pool gives up, and everything that waits gets QUERN_IO and the last one's last
+ * words. A worker's death costs its running tasks an attempt; a broker's death costs a durable pool nothing, and in a
+ * volatile one all unfinished tasks fail as lost, at once.
  *
  * The same program with a shared broker: set options.url (or QUERN_POOL_URL): nothing is started, the client is one of
- * that broker, and the functions are those of its workers.
+ * that broker (its session a durable one), the functions are those of its workers, and the options about processes and
+ * the database are passed over.
  */
 #ifndef QUERN_POOL_H
 #define QUERN_POOL_H
@@ -75,17 +94,28 @@ void quern_pool_main(int argc, char **argv, const struct quern_module *module);
  * QUERN_IO       one could not be started, or ended at once (its last words are in quern_last_error): a module that
  *                does not load, an initialiser that failed, a database that is in use
  * QUERN_TIMEOUT  not ready in time; nothing is left running
+ * With a url: what quern_client_open says.
  */
 QUERN_MUST_USE enum quern_err quern_pool_open(const struct quern_pool_options *options, struct quern_pool **pool_out);
-/* The pool's client; closed with the pool. */
+/* The pool's client; closed with the pool, not by the program. */
 struct quern_client *quern_pool_client(struct quern_pool *pool);
 
 #define QUERN_POOL_CANCEL_QUEUED 1u /* cancel what has not started */
 #define QUERN_POOL_NO_WAIT 2u       /* return at once; what was submitted runs on (until the program ends) */
-/* No more submits: QUERN_CLOSED from now on. Waits until all submitted tasks have their outcome and broker and workers
- * have ended, unless told not to. Futures keep what they got. Safe to call twice. */
+/*
+ * No more submits: QUERN_CLOSED from now on. Waits until all submitted tasks have their outcome and broker and workers
+ * have ended, unless told not to (a task whose function nobody has never gets one: cancel it). Futures keep what they
+ * got, and quern_next gives what nobody has taken. May be called any number of times and by several threads: each that
+ * waits returns when all has ended. In a durable pool, what is not released by then comes again when its session is
+ * opened the next time; a session with a name stays.
+ *
+ * QUERN_CLOSED  in a child made by fork()
+ * QUERN_IO      the pool had given up: see above
+ * With a url: also what else ended the client, QUERN_TAKEN_OVER for example.
+ */
 enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags);
-/* Shut down, and let go of it. */
+/* Shut down, and let go of it. Without waiting: futures get what comes as before, and when all has come the rest ends
+ * by itself. No other thread may use the pool any more. */
 enum quern_err quern_pool_close(struct quern_pool **pool, unsigned flags);
 
 #pragma GCC visibility pop

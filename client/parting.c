@@ -1,0 +1,166 @@
+/*
+ * parting.c owns what comes before the end of a pool's client: no more submits, queued tasks cancelled, outcomes
+ * awaited. It must not know processes. Start reading at client_await_outcomes.
+ */
+#include "client/parting.h"
+
+#include "quern/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Tasks of one state that are cancelled at a time. */
+#define CANCEL_COUNT_MAX 10000u
+
+void client_shut(struct quern_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    client->is_closing = true;
+    client_tell(client);
+    pthread_mutex_unlock(&client->lock);
+}
+
+/* ---- waiting ---- */
+
+static enum quern_err outcomes_await(struct quern_client *client)
+{
+    for (;;) {
+        enum quern_err err = client_end(client);
+        if (err != QUERN_OK || client_ledger_outstanding(&client->ledger) == 0) {
+            return err;
+        }
+        if (client_want(client)) {
+            pthread_mutex_unlock(&client->lock);
+            io_wake(client);
+            pthread_mutex_lock(&client->lock);
+            continue;
+        }
+        /* Wanting: the window must not hold up outcomes that nobody takes before the end. */
+        client->wanting++;
+        client->flush_waiters++;
+        (void)client_wait(client, &client->settled, &client->settled_waiters, INT64_MAX);
+        client->flush_waiters--;
+        client->wanting--;
+    }
+}
+
+enum quern_err client_await_outcomes(struct quern_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    enum quern_err err = outcomes_await(client);
+    client_unref_unlock(client);
+    return err;
+}
+
+/* ---- cancelling ---- */
+
+static enum quern_err answers_await(struct quern_client *client)
+{
+    enum quern_err err = QUERN_OK;
+    while ((err = client_end(client)) == QUERN_OK && client->ledger.submits.count > 0) {
+        client->flush_waiters++;
+        (void)client_wait(client, &client->settled, &client->settled_waiters, INT64_MAX);
+        client->flush_waiters--;
+    }
+    return err;
+}
+
+/* The id in one row of a list; 0: none. */
+static uint64_t row_id(struct quern_reader *reader)
+{
+    size_t pairs = 0;
+    uint64_t id = 0;
+    if (quern_read_map(reader, &pairs) != QUERN_OK) {
+        return 0;
+    }
+    while (pairs-- > 0) {
+        const char *key = NULL;
+        size_t key_size = 0;
+        const char *text = NULL;
+        size_t text_size = 0;
+        char word[64];
+        if (quern_read_str(reader, &key, &key_size) != QUERN_OK) {
+            return 0;
+        }
+        if (key_size == 2 && memcmp(key, "id", 2) == 0 && quern_peek(reader) == QUERN_TYPE_STR &&
+            quern_read_str(reader, &text, &text_size) == QUERN_OK && text_size < sizeof(word)) {
+            memcpy(word, text, text_size);
+            word[text_size] = '\0';
+            id = id_parse(word, &id) ? id : 0;
+        } else if (text == NULL && quern_read_any(reader, NULL, NULL) != QUERN_OK) {
+            return 0;
+        }
+    }
+    return quern_read_close(reader) == QUERN_OK ? id : 0;
+}
+
+static enum quern_err list_ask(struct quern_client *client, const char *session, const char *state, void **answer_out,
+                               size_t *size_out)
+{
+    struct quern_writer *params = quern_writer_new();
+    const void *p = NULL;
+    size_t n = 0;
+    quern_write_map(params, 3);
+    quern_write_text(params, "state");
+    quern_write_text(params, state);
+    quern_write_text(params, "session");
+    quern_write_text(params, session);
+    quern_write_text(params, "limit");
+    quern_write_u64(params, CANCEL_COUNT_MAX);
+    quern_writer_bytes(params, &p, &n);
+    enum quern_err err = quern_query(client, "list", p, n, QUERN_FOREVER, answer_out, size_out);
+    quern_writer_free(params);
+    return err;
+}
+
+/* How many were cancelled; what has started meanwhile stays. */
+static enum quern_err cancel_in_state(struct quern_client *client, const char *session, const char *state,
+                                      size_t *count_out)
+{
+    void *answer = NULL;
+    size_t size = 0;
+    size_t rows = 0;
+    struct quern_reader reader;
+    *count_out = 0;
+    enum quern_err err = list_ask(client, session, state, &answer, &size);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    quern_reader_init(&reader, answer, size);
+    err = quern_read_array(&reader, &rows);
+    for (size_t i = 0; err == QUERN_OK && i < rows; i++) {
+        uint64_t id = row_id(&reader);
+        enum quern_err said = id == 0 ? QUERN_PROTOCOL : quern_cancel(client, id, false, QUERN_FOREVER);
+        *count_out += said == QUERN_OK;
+        err = said == QUERN_RUNNING || said == QUERN_FINISHED || said == QUERN_UNKNOWN ? QUERN_OK : said;
+    }
+    free(answer);
+    return err;
+}
+
+/* One by one: closing it would end the name's session, which the program may want to open again. */
+static enum quern_err cancel_named(struct quern_client *client, const char *session)
+{
+    static const char *const states[] = {"delayed", "waiting", "ready", "backoff", "leased"};
+    enum quern_err err = QUERN_OK;
+    for (size_t i = 0; err == QUERN_OK && i < sizeof(states) / sizeof(states[0]); i++) {
+        size_t count = CANCEL_COUNT_MAX;
+        while (err == QUERN_OK && count == CANCEL_COUNT_MAX) {
+            err = cancel_in_state(client, session, states[i], &count);
+        }
+    }
+    return err;
+}
+
+enum quern_err client_cancel_queued(struct quern_client *client, const char *session)
+{
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    enum quern_err err = answers_await(client);
+    if (err == QUERN_OK && session == NULL) {
+        err = session_close_ask(client, QUERN_CLOSE_CANCEL, INT64_MAX);
+    }
+    client_unref_unlock(client);
+    return err != QUERN_OK || session == NULL ? err : cancel_named(client, session);
+}

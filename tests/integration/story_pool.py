@@ -1,0 +1,400 @@
+"""A program with a pool of its own: broker and worker come with it and go with it, whatever ends it; the program is
+pool_program.c, which does what it is told line by line."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+
+import stage
+
+PROGRAM = os.path.join(stage.BUILD, "tests", "pool_program")
+CANCEL_QUEUED = 1
+NO_WAIT = 2
+
+
+class PoolStory(stage.Story):
+    def setUp(self):
+        super().setUp()
+        self.env["QUERN_BIN"] = stage.BIN
+
+    def program(self, first="own", path=PROGRAM, env=None, cwd=None, **options):
+        program = stage.Program("pool_program", [path, first], {**self.env, **(env or {})}, cwd or self.directory,
+                                stdin=subprocess.PIPE, **options)
+        program.told = 0
+        self.programs.append(program)
+        return program
+
+    def tell(self, program, line):
+        """One line to the program; its answer."""
+        program.write(line + "\n")
+        program.told += 1
+        program.wait_out_count(program.told)
+        return program.out[program.told - 1]
+
+    def tell_all(self, program, *lines):
+        for line in lines:
+            self.assertEqual(self.tell(program, line), "ok", line)
+
+    def opened(self, *options, **program):
+        program = self.program(**program)
+        self.tell_all(program, " ".join(["open", *map(str, options)]))
+        return program
+
+    def works(self, program, x=7):
+        """A task goes through; its future is the program's next."""
+        self.tell_all(program, f"submit square {x}")
+        program.futures = getattr(program, "futures", 0) + 1
+        self.assertEqual(self.tell(program, f"wait {program.futures - 1}"), f"done {x * x}")
+
+    def processes(self, program, name):
+        """Pids below the program whose command line begins with name."""
+        found = []
+        for pid in self.descendants(program.pid):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if os.path.basename(file.read().split(b"\0")[0].decode()) == name:
+                        found.append(pid)
+            except OSError:
+                pass
+        return found
+
+    def left(self):
+        """Directories of pools."""
+        return [name for name in os.listdir(self.path("run")) if name.startswith("quern-pool-")]
+
+    def assert_all_gone(self, pids, patience=20):
+        stage.wait_until(lambda: not any(map(stage.is_alive, pids)), "all processes of the pool to be gone", patience)
+        stage.wait_until(lambda: self.left() == [], "its directory to be gone", patience)
+
+    def error(self, program, *options):
+        answer = self.tell(program, " ".join(["open", *options]))
+        self.assertEqual(self.descendants(program.pid), [], "a pool that does not open leaves no process")
+        self.assertEqual(self.left(), [], "nor a directory")
+        return answer
+
+
+class Opening(PoolStory):
+    def test_functions_of_the_program_itself_are_run(self):
+        program = self.opened("slots=2")
+        self.works(program)
+        self.tell_all(program, "submit pid 0", "close 0")
+        self.assertEqual(self.descendants(program.pid), [])
+        self.assertEqual(self.left(), [])
+        program.close_stdin()
+        self.assertEqual(program.status(), 0)
+
+    def test_functions_of_a_module_are_run_and_need_no_word_in_main(self):
+        program = self.opened(f"module={stage.MODULE}", first="forgot")
+        self.works(program)
+        self.assertNotEqual(self.processes(program, "quern-worker"), [])
+        self.tell_all(program, "close 0")
+
+    def test_what_was_forgotten_in_main_is_said_and_nothing_is_started(self):
+        self.assertRegex(self.error(self.program("forgot")), "error invalid: .*quern_pool_main")
+        self.assertRegex(self.error(self.program("none")), "error invalid: .*no module")
+
+    def test_a_module_that_does_not_load_is_named(self):
+        self.assertRegex(self.error(self.program("none"), "module=/none/such.so"), r"error io: .*/none/such\.so")
+
+    def test_an_initialiser_that_fails_is_told_in_its_words(self):
+        program = self.program(env={"STORY_INITIALISER_FAILS": "1"})
+        self.assertRegex(self.error(program), "error io: .*the story wants it to fail")
+
+    def test_a_database_that_is_in_use_is_told_with_its_name(self):
+        self.broker()
+        self.assertRegex(self.error(self.program(), f"database={self.db}", "timeout=1000"), r"error io: .*quern\.db")
+
+    def test_options_out_of_range_are_told_before_anything_starts(self):
+        program = self.program()
+        for option, word in (("slots=1025", "slots"), ("session=name", "session"), ("timeout=0", "timeout"),
+                             ("start=7", "start")):
+            self.assertRegex(self.error(program, option), f"error invalid: .*{word}")
+
+    def test_programs_that_are_not_there_are_told_with_where_was_looked(self):
+        copy = self.path("pool_program")  # not beside them
+        shutil.copy(PROGRAM, copy)
+        os.mkdir(self.path("empty"))
+        program = self.program(path=copy, env={"QUERN_BIN": self.path("empty"), "PATH": self.path("empty")})
+        answer = self.error(program)
+        self.assertRegex(answer, "error unknown: quern-broker was not found")
+        self.assertIn(self.path("empty"), answer)
+
+    def test_one_that_is_not_ready_in_time_is_ended(self):
+        unruly = os.path.join(stage.BUILD, "tests", "unruly.so")  # its initialiser does not return
+        program = self.program("none", env={"UNRULY": "hang"})
+        self.assertRegex(self.error(program, f"module={unruly}", "timeout=700"), "error timeout: quern-worker")
+
+    def test_the_program_may_be_elsewhere_when_it_opens(self):
+        """Found through PATH or a relative name, and main has changed the directory since."""
+        for path, env, cwd in (("pool_program", {"PATH": os.path.dirname(PROGRAM) + ":/usr/bin:/bin"}, None),
+                               ("./pool_program", {}, os.path.dirname(PROGRAM))):
+            program = self.program(path=path, env=env, cwd=cwd)
+            self.tell_all(program, "chdir /", "open slots=1")
+            self.works(program)
+            self.tell_all(program, "close 0")
+
+    def test_handlers_have_the_programs_environment_and_their_print_goes_to_its_stderr(self):
+        program = self.opened("slots=1", env={"STORY_VARIABLE": "1"})
+        self.tell_all(program, "submit surroundings 0")
+        self.assertEqual(self.tell(program, "wait 0"), "done 1")
+        program.wait_log("printed by a handler")
+        self.tell_all(program, "close 0")
+
+    def test_two_pools_of_two_programs_do_not_meet(self):
+        programs = [self.opened("slots=1") for _ in range(2)]
+        self.assertEqual(len(self.left()), 2)
+        for program in programs:
+            self.works(program)
+        for program in programs:
+            self.tell_all(program, "close 0")
+        self.assertEqual(self.left(), [])
+
+    def test_a_broker_of_others_is_used_when_a_url_names_it(self):
+        self.broker()
+        self.worker()
+        program = self.opened(f"url={self.url}")
+        self.works(program)
+        self.assertEqual(self.descendants(program.pid), [])
+        self.tell_all(program, "close 0")
+        program = self.opened("slots=1", env={"QUERN_POOL_URL": self.url})
+        self.works(program)
+        self.assertEqual(self.descendants(program.pid), [])
+        self.tell_all(program, "close 0")
+        self.assertEqual(self.quern("submit", "square", "3").stdout, "9\n")  # it goes on without us
+
+
+class Ending(PoolStory):
+    def end_by(self, how, status, line=None):
+        program = self.opened("slots=2")
+        self.works(program)
+        self.tell_all(program, "submit take 600000")
+        below = self.descendants(program.pid)
+        self.assertGreaterEqual(len(below), 5)  # broker, worker, zygote, slots
+        if line is not None:
+            program.write(line + "\n")
+        else:
+            how(program)
+        self.assertEqual(program.status(), status)
+        self.assert_all_gone(below)
+
+    def test_return_from_main(self):
+        self.end_by(None, 0, "return")
+
+    def test_exit(self):
+        self.end_by(None, 3, "exit")
+
+    def test_abort(self):
+        self.end_by(None, -signal.SIGABRT, "abort")
+
+    def test_sigkill(self):
+        self.end_by(lambda program: program.send(signal.SIGKILL), -signal.SIGKILL)
+
+    def test_sigterm(self):
+        self.end_by(lambda program: program.send(signal.SIGTERM), -signal.SIGTERM)
+
+    def test_exec_of_another_program(self):
+        program = self.opened("slots=1")
+        below = self.descendants(program.pid)
+        program.write("exec\n")
+        self.assert_all_gone(below)
+        self.assertTrue(program.is_running())
+
+    def test_a_forked_child_that_stays_does_not_keep_the_pool(self):
+        """It holds every descriptor of the program."""
+        program = self.opened("slots=1")
+        child = int(self.tell(program, "fork_and_stay").split()[1])
+        try:
+            below = [pid for pid in self.descendants(program.pid) if pid != child]
+            self.assertGreaterEqual(len(below), 4)
+            program.send(signal.SIGKILL)
+            self.assert_all_gone(below)
+            self.assertTrue(stage.is_alive(child))
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+    def test_in_a_forked_child_every_call_says_so_and_the_pool_lives_on(self):
+        program = self.opened("slots=1")
+        self.works(program)
+        self.assertEqual(self.tell(program, "fork_and_use"), "closed closed closed null")
+        self.works(program)
+        self.tell_all(program, "close 0")
+
+    def test_a_directory_whose_program_and_broker_were_killed_at_once_goes_with_the_next_pool(self):
+        program = self.opened("slots=1")
+        below = self.descendants(program.pid)
+        broker = self.processes(program, "quern-broker")[0]
+        program.send(signal.SIGSTOP)  # so that it does not see its broker's end before its own
+        os.kill(broker, signal.SIGKILL)
+        program.kill9()
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 20)
+        self.assertEqual(len(self.left()), 1)
+        other = self.opened("slots=1")
+        self.assertEqual(len(self.left()), 1)
+        self.tell_all(other, "close 0")
+        self.assertEqual(self.left(), [])
+
+    def test_a_directory_that_holds_something_else_is_left(self):
+        program = self.opened("slots=1")
+        below = self.descendants(program.pid)
+        directory = self.path("run", self.left()[0])
+        with open(os.path.join(directory, "mine"), "w", encoding="utf-8"):
+            pass
+        program.kill9()
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 20)
+        self.assertEqual(os.listdir(directory), ["mine"])
+
+
+class ShuttingDown(PoolStory):
+    def test_it_waits_for_all_outcomes_and_futures_keep_them(self):
+        program = self.opened("slots=2")
+        self.tell_all(program, "submit take 5 40", "shutdown 0")
+        self.assertEqual(self.tell(program, "tally"), "done=40 cancelled=0 open=0")
+        self.assertEqual(self.descendants(program.pid), [])
+        self.assertEqual(self.left(), [])
+        self.assertEqual(self.tell(program, "wait 39"), "done 5")
+        self.assertRegex(self.tell(program, "submit square 1"), "^error closed")
+        self.tell_all(program, "shutdown 0", "close 0")
+
+    def test_outcomes_that_nobody_held_are_there_after_it(self):
+        program = self.opened("slots=2")
+        self.tell_all(program, "submit square 3 20", "release", "shutdown 0")
+        for _ in range(20):
+            self.assertEqual(self.tell(program, "next"), "done 9")
+        self.assertRegex(self.tell(program, "next"), "^error closed")
+        self.tell_all(program, "close 0")
+
+    def test_more_outcomes_than_the_window_holds_up_nothing(self):
+        program = self.opened("slots=2")
+        self.tell_all(program, "submit square 3 15000", "shutdown 0")
+        self.assertEqual(self.tell(program, "tally"), "done=15000 cancelled=0 open=0")
+        self.tell_all(program, "close 0")
+
+    def test_cancel_queued_leaves_only_what_has_started(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 1000", "submit square 3 500", f"shutdown {CANCEL_QUEUED}")
+        tally = self.tell(program, "tally")
+        done, cancelled = map(int, re.fullmatch(r"done=(\d+) cancelled=(\d+) open=0", tally).groups())
+        self.assertEqual(done + cancelled, 501)
+        self.assertGreater(cancelled, 400)
+        self.tell_all(program, "close 0")
+
+    def test_no_wait_returns_at_once_and_the_rest_runs_on(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 300 5", f"shutdown {NO_WAIT}")
+        self.assertNotIn("open=0", self.tell(program, "tally"))
+        self.assertRegex(self.tell(program, "submit square 1"), "^error closed")
+        self.assertEqual(self.tell(program, "wait 4"), "done 300")
+        self.tell_all(program, "close 0")
+        self.assertEqual(self.descendants(program.pid), [])
+
+    def test_a_pool_let_go_without_waiting_ends_by_itself(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 100 5", f"close {NO_WAIT}")
+        self.assertEqual(self.tell(program, "wait 4"), "done 100")
+        stage.wait_until(lambda: self.descendants(program.pid) == [] and self.left() == [], "its end")
+
+    def test_no_wait_and_then_the_programs_end_ends_it(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 600000", f"close {NO_WAIT}")
+        below = self.descendants(program.pid)
+        program.write("return\n")
+        self.assertEqual(program.status(), 0)
+        self.assert_all_gone(below)
+
+    def test_many_threads_may_shut_down(self):
+        program = self.opened("slots=2")
+        self.tell_all(program, "submit take 50 10", "together")
+        self.assertEqual(self.tell(program, "tally"), "done=10 cancelled=0 open=0")
+        self.tell_all(program, "close 0")
+
+    def test_a_second_pool_after_the_first(self):
+        program = self.opened("slots=1")
+        self.works(program)
+        self.tell_all(program, "close 0", "open slots=1")
+        self.works(program, 9)
+        self.tell_all(program, "close 0")
+
+
+class Database(PoolStory):
+    def test_a_second_run_finds_the_results_of_the_first(self):
+        database = self.path("own.db")
+        program = self.opened("slots=1", f"database={database}", "session=nightly")
+        self.tell_all(program, "submit square 11", "submit take 3000000", "submit square 12", "flush")
+        self.assertEqual(self.tell(program, "wait 0"), "done 121")
+        below = self.descendants(program.pid)
+        program.kill9()
+        program = self.opened("slots=3", f"database={database}", "session=nightly")
+        first = self.tell(program, "next")  # what was taken may come once more; the long one runs again
+        self.assertEqual(self.tell(program, "next") if first == "done 121" else first, "done 144")
+        self.assert_all_gone_but_one(below)
+
+    def assert_all_gone_but_one(self, below):
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "the first pool's processes to be gone", 20)
+        self.assertEqual(len(self.left()), 1)
+
+    def test_cancel_queued_keeps_a_named_session(self):
+        database = self.path("own.db")
+        program = self.opened("slots=1", f"database={database}", "session=nightly")
+        self.tell_all(program, "submit take 1000", "submit square 3 50", f"shutdown {CANCEL_QUEUED}")
+        tally = self.tell(program, "tally")
+        done, cancelled = map(int, re.fullmatch(r"done=(\d+) cancelled=(\d+) open=0", tally).groups())
+        self.assertEqual(done + cancelled, 51)
+        self.assertGreater(cancelled, 25)
+        self.tell_all(program, "release", "close 0")
+        program.close_stdin()
+        self.assertEqual(program.status(), 0)
+        program = self.opened("slots=1", f"database={database}", "session=nightly")
+        self.works(program)
+        self.tell_all(program, "close 0")
+
+
+class Deaths(PoolStory):
+    def test_a_worker_that_dies_is_started_again(self):
+        program = self.opened(f"module={stage.MODULE}", "slots=1", first="forgot")
+        self.works(program)
+        worker = self.processes(program, "quern-worker")[0]
+        os.kill(worker, signal.SIGKILL)
+        self.works(program, 8)
+        self.tell_all(program, "close 0")
+        self.assertEqual(self.left(), [])
+
+    def test_a_durable_pools_broker_that_dies_is_started_again_and_nothing_is_lost(self):
+        program = self.opened("slots=1", f"database={self.path('own.db')}")
+        self.works(program)
+        self.tell_all(program, "submit take 500", "submit square 5", "flush")
+        os.kill(self.processes(program, "quern-broker")[0], signal.SIGKILL)
+        self.assertEqual(self.tell(program, "wait 1"), "done 500")
+        self.assertEqual(self.tell(program, "wait 2"), "done 25")
+        self.tell_all(program, "close 0")
+
+    def test_a_pool_whose_broker_dies_again_and_again_gives_up_and_says_so(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 600000")
+        over = threading.Event()
+
+        def kill_brokers():
+            while not over.is_set():
+                for pid in self.processes(program, "quern-broker"):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except OSError:
+                        pass
+                over.wait(0.02)
+
+        killer = threading.Thread(target=kill_brokers)
+        killer.start()
+        try:
+            self.assertRegex(self.tell(program, "wait 0"), "error io: .*given up.*signal 9")
+        finally:
+            over.set()
+            killer.join()
+        self.assertRegex(self.tell(program, "close 0"), "error io")
+        self.assertEqual(self.descendants(program.pid), [])
+        self.assertEqual(self.left(), [])
+
+
+if __name__ == "__main__":
+    stage.main()
