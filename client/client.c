@@ -70,6 +70,7 @@ static void client_free(struct quern_client *client)
     free(client->url_text);
     free(client->down_why);
     free(client->refusal_text);
+    free(client->lost_why);
     pthread_cond_destroy(&client->arrived);
     pthread_cond_destroy(&client->settled);
     pthread_cond_destroy(&client->room);
@@ -202,9 +203,9 @@ static enum quern_err urls_parse(struct quern_client *client, const char *text)
 
 static enum quern_err options_check(const struct quern_client_options *options)
 {
-    if (options->is_volatile) {
-        return error_set(QUERN_UNSUPPORTED, "volatile sessions are not in this version; open a durable one (leave "
-                                            "is_volatile false)");
+    if (options->expire_ms > DURATION_MS_MAX) {
+        return error_set(QUERN_INVALID, "expire_ms is %llu; it may be at most %llu",
+                         (unsigned long long)options->expire_ms, (unsigned long long)DURATION_MS_MAX);
     }
     if (options->no_session && options->session != NULL) {
         return error_set(QUERN_INVALID, "no_session and session exclude each other");
@@ -281,6 +282,8 @@ static void ledger_begin(struct quern_client *client, const struct quern_client_
         .take_over = options->take_over,
         .must_exist = options->must_exist,
         .keep = options->keep,
+        .is_volatile = options->is_volatile,
+        .expire_ms = options->expire_ms,
         .want_args = options->want_args,
         .window_count = options->window_count > 0 ? options->window_count : CLIENT_WINDOW_COUNT_DEFAULT,
         .window_bytes = options->window_bytes > 0 ? options->window_bytes : CLIENT_WINDOW_BYTES_DEFAULT,
@@ -299,6 +302,7 @@ static void client_empty(struct quern_client *client)
     futures_end(client);
     maps_end(client);
     queue_fini(&client->queue);
+    unfinished_fini(&client->lost);
 }
 
 static enum quern_err welcome_await(struct quern_client *client, int timeout_ms)
@@ -393,6 +397,7 @@ enum quern_err quern_session_info(struct quern_client *client, struct quern_sess
     info.description = ledger->description.p;
     info.description_size = ledger->description.n;
     info.epoch = ledger->epoch;
+    info.is_volatile = ledger->options.is_volatile;
     pthread_mutex_unlock(&client->lock);
     info.size = info_out->size;
     memcpy(info_out, &info, info.size < sizeof(info) ? info.size : sizeof(info));

@@ -98,6 +98,16 @@ void completions_welcome(struct completions *completions, const struct msg_WELCO
     completions->remaining = due > completions->held_at_hello ? due - completions->held_at_hello : 0;
 }
 
+void completions_lose(struct completions *completions)
+{
+    bool is_wanted = completions->is_wanted;
+    uint64_t window_count = completions->window_count;
+    uint64_t window_bytes = completions->window_bytes;
+    completions_fini(completions);
+    completions_init(completions, window_count, window_bytes);
+    completions->is_wanted = is_wanted;
+}
+
 static void credit_return(struct completions *completions, uint64_t size)
 {
     if (completions->owed_count > 0) {

@@ -43,6 +43,9 @@ void completions_hello(struct completions *completions, bool is_resume, struct m
                        struct buf *ranges);
 void completions_welcome(struct completions *completions, const struct msg_WELCOME_CLIENT *welcome);
 
+/* The session is gone: nothing of what came is known to the next one. */
+void completions_lose(struct completions *completions);
+
 /* True: new, and held until completions_take. False: a duplicate; if it was taken it will be acknowledged again. */
 bool completions_receive(struct completions *completions, uint64_t completion, uint64_t size);
 /* The application has taken it; once for each that was received. */

@@ -168,6 +168,35 @@ bool futures_outcome(struct quern_client *client, struct delivery *delivery)
     return owner != NULL && owner->kind->completed(owner, delivery);
 }
 
+/* Those of the lost session: not those whose submit was never sent, which go on. */
+static size_t ids_of_lost(const struct quern_client *client, uint64_t *ids)
+{
+    size_t count = 0;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&client->futures, &at, &id, &value)) {
+        if (!submits_is_unanswered(&client->ledger.submits, id)) {
+            ids[count++] = id;
+        }
+    }
+    return count;
+}
+
+void futures_lost(struct quern_client *client, struct unfinished *lost)
+{
+    uint64_t *ids = xcalloc(client->futures.count + 1, sizeof(uint64_t));
+    size_t count = ids_of_lost(client, ids); /* completing one may change the map */
+    for (size_t i = 0; i < count; i++) {
+        struct delivery *delivery = delivery_of_loss(client, ids[i], 0);
+        (void)unfinished_remove(lost, ids[i]);
+        if (!futures_outcome(client, delivery)) {
+            delivery_unref(delivery); /* it was done, and is held */
+        }
+    }
+    free(ids);
+}
+
 void futures_end(struct quern_client *client)
 {
     size_t at = 0;

@@ -37,8 +37,9 @@ struct delivery {
     struct delivery *next; /* in the queue */
     size_t heap_index;     /* among the late ones */
     unsigned refs;
-    uint64_t size; /* of the window */
-    bool is_taken; /* or nothing to take: a refusal */
+    uint32_t losses; /* of the ledger when it came: what it is acknowledged to is that session, if it is still there */
+    uint64_t size;   /* of the window */
+    bool is_taken;   /* or nothing to take: a refusal, a loss */
     char memory[];
 };
 
@@ -119,6 +120,8 @@ struct quern_client {
     unsigned group_waiters;
     uint64_t failure_count; /* in groups */
     struct outcome_queue queue;
+    struct unfinished lost; /* with a volatile session: outcomes of them are made when quern_next comes for them */
+    char *lost_why;         /* NULL: never */
     enum quern_err refusal; /* the first since the last flush */
     char *refusal_text;
 
@@ -230,6 +233,8 @@ struct quern_future *future_of_task(struct quern_client *client, uint64_t id, st
 void future_acknowledge(struct quern_future *future);
 /* What an outcome says, as quern_future_result answers; sets the text. Without lock. */
 enum quern_err outcome_verdict(const struct quern_outcome *outcome);
+/* Every accepted one of the session that was lost; they are taken out of *lost. */
+void futures_lost(struct quern_client *client, struct unfinished *lost);
 /* True: the outcome belonged to a future, or to an item of a map. */
 bool futures_outcome(struct quern_client *client, struct delivery *delivery);
 /* The client closes: nothing will come any more. */
@@ -238,6 +243,8 @@ void futures_end(struct quern_client *client);
 /* ---- outcomes.c ---- */
 struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item);
 struct delivery *delivery_of_refusal(struct quern_client *client, const struct submit_refusal *refusal);
+/* A failure as lost, with client->lost_why as its message. */
+struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint64_t ordinal);
 void delivery_unref(struct delivery *delivery);
 /* Give it to the application: a reference for it. */
 struct quern_outcome *delivery_hand_out(struct delivery *delivery);

@@ -79,6 +79,14 @@ static void sink_refused(void *context, void *owner, const struct submit_refusal
     }
 }
 
+static void lost_why_keep(struct quern_client *client, const char *why)
+{
+    if (client->lost_why == NULL || strcmp(client->lost_why, why) != 0) {
+        free(client->lost_why);
+        client->lost_why = xstrdup(why);
+    }
+}
+
 static void sink_renumbered(void *context, void *owner, uint64_t old_id, uint64_t id)
 {
     (void)context;
@@ -93,6 +101,27 @@ static void sink_dropped(void *context, void *owner)
     if (owner != NULL) {
         kind_of(owner)->dropped(owner);
     }
+}
+
+static void sink_lost(void *context, void *owner, uint64_t id, uint64_t ordinal)
+{
+    struct quern_client *client = context;
+    lost_why_keep(client, client->ledger.why);
+    struct delivery *delivery = delivery_of_loss(client, id, ordinal);
+    client->settled_wake = client->settled_wake || client->flush_waiters > 0;
+    if (owner != NULL) {
+        kind_of(owner)->refused(owner, delivery);
+    } else {
+        queue_push(&client->queue, delivery);
+    }
+}
+
+static void sink_session_lost(void *context, struct unfinished *unfinished, const char *why)
+{
+    struct quern_client *client = context;
+    lost_why_keep(client, why);
+    futures_lost(client, unfinished);
+    unfinished_move(&client->lost, unfinished);
 }
 
 static void sink_outcome(void *context, const struct item_outcome *outcome)
@@ -117,8 +146,10 @@ static const struct ledger_sink io_sink = {
     .submits = {.accepted = sink_accepted,
                 .refused = sink_refused,
                 .renumbered = sink_renumbered,
-                .dropped = sink_dropped},
+                .dropped = sink_dropped,
+                .lost = sink_lost},
     .outcome = sink_outcome,
+    .session_lost = sink_session_lost,
     .replied = sink_replied,
 };
 

@@ -31,6 +31,7 @@ void client_ledger_init(struct client_ledger *ledger, const struct ledger_option
     ledger->heartbeat_ms = options->heartbeat_ms;
     ledger->dead_ms = options->dead_ms;
     submits_init(&ledger->submits, &ledger->sink.submits);
+    ledger->submits.is_volatile = options->is_volatile;
     completions_init(&ledger->completions, options->window_count, options->window_bytes);
 }
 
@@ -127,8 +128,10 @@ static void session_keep(struct client_ledger *ledger, const struct msg_WELCOME_
     if (welcome->digest.n == DIGEST_SIZE) {
         memcpy(ledger->digest, welcome->digest.p, DIGEST_SIZE);
     }
-    buf_fini(&ledger->description);
-    buf_put(&ledger->description, welcome->description.p, welcome->description.n);
+    if (!ledger->is_lost) { /* the application may look at what the first one said */
+        buf_fini(&ledger->description);
+        buf_put(&ledger->description, welcome->description.p, welcome->description.n);
+    }
 }
 
 static void heartbeat_keep(struct client_ledger *ledger, uint64_t heartbeat_ms, uint64_t dead_ms)
@@ -145,7 +148,7 @@ static enum ledger_verdict on_welcome(struct client_ledger *ledger, const struct
     if (welcome->series == 0 || welcome->session == 0) {
         return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker's WELCOME names no session");
     }
-    if (!ledger->is_welcomed) {
+    if (!ledger->is_welcomed || ledger->is_lost) {
         session_keep(ledger, welcome);
     } else if (!uuid_equal(&ledger->store, &welcome->store)) {
         return end_with(ledger, QUERN_CLOSED,
@@ -163,6 +166,7 @@ static enum ledger_verdict on_welcome(struct client_ledger *ledger, const struct
     completions_welcome(&ledger->completions, welcome);
     ledger->series = ledger->submits.series;
     ledger->renewal = RENEWAL_NONE;
+    ledger->is_lost = false;
     ledger->epoch = (uint32_t)welcome->epoch;
     ledger->is_ending = welcome->is_ending;
     heartbeat_keep(ledger, welcome->heartbeat_ms, welcome->dead_ms);
@@ -182,6 +186,27 @@ static enum ledger_verdict on_welcome_operator(struct client_ledger *ledger, con
     return LEDGER_GO_ON;
 }
 
+/* The broker that had the volatile session in its memory has ended, or ended the session. What it held is lost and told
+ * so; what it never saw goes on in a new one. */
+static enum ledger_verdict session_lose(struct client_ledger *ledger, const char *text)
+{
+    struct buf why = {0};
+    buf_printf(&why, "it was lost with its session: %s", text);
+    buf_put_u8(&why, 0);
+    struct unfinished unfinished = {0};
+    unfinished_move(&unfinished, &ledger->submits.unfinished);
+    ledger->is_lost = true;
+    ledger->losses++;
+    ledger->renewal = RENEWAL_NONE;
+    why_set(ledger, bytes_text((const char *)why.p));
+    buf_fini(&why);
+    completions_lose(&ledger->completions);
+    submits_lose(&ledger->submits);
+    ledger->sink.session_lost(ledger->sink.context, &unfinished, ledger->why);
+    unfinished_fini(&unfinished);
+    return LEDGER_RECONNECT;
+}
+
 static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct msg_DENIED *denied)
 {
     char *text = bytes_dup_text(denied->text);
@@ -189,6 +214,8 @@ static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct 
     enum ledger_verdict what = LEDGER_END;
     if (code == QUERN_DRAINING || code == QUERN_NEED_HELLO) {
         what = verdict(ledger, LEDGER_RECONNECT_LATER, text);
+    } else if (code == QUERN_UNKNOWN && ledger->options.is_volatile && ledger->is_welcomed && !ledger->is_lost) {
+        what = session_lose(ledger, text);
     } else {
         /* The session is gone, or has another owner, since we were welcomed: this client cannot be used any more. */
         code = code == QUERN_UNKNOWN && ledger->is_welcomed ? QUERN_CLOSED : code;
@@ -273,6 +300,7 @@ static void on_reply(struct client_ledger *ledger, const struct msg_REPLY *reply
     if (request->kind == MSG_RETRY && request->code == QUERN_OK &&
         reply_retry_read(buf_bytes(&request->body), &id, &session) && session == ledger->session) {
         ledger->completions.remaining++; /* a task of this session that no submit of ours announced */
+        submits_expect(&ledger->submits, id);
     }
     ledger->sink.replied(ledger->sink.context);
 }
@@ -469,7 +497,8 @@ static void hello_operator_write(struct client_ledger *ledger, struct buf *frame
 static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
 {
     struct buf ranges = {0};
-    bool is_resume = ledger->is_welcomed && ledger->renewal != RENEWAL_OPENING;
+    bool is_known = ledger->is_welcomed && !ledger->is_lost;
+    bool is_resume = is_known && ledger->renewal != RENEWAL_OPENING;
     struct msg_HELLO_CLIENT hello = {
         .instance = ledger->options.instance,
         .host = bytes_text(ledger->options.host),
@@ -478,11 +507,13 @@ static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
         .session = is_resume ? ledger->session : 0,
         .series = is_resume ? ledger->series : 0,
         .name = bytes_text(ledger->options.session),
-        .description = ledger->is_welcomed ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
+        .description = is_known ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
         .take_over = ledger->options.take_over && !ledger->is_welcomed,
-        .must_exist = ledger->options.must_exist || ledger->is_welcomed,
+        .is_volatile = ledger->options.is_volatile,
+        .must_exist = is_known || (ledger->options.must_exist && !ledger->is_lost),
         .keep = ledger->options.keep,
         .want_args = ledger->options.want_args,
+        .expire_ms = ledger->options.expire_ms,
     };
     completions_hello(&ledger->completions, is_resume, &hello, &ranges);
     msg_HELLO_CLIENT_put(frame, &hello);

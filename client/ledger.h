@@ -38,7 +38,9 @@ struct ledger_options {
     bool take_over;
     bool must_exist;
     bool keep;
+    bool is_volatile;
     bool want_args;
+    uint64_t expire_ms;
     uint64_t window_count; /* outcomes received ahead of being taken */
     uint64_t window_bytes;
     uint64_t submit_count_max; /* submits without answer */
@@ -53,6 +55,9 @@ struct ledger_sink {
     struct submits_sink submits; /* accepted, refused, renumbered; its context is set to the one above */
     /* A new outcome (duplicates are not told); held until client_ledger_take. */
     void (*outcome)(void *context, const struct item_outcome *outcome);
+    /* The volatile session is gone, and a new one will be opened. `unfinished`: the tasks that were accepted and have
+     * no outcome; to be taken over (unfinished_move). Unanswered submits were told before (submits.lost). */
+    void (*session_lost)(void *context, struct unfinished *unfinished, const char *why);
     /* Requests ended: look at request->is_done. */
     void (*replied)(void *context);
 };
@@ -81,6 +86,8 @@ struct client_ledger {
     uint32_t generation;
     bool is_challenged; /* on this connection: the broker answers, and a WELCOME has to wait for its disk */
     bool is_welcomed;   /* once */
+    bool is_lost;       /* the volatile session is gone; the next WELCOME is to another one */
+    uint32_t losses;    /* how often: completion numbers are those of one session */
     /* from WELCOME: the first, where it is about the session at its opening */
     struct uuid store;
     uint32_t epoch;

@@ -17,7 +17,7 @@
 static struct delivery *delivery_make(struct quern_client *client, size_t size)
 {
     struct delivery *delivery = xmalloc(sizeof(*delivery) + size);
-    *delivery = (struct delivery){.client = client, .refs = 1};
+    *delivery = (struct delivery){.client = client, .refs = 1, .losses = client->ledger.losses};
     return delivery;
 }
 
@@ -93,6 +93,24 @@ struct delivery *delivery_of_refusal(struct quern_client *client, const struct s
     return delivery;
 }
 
+struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint64_t ordinal)
+{
+    struct bytes text = bytes_text(client->lost_why);
+    struct delivery *delivery = delivery_make(client, text.n + 1);
+    char *at = delivery->memory;
+    delivery->is_taken = true;
+    delivery->outcome = (struct quern_outcome){
+        .id = id,
+        .ordinal = ordinal,
+        .state = QUERN_STATE_FAILED,
+        .cause = QUERN_CAUSE_LOST,
+        .kind = "",
+        .message = copy_text(&at, text),
+        .worker = "",
+    };
+    return delivery;
+}
+
 void delivery_unref(struct delivery *delivery)
 {
     CHECK(delivery->refs > 0);
@@ -111,7 +129,7 @@ struct quern_outcome *delivery_hand_out(struct delivery *delivery)
 void delivery_take(struct delivery *delivery)
 {
     struct quern_client *client = delivery->client;
-    if (!delivery->is_taken && !client->is_closed) {
+    if (!delivery->is_taken && !client->is_closed && delivery->losses == client->ledger.losses) {
         client_ledger_take(&client->ledger, delivery->outcome.completion, delivery->size);
     }
     delivery->is_taken = true;
@@ -123,7 +141,8 @@ static bool delivery_is_before(const void *a, const void *b)
 {
     const struct delivery *left = a;
     const struct delivery *right = b;
-    return left->outcome.completion < right->outcome.completion;
+    return left->losses != right->losses ? left->losses < right->losses
+                                         : left->outcome.completion < right->outcome.completion;
 }
 
 void queue_init(struct outcome_queue *queue)
@@ -221,7 +240,8 @@ void queue_fini(struct outcome_queue *queue)
 
 bool client_is_drained(const struct quern_client *client)
 {
-    return queue_is_empty(&client->queue) && client_ledger_outstanding(&client->ledger) <= client->pending_count;
+    return queue_is_empty(&client->queue) && client->lost.count == 0 &&
+           client_ledger_outstanding(&client->ledger) <= client->pending_count;
 }
 
 bool client_want(struct quern_client *client)
@@ -236,7 +256,7 @@ bool client_want(struct quern_client *client)
 bool client_is_ready(const struct quern_client *client)
 {
     return client->is_closed || client->ledger.phase == LEDGER_ENDED || !queue_is_empty(&client->queue) ||
-           client_is_drained(client);
+           client->lost.count > 0 || client_is_drained(client);
 }
 
 void client_ready_update(struct quern_client *client)
@@ -277,6 +297,9 @@ static enum quern_err queue_take(struct quern_client *client, struct quern_outco
         return err;
     }
     struct delivery *delivery = queue_pop(&client->queue);
+    if (delivery == NULL && client->lost.count > 0) {
+        delivery = delivery_of_loss(client, unfinished_pop(&client->lost), 0);
+    }
     if (delivery != NULL) {
         *outcome_out = delivery_hand_out(delivery);
         delivery->refs--; /* the queue's */

@@ -128,6 +128,7 @@ void submits_fini(struct submits *submits)
         shape_release(submits->shapes[i]);
     }
     free(submits->ring);
+    unfinished_fini(&submits->unfinished);
     *submits = (struct submits){0};
 }
 
@@ -174,9 +175,67 @@ enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *hea
     return QUERN_OK;
 }
 
+/* ---- a session that was lost ---- */
+
+static void submits_rewind(struct submits *submits);
+
+void submits_lose(struct submits *submits)
+{
+    for (; submits->base < submits->sent_high; submits->base++) {
+        struct submit *submit = *slot_of(submits, submits->base);
+        if (submit != NULL) {
+            *slot_of(submits, submits->base) = NULL;
+            submits->count--;
+            submits->bytes -= submit->args_size;
+            submits->sink->lost(submits->sink->context, submit->owner, id_make(submits->series, submits->base),
+                                submit->ordinal);
+            submit_free(submit);
+        }
+    }
+    if (submits->again_count > 0) {
+        submits_rewind(submits);
+    }
+    submits->is_moving = true;
+    submits->is_ending = false;
+    submits->again_at_ms = 0;
+    submits->again_wait_ms = 0;
+    unfinished_fini(&submits->unfinished);
+}
+
+void submits_expect(struct submits *submits, uint64_t id)
+{
+    if (submits->is_volatile) {
+        unfinished_add(&submits->unfinished, id);
+    }
+}
+
+/* What was never sent gets numbers of the new series. */
+static void submits_move(struct submits *submits, uint32_t series, uint32_t first)
+{
+    uint32_t count = submits->next - submits->base;
+    struct submit **ring = xcalloc(submits->cap, sizeof(struct submit *));
+    for (uint32_t i = 0; i < count; i++) {
+        ring[(first + i) & (submits->cap - 1)] = *slot_of(submits, submits->base + i);
+    }
+    for (uint32_t i = count; i-- > 0;) {
+        struct submit *submit = ring[(first + i) & (submits->cap - 1)];
+        submits->sink->renumbered(submits->sink->context, submit->owner, id_make(submits->series, submits->base + i),
+                                  id_make(series, first + i));
+    }
+    free(submits->ring);
+    submits->ring = ring;
+    submits->series = series;
+    submits->base = submits->sent_high = first;
+    submits->next = first + count;
+    submits->is_moving = false;
+}
+
 enum quern_err submits_welcome(struct submits *submits, const struct msg_WELCOME_CLIENT *welcome)
 {
-    if (submits->series == 0 || (submits->series != welcome->series && submits->count == 0)) {
+    if (submits->is_moving) {
+        submits_move(submits, (uint32_t)welcome->series, (uint32_t)welcome->submitted_high + 1);
+        submits->ordinal_sent = submits->ordinal_high = welcome->ordinal_high;
+    } else if (submits->series == 0 || (submits->series != welcome->series && submits->count == 0)) {
         submits->series = (uint32_t)welcome->series;
         submits->base = submits->cursor = submits->sent_high = submits->next = (uint32_t)welcome->submitted_high + 1;
         submits->ordinal_sent = submits->ordinal_high = welcome->ordinal_high;
@@ -367,6 +426,9 @@ static void submit_finish(struct submits *submits, struct submit *submit, uint64
 {
     submits->count--;
     submits->bytes -= submit->args_size;
+    if (code == QUERN_OK && !submit->has_outcome) {
+        submits_expect(submits, id);
+    }
     if (code == QUERN_OK || (code == QUERN_FORGOTTEN && submit->has_outcome)) {
         submits->ordinal_high = submit->ordinal > submits->ordinal_high ? submit->ordinal : submits->ordinal_high;
         submits->sink->accepted(submits->sink->context, submit->owner, id);
@@ -450,6 +512,9 @@ uint64_t submits_answer(struct submits *submits, uint32_t first, uint32_t count,
 
 void submits_outcome(struct submits *submits, uint64_t id)
 {
+    if (submits->is_volatile) {
+        (void)unfinished_remove(&submits->unfinished, id);
+    }
     if (submits_is_unanswered(submits, id) && id_sequence(id) < submits->sent_high) {
         struct submit *submit = *slot_of(submits, id_sequence(id));
         if (submit != NULL) {

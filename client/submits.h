@@ -11,6 +11,7 @@
 #ifndef QUERN_CLIENT_SUBMITS_H
 #define QUERN_CLIENT_SUBMITS_H
 
+#include "client/unfinished.h"
 #include "common/message.h"
 
 /* What many submits have in common: one is shared by all submits that are alike in a row. */
@@ -56,6 +57,8 @@ struct submits_sink {
     void (*renumbered)(void *context, void *owner, uint64_t old_id, uint64_t id);
     /* The ledger ends without an answer to it. May be NULL. */
     void (*dropped)(void *context, void *owner);
+    /* Its session is gone, and it was sent and not answered: nobody knows what became of it. Of volatile sessions. */
+    void (*lost)(void *context, void *owner, uint64_t id, uint64_t ordinal);
 };
 
 struct submits {
@@ -81,6 +84,9 @@ struct submits {
     uint64_t ordinal_sent; /* the next one's predecessor */
     uint64_t ordinal_high; /* the highest the broker is known to have accepted */
     bool is_ending;        /* the session takes no further submits: nothing is tried again */
+    bool is_volatile;      /* the broker may lose the session: accepted ones without outcome are kept in mind */
+    bool is_moving;        /* it has: what was never sent goes into the series of the next WELCOME */
+    struct unfinished unfinished;
     uint64_t counted_high; /* WELCOME counted up to this sequence */
     /* totals of this connection */
     uint64_t sent_count;
@@ -96,6 +102,12 @@ void submits_fini(struct submits *submits);
  * QUERN_OK only. */
 QUERN_MUST_USE enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head,
                                           const struct task_options *options, struct submit **submit, uint64_t *id_out);
+
+/* The session is gone. What was sent without an answer is told as lost; what was never sent, or refused for a time,
+ * goes on under other numbers after the next WELCOME. Whoever calls this has taken `unfinished` over, or drops it. */
+void submits_lose(struct submits *submits);
+/* A task that no submit of ours announced. */
+void submits_expect(struct submits *submits, uint64_t id);
 
 /* WELCOME: a first one gives the series, as does one that names another while nothing is unanswered; after any of them
  * what is unanswered is sent again. QUERN_PROTOCOL: the broker does not know what it has answered: its store is not the

@@ -16,7 +16,7 @@
 
 /* What the ledger told its owner. */
 struct told {
-    char what; /* 'a'ccepted, 'r'efused, 'n'ew number, 'o'utcome */
+    char what; /* 'a'ccepted, 'r'efused, 'n'ew number, 'o'utcome, 'l'ost, 's'ession lost (id: how many unfinished) */
     const char *owner;
     uint64_t id;
     uint64_t old_id;
@@ -43,6 +43,7 @@ struct desk {
     uint32_t generation;
     int64_t now;
     struct buf frame; /* being written for the ledger */
+    struct unfinished lost;
 };
 
 /* ---- what it tells ---- */
@@ -74,6 +75,19 @@ static inline void on_renumbered(void *context, void *owner, uint64_t old_id, ui
 static inline void on_outcome(void *context, const struct item_outcome *outcome)
 {
     tell(context, 'o', NULL, outcome->task);
+}
+
+static inline void on_lost(void *context, void *owner, uint64_t id, uint64_t ordinal)
+{
+    (void)ordinal;
+    tell(context, 'l', owner, id);
+}
+
+static inline void on_session_lost(void *context, struct unfinished *unfinished, const char *why)
+{
+    struct desk *desk = context;
+    tell(context, 's', why[0] != 0 ? "why" : NULL, unfinished->count);
+    unfinished_move(&desk->lost, unfinished);
 }
 
 static inline void on_replied(void *context)
@@ -226,8 +240,9 @@ static inline struct desk *desk_make(uint64_t window_count, uint64_t window_byte
     };
     struct ledger_sink sink = {
         .context = desk,
-        .submits = {.accepted = on_accepted, .refused = on_refused, .renumbered = on_renumbered},
+        .submits = {.accepted = on_accepted, .refused = on_refused, .renumbered = on_renumbered, .lost = on_lost},
         .outcome = on_outcome,
+        .session_lost = on_session_lost,
         .replied = on_replied,
     };
     desk->now = 1000;
@@ -235,14 +250,29 @@ static inline struct desk *desk_make(uint64_t window_count, uint64_t window_byte
     return desk;
 }
 
+static inline void desk_welcome(struct desk *desk, const struct msg_WELCOME_CLIENT *welcome)
+{
+    client_ledger_up(&desk->ledger, desk->now);
+    listen(desk);
+    assert_int_equal(say_welcome(desk, welcome), LEDGER_GO_ON);
+    assert_int_equal(desk->ledger.phase, LEDGER_UP);
+}
+
 static inline struct desk *desk_welcomed(void)
 {
     struct desk *desk = desk_make(100, 10000);
     struct msg_WELCOME_CLIENT welcome = welcome_default();
-    client_ledger_up(&desk->ledger, desk->now);
-    listen(desk);
-    assert_int_equal(say_welcome(desk, &welcome), LEDGER_GO_ON);
-    assert_int_equal(desk->ledger.phase, LEDGER_UP);
+    desk_welcome(desk, &welcome);
+    return desk;
+}
+
+static inline struct desk *desk_volatile(void)
+{
+    struct desk *desk = desk_make(100, 10000);
+    struct msg_WELCOME_CLIENT welcome = welcome_default();
+    desk->ledger.options.is_volatile = desk->ledger.submits.is_volatile = true;
+    welcome.is_volatile = true;
+    desk_welcome(desk, &welcome);
     return desk;
 }
 
@@ -250,6 +280,7 @@ static inline void desk_free(struct desk *desk)
 {
     client_ledger_fini(&desk->ledger);
     buf_fini(&desk->frame);
+    unfinished_fini(&desk->lost);
     free(desk);
 }
 

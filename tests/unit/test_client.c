@@ -34,14 +34,14 @@ static void test_a_bad_url_is_said_so(void **state)
     assert_int_equal(quern_client_open(&options, &client), QUERN_INVALID);
 }
 
-static void test_a_volatile_session_is_refused_in_words(void **state)
+static void test_a_session_that_expires_after_more_than_a_year_is_refused(void **state)
 {
     struct quern_client *client = NULL;
     struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
     (void)state;
-    options.is_volatile = true;
-    assert_int_equal(quern_client_open(&options, &client), QUERN_UNSUPPORTED);
-    assert_non_null(strstr(quern_last_error(), "volatile"));
+    options.expire_ms = UINT64_MAX;
+    assert_int_equal(quern_client_open(&options, &client), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "expire_ms"));
 }
 
 /* Programs built against a newer header must not have a wish dropped in silence. */
@@ -333,7 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_no_broker_is_said_so, setup, teardown),
         cmocka_unit_test(test_a_bad_url_is_said_so),
-        cmocka_unit_test(test_a_volatile_session_is_refused_in_words),
+        cmocka_unit_test(test_a_session_that_expires_after_more_than_a_year_is_refused),
         cmocka_unit_test(test_a_field_of_a_newer_version_is_refused_if_set),
         WITH_FAKE(test_open_echoes_and_tells_of_the_session),
         cmocka_unit_test_setup_teardown(test_a_session_in_use_names_its_owner, setup, teardown),

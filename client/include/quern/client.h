@@ -16,6 +16,13 @@
  *     quern_future_release(&future);
  *     quern_client_close(&client, 0);
  *
+ * A volatile session (quern_client_options.is_volatile) is in the broker's memory only. When the broker ends, SIGKILL
+ * included, and the client reaches its successor, everything that was sent and has no outcome here has failed with
+ * cause QUERN_CAUSE_LOST, at once: futures and, for tasks without one, outcomes of quern_next (their completion is 0).
+ * The client opens a new session of that name by itself; what was never sent goes on there, under other ids. What a
+ * former owner of the session had left in it is gone without a word, for this client does not know it. The same happens
+ * if the session has ended while the client could not reach the broker.
+ *
  * Every function may be called from any thread. A client owns one thread of its own that talks to the broker; it
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
  * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
@@ -187,8 +194,8 @@ struct quern_call {
  * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).
  *
  * future_out  NULL if no future is wanted (take outcomes with quern_next); else written on QUERN_OK and to be released
- * id_out      NULL, or the task's id. A submit that the broker was too full for goes again under another id:
- *             quern_future_id and its outcome have the one that holds.
+ * id_out      NULL, or the task's id. A submit that the broker was too full for goes again under another id, as does
+ * one that was never sent when a volatile session was lost: quern_future_id and its outcome have the one that holds.
  *
  * QUERN_INVALID  a field is outside its range, or the ordinal does not rise, or (in a handler) the task would be more
  *                than 64 deep: submitted by a task that was submitted by a task and so on
@@ -200,8 +207,9 @@ struct quern_call {
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
                                            struct quern_future **future_out, uint64_t *id_out);
 
-/* Wait until every submit so far is durable or refused. QUERN_OK; QUERN_TIMEOUT; QUERN_TAKEN_OVER; else the code of the
- * first refusal since the last flush (quern_last_error says which). */
+/* Wait until every submit so far is durable (of a volatile session: accepted, or lost) or refused. QUERN_OK;
+ * QUERN_TIMEOUT; QUERN_TAKEN_OVER; else the code of the first refusal since the last flush (quern_last_error says
+ * which). */
 QUERN_MUST_USE enum quern_err quern_flush(struct quern_client *client, int timeout_ms);
 
 /* ---- outcomes ---- */
