@@ -105,7 +105,7 @@ static void page_reply(struct core *core, struct conn *conn, uint64_t request, s
     put_u64(&body, after);
     put_text(&body, "completion");
     put_u64(&body, completion);
-    reply_put(core, conn, request, QUERN_OK, NULL, false, buf_bytes(&body));
+    reply_about(core, conn, conn->session, request, QUERN_OK, NULL, buf_bytes(&body));
     buf_fini(&body);
     buf_fini(&page->tasks);
     buf_fini(&page->outcomes);
