@@ -327,6 +327,9 @@ static void take_message(struct core *core, struct conn *conn, struct message *m
     } else if (message->kind == MSG_PONG || message->kind == MSG_ERROR) {
         return; /* that it came is all it says */
     } else if (message->kind == MSG_BYE) {
+        if (conn->worker != NULL) {
+            worker_bye(core, conn->worker);
+        }
         conn_part(core, conn);
     } else if (conn->role == ROLE_WORKER) {
         take_worker(core, conn, message);

@@ -346,6 +346,7 @@ struct worker {
 struct worker *worker_restore(struct core *core, const struct worker_row *row);
 void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_WORKER *hello);
 void worker_left(struct core *core, struct worker *worker); /* its connection is gone; its lease runs on */
+void worker_bye(struct core *core, struct worker *worker);  /* it ends now, with all that it still holds */
 void worker_hold(struct core *core, struct worker *worker, struct task *task);
 void worker_drop(struct core *core, struct task *task); /* no longer held */
 void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity);

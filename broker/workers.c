@@ -356,6 +356,12 @@ void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPA
     worker_feed(core, conn->worker);
 }
 
+/* It has killed what it ran: nobody needs to wait for the end of its lease. */
+void worker_bye(struct core *core, struct worker *worker)
+{
+    worker_lose_all(core, worker, "was told to end at once");
+}
+
 void workers_sweep(struct core *core)
 {
     struct worker *next;

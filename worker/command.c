@@ -289,20 +289,35 @@ static enum quern_err fail_start(struct quern_task *task, const struct command *
     }
 }
 
-static bool directory_is_there(const struct command *command)
+/* 0, or why the command cannot be started in its working directory (errno). */
+static int directory_error(const struct command *command)
 {
     struct stat facts;
-    return command->cwd == NULL || (stat(command->cwd, &facts) == 0 && S_ISDIR(facts.st_mode));
+    if (command->cwd == NULL) {
+        return 0;
+    }
+    if (stat(command->cwd, &facts) != 0) {
+        return errno;
+    }
+    if (!S_ISDIR(facts.st_mode)) {
+        return ENOTDIR;
+    }
+    return eaccess(command->cwd, X_OK) == 0 ? 0 : errno;
 }
 
 static enum quern_err start(struct quern_task *task, struct command *command)
 {
-    if (!directory_is_there(command)) {
+    int err = directory_error(command);
+    if (err == ENOENT) {
         return quern_task_fail(task, "NoDirectory", "the working directory %.1000s does not exist on this host",
                                command->cwd);
     }
+    if (err != 0) {
+        return quern_task_fail(task, "NoDirectory", "the working directory %.1000s cannot be entered on this host: %s",
+                               command->cwd, strerror(err));
+    }
     int theirs[3] = {-1, -1, -1};
-    int err = open_pipes(command, theirs) ? spawn(command, theirs) : errno;
+    err = open_pipes(command, theirs) ? spawn(command, theirs) : errno;
     for (int i = 0; i < 3; i++) {
         close_fd(&theirs[i]);
     }

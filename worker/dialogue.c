@@ -504,6 +504,18 @@ void dialogue_farewell(struct dialogue *dialogue, int64_t now_ms)
     }
 }
 
+bool dialogue_leave(struct dialogue *dialogue, struct buf *frame)
+{
+    if (!dialogue_is_welcome(dialogue)) {
+        return false;
+    }
+    struct msg_BYE bye = {.code = QUERN_OK};
+    frame->n = 0;
+    frame_begin(frame, dialogue->lease.generation);
+    msg_BYE_put(frame, &bye);
+    return true;
+}
+
 bool dialogue_is_over(const struct dialogue *dialogue)
 {
     return dialogue->farewell_is_heard && !dialogue->bye_is_due;

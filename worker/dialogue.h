@@ -100,6 +100,8 @@ void dialogue_progress(struct dialogue *dialogue, const struct attempt *attempt,
  * has arrived; once it has answered, BYE is the last frame and dialogue_is_over. */
 void dialogue_drain(struct dialogue *dialogue);
 void dialogue_farewell(struct dialogue *dialogue, int64_t now_ms);
+/* Ending at once, after everything that ran was killed: the last frame, BYE and nothing else. False: nobody to tell. */
+bool dialogue_leave(struct dialogue *dialogue, struct buf *frame);
 bool dialogue_is_over(const struct dialogue *dialogue);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "common/check.h"
 #include "common/clock.h"
+#include "worker/complaint.h"
 #include "worker/supervisor_private.h"
 
 #include <errno.h>
@@ -51,7 +52,11 @@ static bool start_zygote(struct supervisor *supervisor)
     supervisor->zygote_is_ready = false;
     int err = zygote_start(&supervisor->zygote, &supervisor->plan);
     if (err != 0) {
-        log_event(LOG_ERROR, "the zygote could not be started", "why=\"%s\"", strerror(err));
+        if (supervisor->functions == NULL) {
+            complain("cannot start a process for the functions: %s", strerror(err));
+        } else {
+            log_event(LOG_ERROR, "the zygote could not be started", "why=\"%s\"", strerror(err));
+        }
         return false;
     }
     watch_add(supervisor, supervisor->zygote.socket, EPOLLIN, watch_tag(WATCH_ZYGOTE, 0));
@@ -146,9 +151,11 @@ static void zygote_ready(struct supervisor *supervisor)
 static void refused(struct supervisor *supervisor)
 {
     const struct zygote_packet *packet = supervisor->zygote.packet;
-    log_event(LOG_ERROR, "no tasks can be taken", "why=\"%.*s\"", (int)packet->head.text_size, packet->text);
     if (supervisor->functions == NULL) {
+        complain("%.*s", (int)packet->head.text_size, packet->text);
         supervisor->exit_status = 1;
+    } else {
+        log_event(LOG_ERROR, "no tasks can be taken", "why=\"%.*s\"", (int)packet->head.text_size, packet->text);
     }
 }
 
@@ -490,9 +497,13 @@ static void first_zygote_died(struct supervisor *supervisor)
     }
     supervisor->zygote.pid = 0;
     if (supervisor->exit_status < 0) {
-        log_event(LOG_ERROR, "the zygote died while it loaded modules", "%s=%d",
-                  WIFSIGNALED(status) ? "signal" : "status",
-                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        if (WIFSIGNALED(status)) {
+            complain("a module, or its initialiser, died while it was loaded, of signal %d (%s)", WTERMSIG(status),
+                     strsignal(WTERMSIG(status)));
+        } else {
+            complain("a module, or its initialiser, ended the process while it was loaded, with exit status %d",
+                     WEXITSTATUS(status));
+        }
         supervisor->exit_status = 1;
     }
 }
@@ -565,4 +576,6 @@ void herd_end(struct supervisor *supervisor)
         }
     }
     functions_free(supervisor->functions, supervisor->function_count);
+    supervisor->functions = NULL;
+    supervisor->function_count = 0;
 }

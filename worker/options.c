@@ -6,9 +6,10 @@
 #include "worker/options.h"
 
 #include "common/bytes.h"
+#include "worker/complaint.h"
+#include "worker/cpus.h"
 
 #include <getopt.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,44 +41,14 @@ static const char help[] =
     "  quern-worker --module ./examples.so\n"
     "  quern-worker --allow-commands --slots 4 --queue nightly\n";
 
-/* CPU time that a cgroup grants, in CPUs rounded up; 0: no limit, or none that can be read. */
-static unsigned cgroup_cpus(void)
-{
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    unsigned long long quota = 0;
-    unsigned long long period = 0;
-    if (file == NULL) {
-        return 0;
-    }
-    if (fscanf(file, "%llu %llu", &quota, &period) != 2) {
-        period = 0;
-    }
-    fclose(file);
-    return period == 0 ? 0 : (unsigned)((quota + period - 1) / period);
-}
-
-static unsigned usable_cpus(void)
-{
-    cpu_set_t set;
-    unsigned count = 1;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        count = (unsigned)CPU_COUNT(&set);
-    }
-    unsigned granted = cgroup_cpus();
-    if (granted > 0 && granted < count) {
-        count = granted;
-    }
-    return count < SLOT_COUNT_MAX ? count : SLOT_COUNT_MAX;
-}
-
 __attribute__((format(printf, 1, 2))) static enum options_result usage(const char *format, ...)
 {
+    char text[512];
     va_list list;
     va_start(list, format);
-    fputs("quern-worker: ", stderr);
-    vfprintf(stderr, format, list);
+    vsnprintf(text, sizeof(text), format, list);
     va_end(list);
-    fputs("\nTry quern-worker --help.\n", stderr);
+    complain("%s\nTry quern-worker --help.", text);
     return OPTIONS_USAGE;
 }
 
@@ -188,7 +159,7 @@ static const struct option option_list[] = {
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
     *options =
-        (struct options){.program = argv[0], .slot_count = usable_cpus(), .level = LOG_INFO, .parent = PARENT_INIT};
+        (struct options){.program = argv[0], .slot_count = cpus_usable(), .level = LOG_INFO, .parent = PARENT_INIT};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "worker/complaint.h"
 #include "worker/supervisor_private.h"
 
 #include <errno.h>
@@ -39,8 +40,7 @@ static void act_on(struct supervisor *supervisor, enum dialogue_verdict verdict)
     case DIALOGUE_OK:
         return;
     case DIALOGUE_REFUSED:
-        log_event(LOG_ERROR, "the broker refused this worker", "url=\"%s\" why=\"%s\"", dealer_url(supervisor->dealer),
-                  dialogue->why);
+        complain("the broker at %s refused this worker: %s", dealer_url(supervisor->dealer), dialogue->why);
         supervisor->exit_status = 1;
         return;
     case DIALOGUE_RECONNECT:
@@ -291,7 +291,7 @@ static bool name_begin(struct supervisor *supervisor)
     enum quern_err err = name_take(supervisor->options->name, supervisor->host, broker,
                                    supervisor->options->name_directory, &supervisor->name, &why);
     if (err != QUERN_OK) {
-        log_event(LOG_ERROR, "no name", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
+        complain("%s", why != NULL ? why : quern_err_text(err));
         supervisor->exit_status = 1;
     }
     free(why);
@@ -314,7 +314,7 @@ static bool dealer_begin(struct supervisor *supervisor)
     }
     enum quern_err err = dealer_open(urls, count, &supervisor->dealer, &why);
     if (err != QUERN_OK) {
-        log_event(LOG_ERROR, "not a broker's url", "why=\"%s\"", why != NULL ? why : quern_err_text(err));
+        complain("%s", why != NULL ? why : quern_err_text(err));
         supervisor->exit_status = 2;
     }
     free(url);
@@ -359,13 +359,29 @@ static void supervisor_fini(struct supervisor *supervisor)
     }
 }
 
+/* When told to end at once, the broker learns what has ended and, once nothing runs any more, that we are gone. */
+static void leave(struct supervisor *supervisor)
+{
+    if (supervisor->ledger.held_count > 0 && !supervisor->is_abandoned) {
+        herd_look(supervisor);
+        while (dialogue_next(&supervisor->dialogue, &supervisor->frame)) {
+            (void)dealer_send(supervisor->dealer, &supervisor->frame);
+        }
+        herd_end(supervisor);
+        if (dialogue_leave(&supervisor->dialogue, &supervisor->frame)) {
+            (void)dealer_send(supervisor->dealer, &supervisor->frame);
+        }
+    }
+    dealer_close(&supervisor->dealer, supervisor->is_abandoned ? 0 : LINGER_MS);
+}
+
 int supervisor_run(const struct options *options)
 {
     struct supervisor supervisor;
     supervisor_init(&supervisor, options);
     if (name_begin(&supervisor) && herd_begin(&supervisor)) {
         if (supervisor.function_count == 0) {
-            log_event(LOG_ERROR, "nothing to serve", "why=\"no module brings a function\"");
+            complain("nothing to serve: no module brings a function");
             supervisor.exit_status = 2;
         } else if (dealer_begin(&supervisor)) {
             dialogue_begin(&supervisor);
@@ -377,7 +393,7 @@ int supervisor_run(const struct options *options)
                     sleep_until(&supervisor, wake_ms);
                 }
             }
-            dealer_close(&supervisor.dealer, supervisor.is_abandoned ? 0 : LINGER_MS);
+            leave(&supervisor);
         }
     }
     supervisor_fini(&supervisor);

@@ -70,7 +70,7 @@ bool herd_begin(struct supervisor *supervisor);
 void herd_events(struct supervisor *supervisor);
 /* Replaces what is missing; when it wants to be called again at the latest (monotonic ms). */
 int64_t herd_tend(struct supervisor *supervisor);
-/* Everything of ours that still runs is killed, and waited for. */
+/* Everything of ours that still runs is killed, and waited for. Twice is once. */
 void herd_end(struct supervisor *supervisor);
 /* Take in what slots have started and finished: HELLO is about to say it. */
 void herd_look(struct supervisor *supervisor);

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import unittest
 
 import stage
 
@@ -169,7 +170,15 @@ class Starting(WorkerStory):
         self.assertIn("quern_module", self.refused("--module", no_module))
         self.assertIn('"good" is in', self.refused("--module", UNRULY, "--module", UNRULY))
         self.assertIn("the model is missing", self.refused("--module", UNRULY, UNRULY="fail"))
-        self.assertIn("signal=6", self.refused("--module", UNRULY, UNRULY="crash"))
+        self.assertIn("of signal 6", self.refused("--module", UNRULY, UNRULY="crash"))
+
+    def test_what_keeps_a_worker_from_starting_is_a_plain_sentence(self):
+        """Read by whoever started it, not by a collector of logs."""
+        for args, env in ((("--module", "/nonexistent.so"), {}), (("--module", UNRULY), {"UNRULY": "fail"}),
+                          (("--module", UNRULY), {"UNRULY": "crash"}),
+                          (("--module", UNRULY, "--url", "no-url"), {"status": 2})):
+            said = self.refused(*args, **env)
+            self.assertRegex(said, r"\Aquern-worker: [^\n]+\n\Z")
 
     def test_a_module_that_starts_a_thread_is_refused(self):
         self.assertIn("left a thread", self.refused("--module", UNRULY, UNRULY="thread"))
@@ -305,6 +314,9 @@ class Ending(WorkerStory):
         worker.send(signal.SIGTERM)
         self.assertEqual(worker.status(10), 0)
         self.assertFalse(any(map(stage.is_alive, below)))
+        # It has said so: nobody waits for the end of its lease.
+        self.wait_status(lambda status: status["tasks"]["ready"] == 2 and status["tasks"]["running"] == 0, "both to wait")
+        self.assertEqual({task["attempts"] for task in self.quern("--json", "list").json}, {0})
 
 
 class Killing(WorkerStory):
@@ -537,6 +549,24 @@ class Cancelling(WorkerStory):
 
 
 class Commands(WorkerStory):
+    def test_a_working_directory_that_is_none_is_named_with_the_reason(self):
+        self.begin("--allow-commands", module=None)
+        with open(self.path("file"), "w", encoding="utf-8"):
+            pass
+        for cwd, reason in (("/nonexistent", "does not exist"), (self.path("file"), "Not a directory"),
+                            ("/" + "x" * 300, "File name too long")):
+            error = self.command(["true"], cwd=cwd)["error"]
+            self.assertEqual(error["kind"], "NoDirectory")
+            self.assertIn(reason, error["message"])
+
+    @unittest.skipIf(os.geteuid() == 0, "root may enter every directory")
+    def test_a_working_directory_that_may_not_be_entered_is_no_missing_command(self):
+        self.begin("--allow-commands", module=None)
+        os.mkdir(self.path("closed"), 0o000)
+        error = self.command(["true"], cwd=self.path("closed"))["error"]
+        self.assertEqual(error["kind"], "NoDirectory")
+        self.assertIn("Permission denied", error["message"])
+
     def test_the_path_of_the_environment_is_where_a_command_is_looked_for(self):
         self.begin("--allow-commands", module=None)
         os.mkdir(self.path("tools"))
