@@ -128,11 +128,13 @@ bool pool_process_is_running(const struct pool_process *process)
     return process->pid != 0;
 }
 
-/* Standard streams: nothing to read; what is printed goes to the program's stderr, whose stdout is its own. */
+/* Standard streams: nothing to read; what is printed goes to the program's stderr, whose stdout is its own. A program
+ * may have closed its stderr; what has that number then (some descriptor of ours, say) is for nobody to print to. */
 static void streams_add(posix_spawn_file_actions_t *actions)
 {
+    int flags = fcntl(STDERR_FILENO, F_GETFD);
     posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (fcntl(STDERR_FILENO, F_GETFD) < 0) {
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0) {
         posix_spawn_file_actions_addopen(actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     }
     posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);

@@ -311,6 +311,10 @@ static bool obey(char *const words[], size_t count)
         fork_and_stay();
     } else if (strcmp(words[0], "fork_and_use") == 0) {
         fork_and_use();
+    } else if (strcmp(words[0], "ignore_children") == 0) {
+        answer(signal(SIGCHLD, SIG_IGN) != SIG_ERR ? QUERN_OK : QUERN_IO);
+    } else if (strcmp(words[0], "close_stderr") == 0) {
+        answer(close(STDERR_FILENO) == 0 ? QUERN_OK : QUERN_IO);
     } else if (strcmp(words[0], "together") == 0) {
         shut_down_together();
     } else {

@@ -33,6 +33,45 @@ CLIENT = """
     }
 """
 
+POOL = """
+    #include <quern/pool.h>
+    #include <stdio.h>
+    static enum quern_err twice(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+    {
+        int64_t x;
+        if (quern_read_i64(args, &x) != QUERN_OK) {
+            return quern_task_fail_args(task, args, "twice takes one integer");
+        }
+        quern_write_i64(result, 2 * x);
+        return QUERN_OK;
+    }
+    static const struct quern_function functions[] = {{"twice", twice}, {NULL, NULL}};
+    static const struct quern_module module = {.size = sizeof(module), .functions = functions};
+    int main(int argc, char **argv)
+    {
+        struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+        struct quern_pool *pool = NULL;
+        struct quern_call call = QUERN_CALL_INIT;
+        struct quern_future *future = NULL;
+        struct quern_outcome *outcome = NULL;
+        quern_pool_main(argc, argv, &module);
+        if (quern_pool_open(&options, &pool) != QUERN_OK) {
+            fprintf(stderr, "%s\\n", quern_last_error());
+            return 1;
+        }
+        call.function = "twice";
+        call.args = "\\x91\\x15";
+        call.args_size = 2;
+        if (quern_submit(quern_pool_client(pool), &call, &future, NULL) != QUERN_OK) return 2;
+        if (quern_future_wait(future, 30000, &outcome) != QUERN_OK) return 3;
+        if (outcome->state != QUERN_STATE_DONE || outcome->result_size != 1) return 4;
+        printf("%d\\n", *(const unsigned char *)outcome->result);
+        quern_outcome_release(&outcome);
+        quern_future_release(&future);
+        return quern_pool_close(&pool, 0) == QUERN_OK ? 0 : 5;
+    }
+"""
+
 WORKER = """
     #include <quern/worker.h>
     static enum quern_err twice(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
@@ -69,7 +108,7 @@ class Installed(stage.Story):
         self.prefix = self.path("prefix")
         self.run_tool("cmake", "--install", stage.BUILD, "--prefix", self.prefix)
         self.library = next(folder for folder, _, files in os.walk(self.prefix) if "libquern.so" in files)
-        for name, text in (("client.c", CLIENT), ("twice.c", WORKER), ("CMakeLists.txt", CMAKE)):
+        for name, text in (("client.c", CLIENT), ("twice.c", WORKER), ("pool.c", POOL), ("CMakeLists.txt", CMAKE)):
             with open(self.path(name), "w", encoding="utf-8") as file:
                 file.write(textwrap.dedent(text))
         self.env["LD_LIBRARY_PATH"] = self.library
@@ -100,6 +139,18 @@ class Installed(stage.Story):
             self.run_tool("cc", "-Wall", "-Wextra", "-Werror", "-std=c11", f"{name}.c", "-o", name, *flags)
         self.check_programs(self.path("client"), self.path("twice"))
 
+    def test_a_program_with_a_pool_needs_to_be_told_nothing(self):
+        """Neither the library's place nor the programs' is known to anybody but the library; shared and static."""
+        search = os.path.join(self.library, "pkgconfig")
+        shared = self.run_tool("pkg-config", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
+        self.run_tool("cc", "-Wall", "-Wextra", "-Werror", "pool.c", "-o", "pool", *shared)
+        self.assertEqual(self.run_tool(self.path("pool")), "42\n")
+        static = self.run_tool("pkg-config", "--static", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
+        static = [os.path.join(self.library, "libquern.a") if flag == "-lquern" else flag for flag in static]
+        self.run_tool("cc", "-Wall", "-Werror", "pool.c", "-o", "pool", *static)
+        self.env.pop("LD_LIBRARY_PATH")
+        self.assertEqual(self.run_tool(self.path("pool"), PATH=os.path.join(self.prefix, "bin")), "42\n")
+
     def test_a_program_builds_by_find_package_and_runs(self):
         self.run_tool("cmake", "-S", ".", "-B", "out", f"-DCMAKE_PREFIX_PATH={self.prefix}")
         self.run_tool("cmake", "--build", "out")
@@ -122,7 +173,7 @@ class Installed(stage.Story):
         self.assertIn("quern_submit", names)
 
     def test_headers_stand_alone_also_in_cxx(self):
-        for header in ("client.h", "worker.h", "value.h", "err.h"):
+        for header in ("client.h", "pool.h", "worker.h", "value.h", "err.h"):
             for compiler, language, standard in (("cc", "c", "-std=c11"), ("c++", "c++", "-std=c++17")):
                 with open(self.path("alone.c"), "w", encoding="utf-8") as file:
                     file.write(f"#include <quern/{header}>\nint main(void) {{ return 0; }}\n")

@@ -143,6 +143,29 @@ class Opening(PoolStory):
         program.wait_log("printed by a handler")
         self.tell_all(program, "close 0")
 
+    def test_a_program_that_ignores_its_children_or_has_no_stderr_can_have_one(self):
+        program = self.program()
+        self.tell_all(program, "ignore_children", "close_stderr", "open slots=1", "open slots=1")
+        self.works(program)
+        self.tell_all(program, "close 0")
+        self.assertEqual(len(self.left()), 1)  # of the first, which the program has forgotten
+        below = self.descendants(program.pid)
+        program.write("return\n")
+        self.assertEqual(program.status(), 0)
+        self.assert_all_gone(below)
+
+    def test_what_the_program_has_open_does_not_reach_its_pool(self):
+        """Whoever reads from a program until its end waits for the program alone."""
+        ours, theirs = os.pipe()
+        program = self.program(pass_fds=[theirs])
+        os.close(theirs)
+        self.tell_all(program, "open slots=1")
+        for pid in self.descendants(program.pid):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                self.assertNotEqual(os.readlink(f"/proc/{pid}/fd/{fd}"), os.readlink(f"/proc/self/fd/{ours}"), fd)
+        self.tell_all(program, "close 0")
+        os.close(ours)
+
     def test_two_pools_of_two_programs_do_not_meet(self):
         programs = [self.opened("slots=1") for _ in range(2)]
         self.assertEqual(len(self.left()), 2)
