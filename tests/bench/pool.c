@@ -3,7 +3,7 @@
  * that a program would use. Prints one line of JSON. Start at main; the figures are put side by side by
  * tests/bench/run.
  *
- *     bench_pool WHAT --url URL [--count N]     WHAT: one, submit, map, open
+ *     bench_pool WHAT --url URL [--durable] [--count N]     WHAT: one, submit, map, open
  *     bench_pool --quern-worker OPTION...       the worker with this program's functions
  */
 #include <getopt.h>
@@ -18,7 +18,6 @@
 #define COUNT_DEFAULT 1000
 #define COUNT_MAX 100000000
 #define WARM_UP_COUNT 100
-#define TAKE_EVERY 256
 #define PATIENCE_MS 60000 /* nothing for so long: something is broken */
 
 static void must(enum quern_err err, const char *what)
@@ -147,52 +146,48 @@ static void bench_submit(struct quern_client *client, size_t count)
 
 /* ---- map of x * x ---- */
 
-static void check_square(const struct quern_outcome *outcome, uint64_t x)
+static bool is_square(const struct quern_outcome *outcome, uint64_t x)
 {
     struct quern_reader reader;
     uint64_t value = 0;
     quern_reader_init(&reader, outcome->result, outcome->result_size);
-    must_be(outcome->state == QUERN_STATE_DONE && quern_read_u64(&reader, &value) == QUERN_OK && value == x * x,
-            "the square of each number");
+    return outcome->state == QUERN_STATE_DONE && quern_read_u64(&reader, &value) == QUERN_OK && value == x * x;
 }
 
-static void take_squares(struct quern_client *client, int timeout_ms, size_t *done)
+struct numbers {
+    uint64_t next;
+    uint64_t count;
+};
+
+static enum quern_err next_number(void *context, struct quern_writer *args)
 {
-    struct quern_outcome *outcome = NULL;
-    while (quern_next(client, timeout_ms, &outcome) == QUERN_OK) {
-        check_square(outcome, outcome->ordinal);
-        quern_outcome_release(&outcome);
-        (*done)++;
-        timeout_ms = 0;
+    struct numbers *numbers = context;
+    if (numbers->next == numbers->count) {
+        return QUERN_END;
     }
+    quern_write_array(args, 1);
+    quern_write_u64(args, numbers->next++);
+    return QUERN_OK;
 }
 
+/* In order of input, as Python's. */
 static void bench_map(struct quern_client *client, size_t count)
 {
-    struct quern_call call = QUERN_CALL_INIT;
-    struct quern_writer *args = quern_writer_new();
-    size_t done = 0;
-    must_be(args != NULL, "memory");
-    call.function = "square";
+    struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+    struct numbers numbers = {.count = count};
+    struct quern_map *map = NULL;
+    struct quern_map_item item;
+    uint64_t given = 0;
+    options.call.function = "square";
     int64_t begun_ns = now_ns();
-    for (size_t i = 1; i <= count; i++) {
-        quern_writer_reset(args);
-        quern_write_array(args, 1);
-        quern_write_u64(args, i);
-        quern_writer_bytes(args, &call.args, &call.args_size);
-        call.ordinal = i;
-        must(quern_submit(client, &call, NULL, NULL), "submit");
-        if (i % TAKE_EVERY == 0) {
-            take_squares(client, 0, &done);
-        }
-    }
-    while (done < count) {
-        size_t before = done;
-        take_squares(client, PATIENCE_MS, &done);
-        must_be(done > before, "results come");
+    must(quern_map_open(client, &options, next_number, &numbers, &map), "map");
+    while (quern_map_next(map, PATIENCE_MS, &item) == QUERN_OK) {
+        must_be(item.index == given++ && is_square(item.outcome, item.index), "the square of each number, in order");
+        quern_outcome_release(&item.outcome);
     }
     double seconds = (double)(now_ns() - begun_ns) / 1e9;
-    quern_writer_free(args);
+    must_be(given == count, "every item was given");
+    quern_map_close(&map);
     printf("\"seconds\":%.6f,\"per_second\":%.1f,", seconds, (double)count / seconds);
 }
 
@@ -211,15 +206,16 @@ static const struct {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench_pool one|submit|map|open --url URL [--count 1..%d]\n", COUNT_MAX);
+    fprintf(stderr, "usage: bench_pool one|submit|map|open --url URL [--durable] [--count 1..%d]\n", COUNT_MAX);
     return 2;
 }
 
-static void bench(size_t which, const char *url, size_t count)
+static void bench(size_t which, const char *url, bool is_durable, size_t count)
 {
     struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
     struct quern_client *client = NULL;
     options.url = url;
+    options.is_volatile = !is_durable;
     int64_t begun_ns = now_ns();
     must(quern_client_open(&options, &client), "open");
     one_task(client);
@@ -233,14 +229,18 @@ static void bench(size_t which, const char *url, size_t count)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"url", required_argument, NULL, 'u'}, {"count", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"durable", no_argument, NULL, 'd'},
+                                            {NULL, 0, NULL, 0}};
     const char *url = NULL;
+    bool is_durable = false;
     long long count = COUNT_DEFAULT;
     if (argc > 1 && strncmp(argv[1], QUERN_WORKER_PREFIX, strlen(QUERN_WORKER_PREFIX)) == 0) {
         return quern_worker_main(argc, argv, &module);
     }
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        is_durable = is_durable || option == 'd';
         url = option == 'u' ? optarg : url;
         count = option == 'n' ? strtoll(optarg, NULL, 10) : count;
         if (option == '?' || count < 1 || count > COUNT_MAX) {
@@ -249,7 +249,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; optind + 1 == argc && i < sizeof benches / sizeof *benches; i++) {
         if (strcmp(argv[optind], benches[i].name) == 0) {
-            bench(i, url, (size_t)count);
+            bench(i, url, is_durable, (size_t)count);
             return 0;
         }
     }
