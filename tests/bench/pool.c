@@ -3,13 +3,12 @@
  * that a program would use. Prints one line of JSON. Start at main; the figures are put side by side by
  * tests/bench/run.
  *
- *     bench_pool WHAT --url URL [--durable] [--count N]     WHAT: one, submit, map, open
- *     bench_pool --quern-worker OPTION...       the worker with this program's functions
+ *     bench_pool one|submit|map|open [--count N] [--slots N] [--database FILE]
  */
 #include <getopt.h>
 #include <inttypes.h>
 #include <quern/client.h>
-#include <quern/worker.h>
+#include <quern/pool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 
 #define COUNT_DEFAULT 1000
 #define COUNT_MAX 100000000
+#define SLOTS_DEFAULT 2
 #define WARM_UP_COUNT 100
 #define PATIENCE_MS 60000 /* nothing for so long: something is broken */
 
@@ -206,50 +206,46 @@ static const struct {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench_pool one|submit|map|open --url URL [--durable] [--count 1..%d]\n", COUNT_MAX);
+    fprintf(stderr, "usage: bench_pool one|submit|map|open [--count 1..%d] [--slots N] [--database FILE]\n", COUNT_MAX);
     return 2;
 }
 
-static void bench(size_t which, const char *url, bool is_durable, size_t count)
+static void bench(size_t which, const struct quern_pool_options *options, size_t count)
 {
-    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
-    struct quern_client *client = NULL;
-    options.url = url;
-    options.is_volatile = !is_durable;
+    struct quern_pool *pool = NULL;
     int64_t begun_ns = now_ns();
-    must(quern_client_open(&options, &client), "open");
+    must(quern_pool_open(options, &pool), "open");
+    struct quern_client *client = quern_pool_client(pool);
     one_task(client);
     printf("{\"what\":\"%s\",\"count\":%zu,\"open_ms\":%.3f,", benches[which].name, count,
            (double)(now_ns() - begun_ns) / 1e6);
     benches[which].run(client, count);
     begun_ns = now_ns();
-    must(quern_client_close(&client, 0), "close");
+    must(quern_pool_close(&pool, 0), "close");
     printf("\"close_ms\":%.3f}\n", (double)(now_ns() - begun_ns) / 1e6);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"url", required_argument, NULL, 'u'},
-                                            {"count", required_argument, NULL, 'n'},
-                                            {"durable", no_argument, NULL, 'd'},
-                                            {NULL, 0, NULL, 0}};
-    const char *url = NULL;
-    bool is_durable = false;
+    static const struct option words[] = {{"count", required_argument, NULL, 'n'},
+                                          {"slots", required_argument, NULL, 's'},
+                                          {"database", required_argument, NULL, 'd'},
+                                          {NULL, 0, NULL, 0}};
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
     long long count = COUNT_DEFAULT;
-    if (argc > 1 && strncmp(argv[1], QUERN_WORKER_PREFIX, strlen(QUERN_WORKER_PREFIX)) == 0) {
-        return quern_worker_main(argc, argv, &module);
-    }
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        is_durable = is_durable || option == 'd';
-        url = option == 'u' ? optarg : url;
-        count = option == 'n' ? strtoll(optarg, NULL, 10) : count;
-        if (option == '?' || count < 1 || count > COUNT_MAX) {
+    quern_pool_main(argc, argv, &module);
+    options.slots = SLOTS_DEFAULT;
+    for (int word; (word = getopt_long(argc, argv, "", words, NULL)) != -1;) {
+        count = word == 'n' ? strtoll(optarg, NULL, 10) : count;
+        options.slots = word == 's' ? (unsigned)strtoul(optarg, NULL, 10) : options.slots;
+        options.database = word == 'd' ? optarg : options.database;
+        if (word == '?' || count < 1 || count > COUNT_MAX) {
             return usage();
         }
     }
     for (size_t i = 0; optind + 1 == argc && i < sizeof benches / sizeof *benches; i++) {
         if (strcmp(argv[optind], benches[i].name) == 0) {
-            bench(i, url, is_durable, (size_t)count);
+            bench(i, &options, (size_t)count);
             return 0;
         }
     }
