@@ -14,14 +14,18 @@ static atomic_uint depth_next;
 
 static _Thread_local struct {
     const struct place *place; /* NULL: no handler runs in this thread */
-    pid_t pid;                 /* a child that the handler forks is no slot */
+    const struct place *known; /* the last one, of this process: a child that the handler forks is no slot */
+    pid_t pid;
     unsigned given;            /* how many waits, one within the other, gave it */
 } here;
 
 void quern_place_begin(const struct place *place, unsigned depth)
 {
     here.place = place;
-    here.pid = getpid();
+    if (here.known != place) { /* once in a slot's life */
+        here.known = place;
+        here.pid = getpid();
+    }
     here.given = 0;
     atomic_store_explicit(&depth_next, depth + 1, memory_order_relaxed);
 }

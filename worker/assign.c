@@ -10,6 +10,8 @@
 
 /* At most so many to one slot before the next slot gets some. */
 #define ASSIGN_CHUNK_COUNT_MAX 64u
+/* Held ahead while handlers wait: each level of depth may hold so many. */
+#define NESTED_PREFETCH_COUNT_MAX 128u
 /* Progress of a slot is passed on at most this often; a long run is looked at this often. */
 #define PROGRESS_MS 200
 #define CHECK_MS ((int64_t)PACE_SLOW_US / 1000)
@@ -21,11 +23,12 @@ static bool takes(const struct supervisor *supervisor, const struct slot *slot, 
     if (!slot_has_room(slot)) {
         return false;
     }
+    const struct places *places = &supervisor->places;
     if (slot->queued == 0) {
-        return true;
+        return places_may_start(places, attempt->depth);
     }
     /* What runs at most once goes to idle slots only: what waits behind others could be lost without need. */
-    return !attempt->at_most_once &&
+    return !attempt->at_most_once && (places->waiting == 0 || attempt->depth > places->deepest) &&
            slot->queued_us + pace_function_us(&supervisor->pace, attempt->function) <= PACE_SLOT_US;
 }
 
@@ -40,6 +43,8 @@ static void hand(struct supervisor *supervisor, struct slot *slot, struct attemp
 {
     int64_t look_ms =
         attempt->timeout_ms > 0 && (int64_t)attempt->timeout_ms < CHECK_MS ? (int64_t)attempt->timeout_ms : CHECK_MS;
+    supervisor->places.running += slot->queued == 0;
+    supervisor->handed_us = supervisor->now_us;
     slot_hand(slot, &supervisor->yard, attempt);
     check_by(supervisor, supervisor->now_us / 1000 + look_ms);
 }
@@ -62,7 +67,7 @@ void assign_work(struct supervisor *supervisor)
     struct attempt_list *waiting = &supervisor->ledger.waiting;
     bool was_any = true;
     while (waiting->first != NULL && was_any && dialogue_may_start(&supervisor->dialogue, supervisor->now_us / 1000)) {
-        size_t share = waiting->count / supervisor->slot_count;
+        size_t share = waiting->count / supervisor->places.slots;
         size_t chunk = share < 1 ? 1 : share < ASSIGN_CHUNK_COUNT_MAX ? share : ASSIGN_CHUNK_COUNT_MAX;
         was_any = false;
         for (size_t i = 0; i < supervisor->slot_count && waiting->first != NULL; i++) {
@@ -98,29 +103,29 @@ static void return_surplus(struct supervisor *supervisor)
     }
 }
 
-/* No slot moves: each runs something that takes long. */
+/* No slot moves: each runs something that takes long, or waits, and none is free for a root. */
 static bool is_stuck(struct supervisor *supervisor)
 {
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         struct slot *slot = &supervisor->slots[i];
         const struct attempt *front = slot->state == SLOT_LIVE ? slot_front(slot) : NULL;
-        if (slot->state == SLOT_LIVE && (front == NULL || !front->start_is_told)) {
+        if (front != NULL && !front->start_is_told) {
             return false;
         }
     }
-    return true;
+    return !places_may_start(&supervisor->places, 0);
 }
 
 /* It takes long: the broker is told that it runs, and what waits behind it may go elsewhere; to another worker, if no
  * slot of this one moves. */
-static void tell_started(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt, int64_t elapsed_us)
+static void tell_started(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt, int64_t run_us)
 {
     attempt->start_is_told = true;
-    pace_runs(&supervisor->pace, attempt->function, (uint64_t)elapsed_us);
+    pace_runs(&supervisor->pace, attempt->function, (uint64_t)run_us);
     dialogue_started(&supervisor->dialogue, attempt, (uint32_t)slot->pid);
     slot_revoke_all(slot, &supervisor->yard);
     if (is_stuck(supervisor)) {
-        pace_is_stuck(&supervisor->pace, (uint64_t)elapsed_us);
+        pace_is_stuck(&supervisor->pace, (uint64_t)run_us);
         assign_capacity(supervisor);
         if (dialogue_is_welcome(&supervisor->dialogue)) {
             return_surplus(supervisor);
@@ -134,7 +139,8 @@ static void check_running(struct supervisor *supervisor, struct slot *slot, stru
     int64_t started_us = slot_started_us(slot, attempt, supervisor->now_us);
     int64_t elapsed_us = supervisor->now_us - started_us;
     if (!attempt->start_is_told && elapsed_us >= (int64_t)PACE_SLOW_US) {
-        tell_started(supervisor, slot, attempt, elapsed_us);
+        int64_t waited_us = (int64_t)statuspage_waited_us(slot->page, supervisor->now_us);
+        tell_started(supervisor, slot, attempt, waited_us < elapsed_us ? elapsed_us - waited_us : 0);
     }
     check_by(supervisor, now_ms + (attempt->start_is_told ? PROGRESS_MS : CHECK_MS));
     if (attempt->start_is_told) {
@@ -194,24 +200,82 @@ void assign_lease(struct supervisor *supervisor)
     supervisor->lease_told_ms = end_ms;
 }
 
+/* Handlers wait, and nothing has moved for a while: what may not start here is of more use elsewhere. */
+static bool is_closed(struct supervisor *supervisor)
+{
+    return supervisor->places.waiting > 0 && supervisor->now_us >= supervisor->handed_us + (int64_t)PACE_SLOW_US &&
+           is_stuck(supervisor);
+}
+
+static uint64_t capacity_wanted(struct supervisor *supervisor, bool is_shut)
+{
+    const struct places *places = &supervisor->places;
+    uint64_t capacity = pace_capacity(&supervisor->pace, places->slots);
+    uint64_t held = supervisor->ledger.waiting.count + supervisor->ledger.handed.count;
+    if (places->waiting == 0) {
+        return capacity;
+    }
+    if (places->is_stuck) {
+        return held + 1; /* perhaps it is what is waited for */
+    }
+    uint64_t max = places->slots + (is_shut ? 0 : NESTED_PREFETCH_COUNT_MAX);
+    return capacity < max ? capacity : max;
+}
+
+/* What may not start now goes back. */
+static void return_closed(struct supervisor *supervisor)
+{
+    struct ledger *ledger = &supervisor->ledger;
+    while (ledger->waiting.last != NULL && !places_may_start(&supervisor->places, ledger->waiting.last->depth)) {
+        struct attempt *attempt = ledger->waiting.last;
+        ledger_return(ledger, &attempt);
+    }
+}
+
+/* What waits, and whatever else does not stand deeper, must not keep away what is waited for. While draining, when
+ * nothing else may come, so much of that as there are slots. */
+static void tell_nested(struct supervisor *supervisor)
+{
+    const struct places *places = &supervisor->places;
+    uint64_t count = places->waiting == 0 ? 0 : ledger_shallower(&supervisor->ledger, places->deepest + 1);
+    dialogue_set_nested(&supervisor->dialogue, count > 0 && supervisor->is_draining ? count + places->slots : count,
+                        places->deepest + 1);
+}
+
 void assign_capacity(struct supervisor *supervisor)
 {
-    uint64_t capacity = pace_capacity(&supervisor->pace, (unsigned)supervisor->slot_count);
+    bool is_shut = is_closed(supervisor);
+    uint64_t capacity = capacity_wanted(supervisor, is_shut);
     uint64_t told = supervisor->dialogue.capacity;
-    if (pace_is_news(told, capacity)) {
+    if (pace_is_news(told, capacity) || (told != capacity && (is_shut || supervisor->places.is_stuck))) {
         dialogue_set_capacity(&supervisor->dialogue, capacity);
     }
+    tell_nested(supervisor);
+    if (is_shut && dialogue_is_welcome(&supervisor->dialogue)) {
+        return_closed(supervisor);
+    }
+    if (supervisor->places.waiting > 0 && supervisor->places.running == 0 && !supervisor->places.is_stuck) {
+        check_by(supervisor, supervisor->handed_us / 1000 + PLACES_PATIENCE_MS + 1);
+    }
+}
+
+/* A handler may be waiting for it. */
+static bool is_needed(const struct supervisor *supervisor, const struct attempt *attempt)
+{
+    return supervisor->places.waiting > 0 && attempt->depth > supervisor->places.deepest;
 }
 
 void assign_return_all(struct supervisor *supervisor)
 {
     struct ledger *ledger = &supervisor->ledger;
-    for (size_t i = 0; i < supervisor->slot_count; i++) {
-        if (supervisor->slots[i].state == SLOT_LIVE) {
-            slot_revoke_all(&supervisor->slots[i], &supervisor->yard);
+    struct attempt *next;
+    for (struct attempt *attempt = ledger->handed.first; attempt != NULL; attempt = next) {
+        next = attempt->next;
+        if (attempt->state == ATTEMPT_HANDED && !is_needed(supervisor, attempt)) {
+            (void)slot_revoke(attempt->holder, &supervisor->yard, attempt);
         }
     }
-    while (ledger->waiting.last != NULL) {
+    while (ledger->waiting.last != NULL && !is_needed(supervisor, ledger->waiting.last)) {
         struct attempt *attempt = ledger->waiting.last;
         ledger_return(ledger, &attempt);
     }

@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/place.h"
 #include "worker/slotwire.h"
 #include "worker/task.h"
 
@@ -39,6 +40,7 @@ struct child {
     struct buf in;
     size_t in_at;
     struct quern_task task;
+    struct place place;
     struct quern_writer *writer;
     unsigned unannounced;
     int64_t unannounced_us; /* since when */
@@ -71,6 +73,27 @@ static void ring_write(struct child *child, const void *p, size_t n)
             ring_wait(child->page);
         }
     }
+}
+
+/* ---- waiting inside the handler (common/place.h) ---- */
+
+static bool place_give(void *self, int64_t deadline_ms)
+{
+    struct child *child = self;
+    wait_begin(child->page, clock_mono_us());
+    child->unannounced++; /* the byte that says look */
+    announce(child);
+    if (!wait_is_given(child->page, deadline_ms)) {
+        wait_end(child->page, clock_mono_us());
+        return false;
+    }
+    return true;
+}
+
+static void place_take(void *self)
+{
+    struct child *child = self;
+    wait_end(child->page, clock_mono_us());
 }
 
 /* ---- input ---- */
@@ -306,14 +329,20 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
     task_prepare(child, in);
 
     int64_t started_us = child->now_us;
+    quern_place_begin(&child->place, in->depth);
     enum quern_err err = call_handler(child, in, args);
     if (getpid() != child->pid) {
         _exit(0); /* it would take tasks from the slot's socket, and write results over the slot's own */
     }
+    quern_place_end();
     child->now_us = clock_mono_us();
 
-    struct slot_result result = {
-        .number = in->number, .started_wall_ms = (uint64_t)wall_ms, .run_us = (uint64_t)(child->now_us - started_us)};
+    uint64_t run_us = (uint64_t)(child->now_us - started_us);
+    uint64_t waited_us = atomic_load_explicit(&child->page->waited_us, memory_order_relaxed);
+    struct slot_result result = {.number = in->number,
+                                 .started_wall_ms = (uint64_t)wall_ms,
+                                 .run_us = run_us,
+                                 .waited_us = waited_us < run_us ? waited_us : run_us};
     settle(child, &result, err);
     if (in->function < child->registry->count) {
         child->slow_us[in->function] = (int64_t)result.run_us + 1;
@@ -328,6 +357,7 @@ void child_run(int fd, struct statuspage *page, const struct registry *registry)
 {
     struct child child = {.pid = getpid(), .fd = fd, .page = page, .registry = registry, .has_waited = true};
     child.task.page = page;
+    child.place = (struct place){.self = &child, .give = place_give, .take = place_take};
     task_take_term();
     child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
     writer_renew(&child, 0);

@@ -28,6 +28,8 @@
 #define DEATH_REPORT_ORPHAN_MS 200
 /* A dying slot closes its socket a moment before it is seen dead; one that lives on after this has closed it itself. */
 #define HANG_UP_MS 50
+/* A slot beyond those configured is kept idle for this long. */
+#define SURPLUS_KEEP_MS 5000
 /* How long the end may take. */
 #define HERD_END_MS 2000
 #define HERD_EVENT_COUNT 64
@@ -404,6 +406,7 @@ static void ask_for(struct supervisor *supervisor, struct slot *slot)
     int err = zygote_ask_slot(&supervisor->zygote);
     if (err == 0) {
         slot->state = SLOT_ASKED;
+        supervisor->missing--;
     } else {
         supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS / 10;
     }
@@ -434,6 +437,35 @@ static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
     return now_ms;
 }
 
+/* Slots that were made because others waited end when they have been idle for a while. */
+static int64_t tend_idle(struct supervisor *supervisor, struct slot *slot)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    if (slot->queued > 0 || slot->is_doomed || supervisor->missing >= 0) {
+        slot->idle_ms = 0;
+        return INT64_MAX;
+    }
+    slot->idle_ms = slot->idle_ms == 0 ? now_ms : slot->idle_ms;
+    if (now_ms < slot->idle_ms + SURPLUS_KEEP_MS) {
+        return slot->idle_ms + SURPLUS_KEEP_MS;
+    }
+    slot->is_doomed = true;
+    slot_signal(slot, SIGKILL);
+    supervisor->missing++;
+    return INT64_MAX;
+}
+
+/* How many slots there are too few; too many: below 0. */
+static int64_t slots_missing(const struct supervisor *supervisor)
+{
+    int64_t missing =
+        supervisor->is_draining && supervisor->places.waiting == 0 ? 0 : places_slots(&supervisor->places);
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        missing -= supervisor->slots[i].state != SLOT_NONE;
+    }
+    return missing;
+}
+
 static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
 {
     int64_t now_ms = supervisor->now_us / 1000;
@@ -456,13 +488,13 @@ static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
         }
         return now_ms + AGAIN_MS / 10;
     }
-    if (slot->state == SLOT_NONE && supervisor->zygote_is_ready && !supervisor->is_draining) {
+    if (slot->state == SLOT_NONE && supervisor->zygote_is_ready && supervisor->missing > 0) {
         if (now_ms < supervisor->ask_ms) {
             return supervisor->ask_ms;
         }
         ask_for(supervisor, slot);
     }
-    return INT64_MAX;
+    return slot->state == SLOT_LIVE ? tend_idle(supervisor, slot) : INT64_MAX;
 }
 
 int64_t herd_tend(struct supervisor *supervisor)
@@ -481,6 +513,7 @@ int64_t herd_tend(struct supervisor *supervisor)
         herd_reap(supervisor);
         wake_ms = now_ms + REAPER_LOOK_MS < wake_ms ? now_ms + REAPER_LOOK_MS : wake_ms;
     }
+    supervisor->missing = slots_missing(supervisor);
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         int64_t slot_ms = tend_slot(supervisor, &supervisor->slots[i]);
         wake_ms = slot_ms < wake_ms ? slot_ms : wake_ms;

@@ -48,7 +48,7 @@ struct nursery {
     int life;   /* read end of the life pipe */
     int signals;
     struct registry registry;
-    pid_t slots[SLOT_COUNT_MAX * 2]; /* alive; a replaced one may still be dying */
+    pid_t slots[SLOT_COUNT_MAX * 4]; /* alive; while some wait there are more; a replaced one may still be dying */
     size_t slot_count;
     struct deaths deaths;
 };

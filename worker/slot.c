@@ -107,8 +107,8 @@ struct attempt *slot_front(struct slot *slot)
 
 bool slot_has_room(const struct slot *slot)
 {
-    return slot->state == SLOT_LIVE && !slot->is_doomed && !slot->is_orphan && slot->dead_ms == 0 && slot->fd >= 0 &&
-           slot->next - slot->first < SLOT_QUEUE_COUNT_MAX;
+    return slot->state == SLOT_LIVE && !slot->is_waiting && !slot->is_doomed && !slot->is_orphan &&
+           slot->dead_ms == 0 && slot->fd >= 0 && slot->next - slot->first < SLOT_QUEUE_COUNT_MAX;
 }
 
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
@@ -119,7 +119,8 @@ void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *
                              .number = attempt->number,
                              .task = attempt->token.task,
                              .timeout_ms = attempt->timeout_ms,
-                             .attempt = attempt->token.attempt};
+                             .attempt = attempt->token.attempt,
+                             .depth = attempt->depth};
     claim_hand(slot->page, attempt->number);
     buf_put(&slot->out, &task, sizeof(task));
     buf_put(&slot->out, attempt->args.p, attempt->args.n);
@@ -170,8 +171,8 @@ static bool result_is_sane(const struct slot_result *result)
     return result->result_size <= PAYLOAD_SIZE_MAX && result->detail_size <= ERROR_DETAIL_SIZE_MAX &&
            result->message_size <= ERROR_MESSAGE_SIZE_MAX && result->kind_size <= ERROR_KIND_SIZE_MAX &&
            (result->state == FINISHED_DONE || result->state == FINISHED_FAILED) && result->cause <= CAUSE_UNENCODABLE &&
-           result->run_us <= INT64_MAX && result->cpu_us <= INT64_MAX && result->peak_kib <= INT64_MAX &&
-           result->started_wall_ms <= INT64_MAX;
+           result->run_us <= INT64_MAX && result->waited_us <= result->run_us && result->cpu_us <= INT64_MAX &&
+           result->peak_kib <= INT64_MAX && result->started_wall_ms <= INT64_MAX;
 }
 
 static struct outcome outcome_of(const struct slot *slot, const struct slot_result *result, uint8_t *body)
@@ -221,7 +222,7 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
         return false;
     }
     slot->has_run = true;
-    pace_ran(yard->pace, attempt->function, result->run_us);
+    pace_ran(yard->pace, attempt->function, result->run_us - result->waited_us);
     if (slot->stop != STOP_NONE && slot->stop_number == result->number) {
         settle_stopped(slot, result);
         return true;

@@ -52,8 +52,10 @@ struct slot {
     int64_t hung_up_ms;   /* its end of the socket was closed then; 0: it is open */
     bool is_orphan;       /* its zygote died: to be replaced when idle */
     bool has_run;
+    bool is_waiting; /* its handler waits, and others have its place */
     int64_t dead_ms; /* its pidfd said so then; 0: alive */
     int64_t born_ms;
+    int64_t idle_ms; /* one too many, and idle since; 0: not */
     int64_t progress_ms;
     uint32_t progress_version;
     uint64_t progress_number;

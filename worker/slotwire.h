@@ -17,13 +17,14 @@ struct slot_task {
     uint64_t task;
     uint64_t timeout_ms;
     uint32_t attempt;
-    uint32_t padding;
+    uint32_t depth;
 };
 
 struct slot_result {
     uint64_t number;
     uint64_t started_wall_ms;
     uint64_t run_us;
+    uint64_t waited_us; /* of it, with the place given to others */
     uint64_t cpu_us;
     uint64_t peak_kib;
     uint32_t result_size;

@@ -5,6 +5,8 @@
  */
 #include "worker/statuspage.h"
 
+#include "common/clock.h"
+
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +19,8 @@ _Static_assert((SLOT_RING_SIZE & (SLOT_RING_SIZE - 1)) == 0, "a power of two");
 
 /* How long a slot sleeps for space before it looks again by itself. */
 #define RING_WAIT_MS 100
+/* The same for the answer to a wait. */
+#define ANSWER_LOOK_MS 100
 
 /* ---- the page ---- */
 
@@ -90,6 +94,7 @@ void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, i
 {
     /* Release stores keep what was stored before them before them: a reader of the new times sees running changed. */
     atomic_store_explicit(&page->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&page->waited_us, 0, memory_order_relaxed);
     atomic_store_explicit(&page->started_us, mono_us, memory_order_release);
     atomic_store_explicit(&page->started_wall_ms, wall_ms, memory_order_release);
     atomic_store_explicit(&page->running, number, memory_order_release);
@@ -113,6 +118,63 @@ void statuspage_stop(struct statuspage *page, uint64_t number)
 bool statuspage_is_stopping(struct statuspage *page, uint64_t number)
 {
     return atomic_load_explicit(&page->stopping, memory_order_acquire) == number;
+}
+
+/* ---- the place ---- */
+
+enum place_word place_read(struct statuspage *page)
+{
+    uint32_t word = atomic_load_explicit(&page->place, memory_order_acquire);
+    return word <= PLACE_REFUSED ? (enum place_word)word : PLACE_HELD;
+}
+
+void wait_answer(struct statuspage *page, bool is_given)
+{
+    uint32_t expected = PLACE_ASKED;
+    if (atomic_compare_exchange_strong_explicit(&page->place, &expected, is_given ? PLACE_GIVEN : PLACE_REFUSED,
+                                                memory_order_acq_rel, memory_order_relaxed)) {
+        syscall(SYS_futex, &page->place, FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+}
+
+static uint64_t wait_us(struct statuspage *page, int64_t now_us)
+{
+    int64_t since_us = atomic_load_explicit(&page->wait_since_us, memory_order_relaxed);
+    return since_us < now_us ? (uint64_t)(now_us - since_us) : 0;
+}
+
+uint64_t statuspage_waited_us(struct statuspage *page, int64_t now_us)
+{
+    bool is_waiting = place_read(page) != PLACE_HELD;
+    return atomic_load_explicit(&page->waited_us, memory_order_relaxed) + (is_waiting ? wait_us(page, now_us) : 0);
+}
+
+void wait_begin(struct statuspage *page, int64_t now_us)
+{
+    atomic_store_explicit(&page->wait_since_us, now_us, memory_order_relaxed);
+    atomic_store_explicit(&page->place, PLACE_ASKED, memory_order_release);
+}
+
+bool wait_is_given(struct statuspage *page, int64_t deadline_ms)
+{
+    uint32_t word;
+    while ((word = atomic_load_explicit(&page->place, memory_order_acquire)) == PLACE_ASKED) {
+        int64_t left_ms = deadline_ms - clock_mono_ms();
+        if (left_ms <= 0) {
+            break;
+        }
+        left_ms = left_ms < ANSWER_LOOK_MS ? left_ms : ANSWER_LOOK_MS;
+        struct timespec wait = {.tv_nsec = left_ms * 1000000};
+        syscall(SYS_futex, &page->place, FUTEX_WAIT, PLACE_ASKED, &wait, NULL, 0);
+    }
+    return word != PLACE_REFUSED;
+}
+
+void wait_end(struct statuspage *page, int64_t now_us)
+{
+    uint64_t waited_us = atomic_load_explicit(&page->waited_us, memory_order_relaxed) + wait_us(page, now_us);
+    atomic_store_explicit(&page->waited_us, waited_us, memory_order_relaxed);
+    atomic_store_explicit(&page->place, PLACE_HELD, memory_order_release);
 }
 
 /* ---- the ring ---- */

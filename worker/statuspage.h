@@ -14,6 +14,12 @@
  * Ring. Results are a stream of bytes in shared memory, not in a socket: what a slot has finished outlives its death.
  * The slot sleeps on the space word (a futex) when the ring is full.
  *
+ * Place. One word says whether the slot's handler waits for other tasks, so that its place is free for them:
+ *
+ *     HELD --slot: wait_begin--> ASKED --supervisor: wait_answer--> GIVEN or REFUSED --slot: wait_end--> HELD
+ *
+ * The slot sleeps on the word (a futex) until it is answered.
+ *
  * A handler may scribble over all of this. The supervisor therefore keeps its own positions, copies before it looks,
  * and takes a word that makes no sense for STARTED.
  */
@@ -30,6 +36,7 @@
 #define SLOT_QUEUE_COUNT_MAX 512u
 #define SLOT_RING_SIZE (256u * 1024u)
 
+enum place_word { PLACE_HELD, PLACE_ASKED, PLACE_GIVEN, PLACE_REFUSED };
 enum claim { CLAIM_NONE, CLAIM_HANDED, CLAIM_STARTED, CLAIM_REVOKED };
 
 /* What a task last said of its progress, guarded by a version that is odd while it is written. */
@@ -54,8 +61,11 @@ struct statuspage {
     _Atomic int64_t started_us; /* monotonic */
     _Atomic int64_t started_wall_ms;
     _Atomic uint64_t cpu_counted_us; /* CPU time of this slot that earlier attempts account for */
+    _Atomic int64_t wait_since_us;   /* unless the place is held */
+    _Atomic uint64_t waited_us;      /* of what runs, without the wait under way */
     struct progress_board progress;
     /* written by both */
+    _Alignas(64) _Atomic uint32_t place; /* enum place_word */
     _Alignas(64) _Atomic uint64_t claims[SLOT_QUEUE_COUNT_MAX];
     _Alignas(64) uint8_t ring[SLOT_RING_SIZE];
 };
@@ -77,6 +87,12 @@ bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out);
 void statuspage_stop(struct statuspage *page, uint64_t number);
 /* Since when number runs: false if the page does not say so (not begun to, or over). */
 bool statuspage_started(struct statuspage *page, uint64_t number, int64_t *mono_us_out, int64_t *wall_ms_out);
+/* Anything that makes no sense is HELD. */
+enum place_word place_read(struct statuspage *page);
+/* ASKED only: the slot waits, or (false) goes on without waiting. */
+void wait_answer(struct statuspage *page, bool is_given);
+/* Of what runs, the wait under way included. */
+uint64_t statuspage_waited_us(struct statuspage *page, int64_t now_us);
 struct progress {
     double fraction;
     size_t text_size;
@@ -90,6 +106,11 @@ bool progress_read(struct statuspage *page, uint64_t number, uint32_t *version, 
 bool claim_start(struct statuspage *page, uint64_t number);
 void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, int64_t wall_ms);
 bool statuspage_is_stopping(struct statuspage *page, uint64_t number);
+/* Then the supervisor is to be told to look. */
+void wait_begin(struct statuspage *page, int64_t now_us);
+/* Sleeps until there is an answer, or until the deadline (monotonic ms; then it may still come). False: refused. */
+bool wait_is_given(struct statuspage *page, int64_t deadline_ms);
+void wait_end(struct statuspage *page, int64_t now_us);
 /* Copy as much as fits, publish it, and return how much that was. */
 size_t ring_put(struct statuspage *page, struct bytes bytes);
 /* Sleep until there is space again (or a while has passed). */

@@ -56,7 +56,7 @@ static void on_welcome(struct supervisor *supervisor)
 {
     if (!supervisor->is_ready_told) {
         char line[WORKER_NAME_SIZE_MAX + 64];
-        snprintf(line, sizeof(line), "ready %s slots=%zu\n", supervisor->name.name, supervisor->slot_count);
+        snprintf(line, sizeof(line), "ready %s slots=%u\n", supervisor->name.name, supervisor->places.slots);
         parent_tell_ready(&supervisor->parent, line);
         supervisor->is_ready_told = true;
     }
@@ -193,6 +193,7 @@ static int64_t turn(struct supervisor *supervisor)
 {
     supervisor->now_us = clock_mono_us();
     herd_events(supervisor);
+    waits_look(supervisor);
     bool again = read_broker(supervisor);
     act_on(supervisor, dialogue_tick(&supervisor->dialogue, supervisor->now_us / 1000));
     assign_check(supervisor);
@@ -202,10 +203,9 @@ static int64_t turn(struct supervisor *supervisor)
     }
     if (supervisor->is_draining) {
         drain(supervisor);
-    } else {
-        assign_capacity(supervisor);
-        assign_work(supervisor);
     }
+    assign_capacity(supervisor);
+    assign_work(supervisor);
     herd_flush(supervisor);
     again = write_broker(supervisor) || again;
     if (supervisor->is_draining) {
@@ -256,17 +256,18 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
                                       .lease_told_ms = INT64_MIN,
                                       .name = {.file = -1, .socket = -1},
                                       .parent = options->parent,
-                                      .slot_count = options->slot_count};
+                                      .slot_count = places_slots_max(options->slot_count),
+                                      .places = {.slots = options->slot_count}};
     if (gethostname(supervisor->host, sizeof(supervisor->host) - 1) != 0 ||
         !bytes_is_utf8(bytes_text(supervisor->host))) {
         memcpy(supervisor->host, "localhost", sizeof("localhost"));
     }
-    supervisor->slots = xcalloc(options->slot_count, sizeof(supervisor->slots[0]));
-    for (size_t i = 0; i < options->slot_count; i++) {
+    supervisor->slots = xcalloc(supervisor->slot_count, sizeof(supervisor->slots[0]));
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
         slot_init(&supervisor->slots[i]);
     }
     parent_begin(&supervisor->parent);
-    make_room(options->slot_count);
+    make_room(supervisor->slot_count);
     signals_begin(supervisor);
     zygote_init(&supervisor->zygote);
     ledger_init(&supervisor->ledger);
@@ -282,6 +283,21 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
 static char *broker_name(const struct options *options)
 {
     return options->url_count > 0 ? xstrdup(options->urls[0]) : link_default_url();
+}
+
+/* Handlers, and the commands they run, find the worker's own broker in QUERN_URL. */
+static void environment_begin(const struct options *options)
+{
+    struct buf urls = {0};
+    char *url = broker_name(options);
+    buf_printf(&urls, "%s", url);
+    for (size_t i = 1; i < options->url_count; i++) {
+        buf_printf(&urls, ",%s", options->urls[i]);
+    }
+    buf_put_u8(&urls, 0);
+    CHECK(setenv("QUERN_URL", (const char *)urls.p, 1) == 0);
+    buf_fini(&urls);
+    free(url);
 }
 
 static bool name_begin(struct supervisor *supervisor)
@@ -329,7 +345,7 @@ static void dialogue_begin(struct supervisor *supervisor)
                                    .host = supervisor->host,
                                    .name = supervisor->name.name,
                                    .pid = (uint32_t)getpid(),
-                                   .slot_count = (uint32_t)supervisor->slot_count,
+                                   .slot_count = supervisor->places.slots,
                                    .functions = (const char *const *)supervisor->functions,
                                    .function_count = supervisor->function_count,
                                    .queues = supervisor->options->queues,
@@ -379,14 +395,15 @@ int supervisor_run(const struct options *options)
 {
     struct supervisor supervisor;
     supervisor_init(&supervisor, options);
+    environment_begin(options);
     if (name_begin(&supervisor) && herd_begin(&supervisor)) {
         if (supervisor.function_count == 0) {
             complain("nothing to serve: no module brings a function");
             supervisor.exit_status = 2;
         } else if (dealer_begin(&supervisor)) {
             dialogue_begin(&supervisor);
-            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%zu functions=%zu", supervisor.name.name, getpid(),
-                      supervisor.slot_count, supervisor.function_count);
+            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%u functions=%zu", supervisor.name.name, getpid(),
+                      supervisor.places.slots, supervisor.function_count);
             while (supervisor.exit_status < 0) {
                 int64_t wake_ms = turn(&supervisor);
                 if (supervisor.exit_status < 0) {

@@ -12,6 +12,7 @@
 #include "worker/name.h"
 #include "worker/options.h"
 #include "worker/pace.h"
+#include "worker/places.h"
 #include "worker/reaper.h"
 #include "worker/slot.h"
 #include "worker/zygote.h"
@@ -36,10 +37,11 @@ struct supervisor {
     int64_t zygote_again_ms; /* start it again then */
     char **functions;
     size_t function_count;
-    struct slot *slots;
+    struct slot *slots; /* those configured, and further ones while some wait; see places */
     size_t slot_count;
-    size_t asked;   /* slots under way */
-    int64_t ask_ms; /* ask for no slot before that */
+    struct places places;
+    int64_t missing; /* slots to be made; below 0: surplus */
+    int64_t ask_ms;  /* ask for no slot before that */
     struct ledger ledger;
     struct pace pace;
     struct slot_yard yard;
@@ -47,6 +49,7 @@ struct supervisor {
     struct dealer *dealer;
     struct buf frame;
     int64_t now_us;
+    int64_t handed_us;      /* when an attempt was last handed to a slot */
     int64_t check_ms;       /* look at what runs then */
     int64_t lease_told_ms;  /* end of the lease that slots know */
     int64_t broker_down_ms; /* since when there is no welcome */
@@ -76,6 +79,10 @@ void herd_end(struct supervisor *supervisor);
 void herd_look(struct supervisor *supervisor);
 void herd_flush(struct supervisor *supervisor);
 void herd_reap(struct supervisor *supervisor);
+
+/* ---- waits.c ---- */
+/* Answer slots that want to wait, and count who runs and who waits. */
+void waits_look(struct supervisor *supervisor);
 
 /* ---- assign.c ---- */
 /* Hand waiting attempts to slots. */

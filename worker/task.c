@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/place.h"
 #include "worker/statuspage.h"
 
 #include <signal.h>
@@ -128,6 +129,18 @@ void quern_task_progress(struct quern_task *task, double fraction, const char *t
     if (task->page != NULL) {
         progress_write(task->page, task->number, fraction, text);
     }
+}
+
+enum quern_err quern_task_wait_begin(struct quern_task *task)
+{
+    (void)task;
+    return quern_place_give(INT64_MAX) ? QUERN_OK : QUERN_FULL;
+}
+
+void quern_task_wait_end(struct quern_task *task)
+{
+    (void)task;
+    quern_place_take();
 }
 
 int64_t quern_task_remaining_ms(const struct quern_task *task)

@@ -89,6 +89,16 @@ void quern_task_detail(struct quern_task *task, const void *p, size_t n);
 /* Tell how far it is: fraction 0..1, text at most 256 bytes or NULL. Cheap: the last one before the next look of the
  * supervisor is what is shown. */
 void quern_task_progress(struct quern_task *task, double fraction, const char *text);
+/*
+ * Around a wait of your own for something that needs no CPU here (a child process, another machine): meanwhile other
+ * tasks have the place of this slot. In the thread in which the handler was called; elsewhere they do nothing. The
+ * waits of quern/client.h do so by themselves. What waits is not stopped from timing out.
+ *
+ * QUERN_FULL  64 slots of this worker wait already: this one keeps its place; wait all the same, without
+ *             quern_task_wait_end, or fail
+ */
+QUERN_MUST_USE enum quern_err quern_task_wait_begin(struct quern_task *task);
+void quern_task_wait_end(struct quern_task *task);
 /* Milliseconds until this attempt is stopped, 0 when it is over, -1 if it has no timeout. */
 int64_t quern_task_remaining_ms(const struct quern_task *task);
 /* True once this attempt is being stopped: its timeout is over, or it was cancelled by force. A handler that asks has
