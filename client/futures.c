@@ -188,8 +188,9 @@ void futures_lost(struct quern_client *client, struct unfinished *lost)
     uint64_t *ids = xcalloc(client->futures.count + 1, sizeof(uint64_t));
     size_t count = ids_of_lost(client, ids); /* completing one may change the map */
     for (size_t i = 0; i < count; i++) {
-        struct delivery *delivery = delivery_of_loss(client, ids[i], 0);
-        (void)unfinished_remove(lost, ids[i]);
+        uint64_t ordinal = 0;
+        (void)unfinished_remove(lost, ids[i], &ordinal);
+        struct delivery *delivery = delivery_of_loss(client, ids[i], ordinal);
         if (!futures_outcome(client, delivery)) {
             delivery_unref(delivery); /* it was done, and is held */
         }

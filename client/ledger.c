@@ -300,7 +300,7 @@ static void on_reply(struct client_ledger *ledger, const struct msg_REPLY *reply
     if (request->kind == MSG_RETRY && request->code == QUERN_OK &&
         reply_retry_read(buf_bytes(&request->body), &id, &session) && session == ledger->session) {
         ledger->completions.remaining++; /* a task of this session that no submit of ours announced */
-        submits_expect(&ledger->submits, id);
+        submits_expect(&ledger->submits, id, 0);
     }
     ledger->sink.replied(ledger->sink.context);
 }

@@ -298,7 +298,9 @@ static enum quern_err queue_take(struct quern_client *client, struct quern_outco
     }
     struct delivery *delivery = queue_pop(&client->queue);
     if (delivery == NULL && client->lost.count > 0) {
-        delivery = delivery_of_loss(client, unfinished_pop(&client->lost), 0);
+        uint64_t ordinal = 0;
+        uint64_t id = unfinished_pop(&client->lost, &ordinal);
+        delivery = delivery_of_loss(client, id, ordinal);
     }
     if (delivery != NULL) {
         *outcome_out = delivery_hand_out(delivery);

@@ -202,10 +202,10 @@ void submits_lose(struct submits *submits)
     unfinished_fini(&submits->unfinished);
 }
 
-void submits_expect(struct submits *submits, uint64_t id)
+void submits_expect(struct submits *submits, uint64_t id, uint64_t ordinal)
 {
     if (submits->is_volatile) {
-        unfinished_add(&submits->unfinished, id);
+        unfinished_add(&submits->unfinished, id, ordinal);
     }
 }
 
@@ -427,7 +427,7 @@ static void submit_finish(struct submits *submits, struct submit *submit, uint64
     submits->count--;
     submits->bytes -= submit->args_size;
     if (code == QUERN_OK && !submit->has_outcome) {
-        submits_expect(submits, id);
+        submits_expect(submits, id, submit->ordinal);
     }
     if (code == QUERN_OK || (code == QUERN_FORGOTTEN && submit->has_outcome)) {
         submits->ordinal_high = submit->ordinal > submits->ordinal_high ? submit->ordinal : submits->ordinal_high;
@@ -512,8 +512,9 @@ uint64_t submits_answer(struct submits *submits, uint32_t first, uint32_t count,
 
 void submits_outcome(struct submits *submits, uint64_t id)
 {
+    uint64_t ordinal;
     if (submits->is_volatile) {
-        (void)unfinished_remove(&submits->unfinished, id);
+        (void)unfinished_remove(&submits->unfinished, id, &ordinal);
     }
     if (submits_is_unanswered(submits, id) && id_sequence(id) < submits->sent_high) {
         struct submit *submit = *slot_of(submits, id_sequence(id));

@@ -107,7 +107,7 @@ QUERN_MUST_USE enum quern_err submits_add(struct submits *submits, const struct 
  * goes on under other numbers after the next WELCOME. Whoever calls this has taken `unfinished` over, or drops it. */
 void submits_lose(struct submits *submits);
 /* A task that no submit of ours announced. */
-void submits_expect(struct submits *submits, uint64_t id);
+void submits_expect(struct submits *submits, uint64_t id, uint64_t ordinal);
 
 /* WELCOME: a first one gives the series, as does one that names another while nothing is unanswered; after any of them
  * what is unanswered is sent again. QUERN_PROTOCOL: the broker does not know what it has answered: its store is not the

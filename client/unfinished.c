@@ -13,8 +13,15 @@
 
 struct chunk {
     unsigned count;
+    uint64_t *ordinals; /* NULL: none of them has one */
     uint64_t words[CHUNK_BITS / WORD_BITS];
 };
+
+static void chunk_free(struct chunk *chunk)
+{
+    free(chunk->ordinals);
+    free(chunk);
+}
 
 void unfinished_fini(struct unfinished *unfinished)
 {
@@ -22,7 +29,7 @@ void unfinished_fini(struct unfinished *unfinished)
     uint64_t key;
     void *value;
     while (map_next(&unfinished->chunks, &at, &key, &value)) {
-        free(value);
+        chunk_free(value);
     }
     map_fini(&unfinished->chunks);
     *unfinished = (struct unfinished){0};
@@ -38,8 +45,18 @@ static uint64_t bit_of(uint64_t id)
     return (uint64_t)1 << id % WORD_BITS;
 }
 
+static void ordinal_set(struct chunk *chunk, uint64_t id, uint64_t ordinal)
+{
+    if (ordinal != 0 && chunk->ordinals == NULL) {
+        chunk->ordinals = xcalloc(CHUNK_BITS, sizeof(uint64_t));
+    }
+    if (chunk->ordinals != NULL) {
+        chunk->ordinals[id % CHUNK_BITS] = ordinal;
+    }
+}
+
 /* Ids begin far above CHUNK_BITS (a series is at least 1), so no key is 0. */
-void unfinished_add(struct unfinished *unfinished, uint64_t id)
+void unfinished_add(struct unfinished *unfinished, uint64_t id, uint64_t ordinal)
 {
     struct chunk *chunk = map_get(&unfinished->chunks, id / CHUNK_BITS);
     if (chunk == NULL) {
@@ -51,20 +68,22 @@ void unfinished_add(struct unfinished *unfinished, uint64_t id)
         chunk->count++;
         unfinished->count++;
     }
+    ordinal_set(chunk, id, ordinal);
     unfinished->first = id < unfinished->first ? id : unfinished->first;
 }
 
-bool unfinished_remove(struct unfinished *unfinished, uint64_t id)
+bool unfinished_remove(struct unfinished *unfinished, uint64_t id, uint64_t *ordinal_out)
 {
     struct chunk *chunk = map_get(&unfinished->chunks, id / CHUNK_BITS);
     if (chunk == NULL || (*word_of(chunk, id) & bit_of(id)) == 0) {
         return false;
     }
     *word_of(chunk, id) &= ~bit_of(id);
+    *ordinal_out = chunk->ordinals != NULL ? chunk->ordinals[id % CHUNK_BITS] : 0;
     unfinished->count--;
     if (--chunk->count == 0) {
         (void)map_remove(&unfinished->chunks, id / CHUNK_BITS);
-        free(chunk);
+        chunk_free(chunk);
     }
     return true;
 }
@@ -82,7 +101,7 @@ static uint64_t lowest_key(const struct unfinished *unfinished)
 }
 
 /* The chunk of the one that was popped last has the next one, mostly. */
-uint64_t unfinished_pop(struct unfinished *unfinished)
+uint64_t unfinished_pop(struct unfinished *unfinished, uint64_t *ordinal_out)
 {
     if (unfinished->count == 0) {
         return 0;
@@ -91,7 +110,7 @@ uint64_t unfinished_pop(struct unfinished *unfinished)
     if (!is_known || map_get(&unfinished->chunks, unfinished->first / CHUNK_BITS) == NULL) {
         unfinished->first = lowest_key(unfinished) * CHUNK_BITS;
     }
-    while (!unfinished_remove(unfinished, unfinished->first)) {
+    while (!unfinished_remove(unfinished, unfinished->first, ordinal_out)) {
         unfinished->first++;
         CHECK(unfinished->first % CHUNK_BITS != 0);
     }
@@ -101,13 +120,14 @@ uint64_t unfinished_pop(struct unfinished *unfinished)
 void unfinished_move(struct unfinished *unfinished, struct unfinished *from)
 {
     uint64_t id;
+    uint64_t ordinal;
     if (unfinished->count == 0) {
         struct unfinished empty = *unfinished;
         *unfinished = *from;
         *from = empty;
         return;
     }
-    while ((id = unfinished_pop(from)) != 0) {
-        unfinished_add(unfinished, id);
+    while ((id = unfinished_pop(from, &ordinal)) != 0) {
+        unfinished_add(unfinished, id, ordinal);
     }
 }

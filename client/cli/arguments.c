@@ -264,3 +264,13 @@ bool arguments_expect(struct arguments *arguments, size_t min, size_t max, const
     }
     return true;
 }
+
+int session_options_check(const char *session, uint64_t expire_ms, const struct arguments *arguments)
+{
+    if (expire_ms != 0 && session == NULL) {
+        return usage_error(arguments,
+                           "--expire without --session: a session without a name ends with this command; name "
+                           "it, or take --expire away");
+    }
+    return ARGUMENTS_GO_ON;
+}

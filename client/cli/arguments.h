@@ -47,6 +47,9 @@ bool arguments_expect(struct arguments *arguments, size_t min, size_t max, const
 /* Says the message and where help is. Answers STATUS_USAGE. */
 int usage_error(const struct arguments *arguments, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* ARGUMENTS_GO_ON, or STATUS_USAGE, said: what is asked of a session that has no name. */
+int session_options_check(const char *session, uint64_t expire_ms, const struct arguments *arguments);
+
 /* Decimal seconds ("0.5") as milliseconds; false if it is none, finer than a millisecond, or over DURATION_MS_MAX. */
 bool seconds_parse(const char *text, uint64_t *ms_out);
 bool number_parse(const char *text, int64_t min, int64_t max, int64_t *value_out);

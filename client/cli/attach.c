@@ -38,9 +38,10 @@ int attach_main(struct cli *cli, struct arguments *arguments)
     const struct option table[] = {
         {.name = "take-over", .kind = OPTION_FLAG, .to = &open.take_over},
         {.name = "jsonl", .kind = OPTION_FLAG, .to = &jsonl},
+        {.name = "volatile", .kind = OPTION_FLAG, .to = &open.is_volatile},
     };
     struct quern_client *client = NULL;
-    int status = arguments_parse(arguments, table, 2);
+    int status = arguments_parse(arguments, table, sizeof table / sizeof table[0]);
     if (status != ARGUMENTS_GO_ON) {
         return status;
     }

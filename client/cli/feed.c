@@ -26,6 +26,8 @@ void feed_options_table(struct feed_options *options, struct option *table)
     const struct option entries[FEED_OPTION_COUNT] = {
         {.name = "session", .kind = OPTION_TEXT, .to = &options->session},
         {.name = "take-over", .kind = OPTION_FLAG, .to = &options->take_over},
+        {.name = "volatile", .kind = OPTION_FLAG, .to = &options->is_volatile},
+        {.name = "expire", .kind = OPTION_SECONDS, .to = &options->expire_ms},
         {.name = "keep-order", .kind = OPTION_FLAG, .to = &options->keep_order},
         {.name = "jsonl", .kind = OPTION_FLAG, .to = &options->jsonl},
         {.name = "raw", .kind = OPTION_FLAG, .to = &options->is_raw},
@@ -33,6 +35,11 @@ void feed_options_table(struct feed_options *options, struct option *table)
         {.name = "window", .kind = OPTION_NUMBER, .to = &options->window, .min = 1, .max = FEED_WINDOW_MAX},
     };
     memcpy(table, entries, sizeof entries);
+}
+
+int feed_options_check(const struct feed_options *options, const struct arguments *arguments)
+{
+    return session_options_check(options->session, options->expire_ms, arguments);
 }
 
 void feed_fail(struct feed *feed, enum quern_err err)
@@ -305,7 +312,8 @@ static int feed_finish(struct feed *feed, const char *session)
         feed_close_session(feed); /* one that is ending already goes with its last outcome */
     }
     if (session != NULL && !feed->info.is_ending && feed->stop != FEED_DONE && feed->stop != FEED_REFUSED) {
-        say("session '%s' keeps what was accepted and not printed; %s", session,
+        say("session '%s' keeps what was accepted and not printed%s; %s", session,
+            feed->info.is_volatile ? " as long as the broker lives" : "",
             feed->kind != NULL ? "the same command with the same input goes on" : "attach to it again to go on");
     }
     enum quern_err err = quern_client_close(&feed->client, feed_close_flags(feed, session != NULL));
@@ -361,6 +369,8 @@ int feed_main(const struct cli *cli, const struct feed_kind *kind, const struct 
     struct quern_client_options open = QUERN_CLIENT_OPTIONS_INIT;
     open.session = options->session;
     open.take_over = options->take_over;
+    open.is_volatile = options->is_volatile;
+    open.expire_ms = options->expire_ms;
     open.want_args = options->jsonl;
     open.description = description.p;
     open.description_size = description.n;

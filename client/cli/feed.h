@@ -35,6 +35,8 @@ struct feed_kind {
 struct feed_options {
     const char *session; /* NULL: an unnamed one */
     bool take_over;
+    bool is_volatile;
+    uint64_t expire_ms; /* 0: as the session's kind does */
     bool keep_order;
     bool jsonl;
     bool is_raw;
@@ -43,7 +45,7 @@ struct feed_options {
     struct task_options task;
 };
 
-#define FEED_OPTION_COUNT 7u
+#define FEED_OPTION_COUNT 9u
 
 enum feed_stop {
     FEED_GO_ON,
@@ -87,6 +89,8 @@ struct feed {
 
 /* The entries of the command line for map and run, without the task options. */
 void feed_options_table(struct feed_options *options, struct option *table);
+
+int feed_options_check(const struct feed_options *options, const struct arguments *arguments);
 
 /* The whole work of map and run; description as kept with the session. Answers the exit status. */
 int feed_main(const struct cli *cli, const struct feed_kind *kind, const struct feed_options *options,

@@ -28,9 +28,15 @@
     "Without --at-most-once a task whose process dies is tried again whatever --attempts says, until its third "       \
     "death.\n"
 
+#define SESSION_HELP                                                                                                   \
+    "  --volatile                a session in the broker's memory only: faster, and lost with the broker. What it "    \
+    "had\n"                                                                                                            \
+    "                            not finished by then fails with cause lost\n"                                         \
+    "  --expire S                a session made now ends S seconds after its last client left (with --session)\n"
+
 #define FEED_HELP                                                                                                      \
     "  --session NAME            work that survives this process: the same command with the same input goes on\n"      \
-    "  --take-over               take the session from a process that is connected\n"                                  \
+    "  --take-over               take the session from a process that is connected\n" SESSION_HELP                     \
     "  --keep-order              print in the order of the input\n"                                                    \
     "  --jsonl                   one object per item: id, line, input, ok, result or error, attempts, worker, ms\n"    \
     "  --null                    items end with NUL instead of newline\n"                                              \
@@ -60,11 +66,12 @@ static const struct {
     const char *text;
 } texts[] = {
     {"submit",
-     "usage: quern submit FUNCTION [JSON_ARG]... [--detach] [--session NAME] [--take-over] [TASK OPTIONS]\n"
+     "usage: quern submit FUNCTION [JSON_ARG]... [--detach] [--session NAME] [--take-over] [--volatile]\n"
+     "                    [--expire S] [TASK OPTIONS]\n"
      "\n"
      "Runs FUNCTION with the given arguments, each a JSON value, and prints the result as JSON. A failure is told on\n"
      "stderr. With --detach prints the task's id as soon as the task is durable; `quern result ID` prints the result.\n"
-     "With --session the task stays when this command is interrupted.\n\n" TASK_HELP "\nExamples:\n"
+     "With --session the task stays when this command is interrupted.\n\n" SESSION_HELP TASK_HELP "\nExamples:\n"
      "  quern submit square 7\n"
      "  quern submit echo '\"text\"' '[1, 2]' '{\"a\": null}'\n"
      "  quern submit divide 1 0 || echo failed\n"
@@ -110,15 +117,16 @@ static const struct {
      "  find . -name '*.c' -print0 | quern run --null --keep-order -- wc -l\n"
      "  cat urls | quern run --attempts 3 --timeout 60 -- sh -c 'curl -sf \"$QUERN_INPUT\" | sha256sum'\n"},
     {"attach",
-     "usage: quern attach SESSION [--jsonl] [--take-over]\n"
+     "usage: quern attach SESSION [--jsonl] [--take-over] [--volatile]\n"
      "\n"
      "Prints the outcomes of a session in completion order, those not printed before and those still to come, until\n"
-     "nothing is outstanding.\n\nExamples:\n"
+     "nothing is outstanding. --volatile: for a session that is in the broker's memory only.\n\nExamples:\n"
      "  quern attach night\n"
      "  quern attach night --take-over --jsonl | jq .error\n"},
     {"status", "usage: quern status [--json]\n\nWhat the broker, its workers, queues and store do, and its limits.\n\n"
                "Examples:\n  quern status\n  quern status --json | jq .tasks\n"},
-    {"sessions", "usage: quern sessions [--json]\n\nThe sessions: owner, tasks without outcome, outcomes not taken.\n\n"
+    {"sessions", "usage: quern sessions [--json]\n\nThe sessions: durable or volatile, owner, tasks without outcome, "
+                 "outcomes\nnot taken, and whether they end by themselves after a time without a client.\n\n"
                  "Examples:\n  quern sessions\n  quern sessions --json | jq -r '.[].name'\n"},
     {"list",
      "usage: quern list [--state STATE] [--cause CAUSE] [--session NAME] [--limit N] [--json]\n"

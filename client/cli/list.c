@@ -35,7 +35,7 @@ static void put_rows(struct buf *to, struct bytes answer)
                   cause[0] != '\0' ? ")" : "");
         table_put(&table, "%s", answer_shown(row, "function"));
         table_put(&table, "%s", answer_shown(row, "queue"));
-        table_put(&table, "%s", answer_shown(row, "session"));
+        table_put(&table, "%s%s", answer_shown(row, "session"), answer_flag(row, "durable") ? "" : " (volatile)");
         table_put(&table, "%" PRIu64, answer_u64(row, "attempts"));
         table_put(&table, "%s", age_text(answer_i64(row, "created_ms"), age));
         table_put(&table, "%s", answer_shown(row, "message"));

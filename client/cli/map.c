@@ -65,6 +65,7 @@ int map_main(struct cli *cli, struct arguments *arguments)
     if (!arguments_expect(arguments, 1, 1, "the name of a function")) {
         return STATUS_USAGE;
     }
-    status = task_options_check(&options.task, arguments);
+    status = feed_options_check(&options, arguments);
+    status = status != ARGUMENTS_GO_ON ? status : task_options_check(&options.task, arguments);
     return status == ARGUMENTS_GO_ON ? map_start(cli, arguments->words[0], &options) : status;
 }

@@ -189,7 +189,8 @@ static int run_check(struct run *run, const struct feed_options *options, struct
         say("the working directory cannot be found: %s; go to one that exists", strerror(errno));
         return STATUS_NOT_DONE;
     }
-    return task_options_check(&options->task, arguments);
+    int status = feed_options_check(options, arguments);
+    return status != ARGUMENTS_GO_ON ? status : task_options_check(&options->task, arguments);
 }
 
 int run_main(struct cli *cli, struct arguments *arguments)

@@ -5,18 +5,30 @@
 #include "client/cli/words.h"
 #include <inttypes.h>
 
+static void put_expiry(struct table *table, uint64_t expire_ms)
+{
+    char seconds[AGE_SIZE];
+    if (expire_ms == 0) {
+        table_put(table, "%s", "");
+    } else {
+        table_put(table, "%s without a client", seconds_text(expire_ms, seconds));
+    }
+}
+
 static void put_sessions(struct buf *to, struct bytes answer)
 {
-    struct table table = {.columns = 7};
+    struct table table = {.columns = 9};
     struct answer_walk walk;
     struct bytes row;
     table_put(&table, "SESSION");
     table_put(&table, "STATE");
+    table_put(&table, "KIND");
     table_put(&table, "OWNER");
     table_put(&table, "LIVE");
     table_put(&table, "UNTAKEN");
     table_put(&table, "FAILED");
     table_put(&table, "USED");
+    table_put(&table, "EXPIRES");
     for (answer_walk_array(&walk, answer); answer_walk_next(&walk, &row);) {
         char age[AGE_SIZE];
         const char *name = answer_shown(row, "name");
@@ -26,11 +38,13 @@ static void put_sessions(struct buf *to, struct bytes answer)
             table_put(&table, "#%" PRIu64, answer_u64(row, "id"));
         }
         table_put(&table, "%s", answer_shown(row, "state"));
+        table_put(&table, "%s", answer_flag(row, "durable") ? "durable" : "volatile");
         table_put(&table, "%s%s", answer_shown(row, "owner"), answer_flag(row, "connected") ? "" : " (gone)");
         table_put(&table, "%" PRIu64, answer_u64(row, "live"));
         table_put(&table, "%" PRIu64, answer_u64(row, "untaken"));
         table_put(&table, "%" PRIu64, answer_u64(row, "failed"));
         table_put(&table, "%s ago", age_text(answer_i64(row, "used_ms"), age));
+        put_expiry(&table, answer_u64(row, "expire_ms"));
     }
     table_print(&table, to);
 }

@@ -100,7 +100,8 @@ static void put_show(struct buf *to, struct bytes answer)
     put_line(to, "state", answer_shown(answer, "state"));
     put_line(to, "function", answer_shown(answer, "function"));
     put_line(to, "queue", answer_shown(answer, "queue"));
-    put_line(to, "session", answer_shown(answer, "session"));
+    buf_printf(to, "%-11s%s, %s\n", "session", answer_shown(answer, "session"),
+               answer_flag(answer, "durable") ? "durable" : "volatile");
     put_line(to, "retry of", answer_shown(answer, "retry_of"));
     if (answer_u64(answer, "ordinal") != 0) {
         buf_printf(to, "%-11s%" PRIu64 "\n", "line", answer_u64(answer, "ordinal"));

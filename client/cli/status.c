@@ -33,6 +33,10 @@ static void put_tasks(struct buf *to, struct bytes answer)
     }
     buf_printf(to, "\noutcomes   %" PRIu64 " not acknowledged, %" PRIu64 " acknowledged and kept\n",
                answer_u64(answer, "unacked"), answer_u64(answer, "acked"));
+    if (answer_u64(answer, "volatile_bytes") != 0) {
+        buf_printf(to, "volatile   %" PRIu64 " bytes of arguments and outcomes in memory only\n",
+                   answer_u64(answer, "volatile_bytes"));
+    }
     buf_printf(to, "sessions   %" PRIu64 ", clients %" PRIu64 "\n", answer_u64(answer, "sessions"),
                answer_u64(answer, "clients"));
 }
@@ -40,6 +44,10 @@ static void put_tasks(struct buf *to, struct bytes answer)
 static void put_store(struct buf *to, struct bytes answer)
 {
     struct bytes stats = answer_field(answer, "store_stats");
+    if (!answer_flag(answer, "durable")) {
+        buf_printf(to, "disk       none: the broker has no store, every session is volatile\n");
+        return;
+    }
     buf_printf(to,
                "disk       %" PRIu64 " MiB in the file, %" PRIu64 " MiB in the log, %" PRIu64 " MiB free%s\n"
                "written    %" PRIu64 " batches, %" PRIu64 " rows, %" PRIu64 " syncs since the start\n",

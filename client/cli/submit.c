@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SUBMIT_OPTION_COUNT 5u
 #define SUBMIT_WAIT_MS 100 /* before signals are looked at again */
 
 struct submission {
@@ -24,6 +25,8 @@ struct submission {
     const char *session;
     bool detach;
     bool take_over;
+    bool is_volatile;
+    uint64_t expire_ms;
     struct task_options task;
     struct buf args;
     struct quern_client *client;
@@ -57,6 +60,8 @@ static int submission_open(struct submission *submission)
     put_text(&description, "submit");
     options.session = submission->session;
     options.take_over = submission->take_over;
+    options.is_volatile = submission->is_volatile;
+    options.expire_ms = submission->expire_ms;
     options.keep = submission->detach && submission->session == NULL;
     options.description = description.p;
     options.description_size = description.n;
@@ -196,21 +201,24 @@ static int submission_run(struct submission *submission)
 int submit_main(struct cli *cli, struct arguments *arguments)
 {
     struct submission submission = {.cli = cli};
-    struct option table[TASK_OPTION_COUNT + 3] = {
+    struct option table[SUBMIT_OPTION_COUNT + TASK_OPTION_COUNT] = {
         {.name = "detach", .kind = OPTION_FLAG, .to = &submission.detach},
         {.name = "session", .kind = OPTION_TEXT, .to = &submission.session},
         {.name = "take-over", .kind = OPTION_FLAG, .to = &submission.take_over},
+        {.name = "volatile", .kind = OPTION_FLAG, .to = &submission.is_volatile},
+        {.name = "expire", .kind = OPTION_SECONDS, .to = &submission.expire_ms},
     };
     task_options_init(&submission.task);
-    task_options_table(&submission.task, table + 3);
-    int status = arguments_parse(arguments, table, TASK_OPTION_COUNT + 3);
+    task_options_table(&submission.task, table + SUBMIT_OPTION_COUNT);
+    int status = arguments_parse(arguments, table, SUBMIT_OPTION_COUNT + TASK_OPTION_COUNT);
     if (status != ARGUMENTS_GO_ON) {
         return status;
     }
     if (!arguments_expect(arguments, 1, SIZE_MAX, "the name of a function")) {
         return STATUS_USAGE;
     }
-    status = task_options_check(&submission.task, arguments);
+    status = session_options_check(submission.session, submission.expire_ms, arguments);
+    status = status != ARGUMENTS_GO_ON ? status : task_options_check(&submission.task, arguments);
     if (status == ARGUMENTS_GO_ON) {
         submission.function = arguments->words[0];
         status = put_arguments(&submission, arguments);

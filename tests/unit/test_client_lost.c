@@ -48,9 +48,10 @@ static const struct told *told_of(const struct desk *desk, char what, uint64_t i
 static void test_what_the_broker_had_is_lost_and_what_it_never_saw_goes_on(void **state)
 {
     (void)state;
+    uint64_t ordinal = 0;
     struct desk *desk = desk_volatile();
     put(desk, "finished", 0, true);
-    put(desk, "accepted", 0, true);
+    put(desk, "accepted", 5, true);
     put(desk, "sent", 0, true);
     listen(desk);
     say_accepted(desk, 1, 2);
@@ -62,7 +63,8 @@ static void test_what_the_broker_had_is_lost_and_what_it_never_saw_goes_on(void 
     assert_string_equal(told_of(desk, 'l', id_make(7, 3))->owner, "sent");
     assert_int_equal(told_of(desk, 's', 1)->id, 1);
     assert_int_equal(desk->told_count, 2);
-    assert_int_equal(unfinished_pop(&desk->lost), id_make(7, 2));
+    assert_int_equal(unfinished_pop(&desk->lost, &ordinal), id_make(7, 2));
+    assert_int_equal(ordinal, 5);
     assert_non_null(strstr(desk->ledger.why, "started anew"));
 
     struct msg_WELCOME_CLIENT welcome = welcome_elsewhere();
@@ -195,23 +197,24 @@ static void test_a_durable_session_that_is_gone_still_ends_the_client(void **sta
 static void test_unfinished_tasks_come_out_lowest_first_each_once(void **state)
 {
     (void)state;
+    uint64_t ordinal = 0;
     struct unfinished set = {0};
     const uint64_t ids[] = {id_make(9, 5), id_make(7, 70000), id_make(7, 2), id_make(7, 3), id_make(SERIES_MAX, 1)};
     for (size_t i = 0; i < 5; i++) {
-        unfinished_add(&set, ids[i]);
-        unfinished_add(&set, ids[i]);
+        unfinished_add(&set, ids[i], 0);
+        unfinished_add(&set, ids[i], 0);
     }
     assert_int_equal(set.count, 5);
-    assert_true(unfinished_remove(&set, ids[3]));
-    assert_false(unfinished_remove(&set, ids[3]));
-    assert_false(unfinished_remove(&set, id_make(7, 4)));
-    assert_int_equal(unfinished_pop(&set), ids[2]);
-    unfinished_add(&set, ids[2]); /* below the last one */
-    assert_int_equal(unfinished_pop(&set), ids[2]);
-    assert_int_equal(unfinished_pop(&set), ids[1]);
-    assert_int_equal(unfinished_pop(&set), ids[0]);
-    assert_int_equal(unfinished_pop(&set), ids[4]);
-    assert_int_equal(unfinished_pop(&set), 0);
+    assert_true(unfinished_remove(&set, ids[3], &ordinal));
+    assert_false(unfinished_remove(&set, ids[3], &ordinal));
+    assert_false(unfinished_remove(&set, id_make(7, 4), &ordinal));
+    assert_int_equal(unfinished_pop(&set, &ordinal), ids[2]);
+    unfinished_add(&set, ids[2], 0); /* below the last one */
+    assert_int_equal(unfinished_pop(&set, &ordinal), ids[2]);
+    assert_int_equal(unfinished_pop(&set, &ordinal), ids[1]);
+    assert_int_equal(unfinished_pop(&set, &ordinal), ids[0]);
+    assert_int_equal(unfinished_pop(&set, &ordinal), ids[4]);
+    assert_int_equal(unfinished_pop(&set, &ordinal), 0);
     unfinished_fini(&set);
 }
 
@@ -219,11 +222,12 @@ static void test_unfinished_tasks_come_out_lowest_first_each_once(void **state)
 static void test_a_straggler_costs_one_chunk(void **state)
 {
     (void)state;
+    uint64_t ordinal = 0;
     struct unfinished set = {0};
     for (uint32_t i = 1; i <= 1000000; i++) {
-        unfinished_add(&set, id_make(7, i));
+        unfinished_add(&set, id_make(7, i), 0);
         if (i > 100 && i != 600) {
-            assert_true(unfinished_remove(&set, id_make(7, i - 100)));
+            assert_true(unfinished_remove(&set, id_make(7, i - 100), &ordinal));
         }
     }
     assert_true(set.chunks.count <= 3);
@@ -233,15 +237,16 @@ static void test_a_straggler_costs_one_chunk(void **state)
 static void test_moving_joins_two_sets(void **state)
 {
     (void)state;
+    uint64_t ordinal = 0;
     struct unfinished set = {0};
     struct unfinished other = {0};
-    unfinished_add(&set, id_make(7, 1));
-    unfinished_add(&other, id_make(7, 2));
-    unfinished_add(&other, id_make(6, 9));
+    unfinished_add(&set, id_make(7, 1), 0);
+    unfinished_add(&other, id_make(7, 2), 0);
+    unfinished_add(&other, id_make(6, 9), 0);
     unfinished_move(&set, &other);
     assert_int_equal(other.count, 0);
     assert_int_equal(set.count, 3);
-    assert_int_equal(unfinished_pop(&set), id_make(6, 9));
+    assert_int_equal(unfinished_pop(&set, &ordinal), id_make(6, 9));
     unfinished_fini(&set);
     unfinished_fini(&other);
 }
