@@ -209,12 +209,13 @@ static void item_accepted(struct owner *owner)
 static void item_refused(struct owner *owner, struct delivery *delivery)
 {
     struct map_item *item = (struct map_item *)owner;
+    item->is_answered = true;
     if (map_remove(&item->client->futures, item->id) != NULL) {
         item_done(item, delivery);
     } else {
         delivery_unref(delivery); /* its outcome came before */
+        item_settle(item);
     }
-    item_accepted(owner);
 }
 
 static void item_renumbered(struct owner *owner, uint64_t old_id, uint64_t id)
