@@ -1,7 +1,7 @@
 /*
  * bytes and buf: views and growing buffers, UTF-8 check, keyed hash.
  * Must not know what the bytes mean.
- * Start at buf_reserve and bytes_is_utf8.
+ * Start at buf_grow and bytes_is_utf8.
  */
 #include "common/bytes.h"
 
@@ -16,11 +16,6 @@
 #include <string.h>
 
 #define BUF_CAP_MIN 64u
-
-struct bytes bytes_of(const void *p, size_t n)
-{
-    return (struct bytes){.p = p, .n = n};
-}
 
 struct bytes bytes_text(const char *text)
 {
@@ -75,6 +70,14 @@ static size_t utf8_size(const uint8_t *p, size_t n)
 bool bytes_is_utf8(struct bytes a)
 {
     size_t at = 0;
+    uint64_t eight;
+    while (a.n - at >= sizeof eight) { /* ASCII, which most of it is, at eight bytes a step */
+        memcpy(&eight, a.p + at, sizeof eight);
+        if ((eight & 0x8080808080808080u) != 0) {
+            break;
+        }
+        at += sizeof eight;
+    }
     while (at < a.n) {
         size_t size = utf8_size(a.p + at, a.n - at);
         if (size == 0) {
@@ -108,11 +111,8 @@ void buf_fini(struct buf *buf)
     *buf = (struct buf){0};
 }
 
-void buf_reserve(struct buf *buf, size_t more)
+void buf_grow(struct buf *buf, size_t more)
 {
-    if (buf->cap - buf->n >= more) {
-        return;
-    }
     CHECK(more <= SIZE_MAX / 2 - buf->n);
     size_t need = buf->n + more;
     size_t cap = buf->cap < BUF_CAP_MIN ? BUF_CAP_MIN : buf->cap * 2;

@@ -14,7 +14,10 @@ struct bytes {
     size_t n;
 };
 
-struct bytes bytes_of(const void *p, size_t n);
+static inline struct bytes bytes_of(const void *p, size_t n)
+{
+    return (struct bytes){.p = (const uint8_t *)p, .n = n};
+}
 struct bytes bytes_text(const char *text); /* without the NUL; NULL gives none */
 bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_is(struct bytes a, const char *text);
@@ -33,7 +36,13 @@ struct buf {
 };
 
 void buf_fini(struct buf *buf);
-void buf_reserve(struct buf *buf, size_t more);
+void buf_grow(struct buf *buf, size_t more);
+static inline void buf_reserve(struct buf *buf, size_t more)
+{
+    if (buf->cap - buf->n < more) {
+        buf_grow(buf, more);
+    }
+}
 void buf_put(struct buf *buf, const void *p, size_t n);
 void buf_put_u8(struct buf *buf, uint8_t byte);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

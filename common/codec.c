@@ -1,13 +1,14 @@
 /*
- * codec.c owns msgpack: writing through msgpack-c's packer into a buf, reading with a cursor that allocates nothing.
- * It must not know messages, nor what a value means.
- * Start reading at cursor_next.
+ * codec.c owns msgpack: writing into a buf (what is most frequent by hand, the rest through msgpack-c's packer),
+ * reading with a cursor that allocates nothing. It must not know messages, nor what a value means. Start reading at
+ * cursor_next.
  */
 #include "common/codec.h"
 
 #include "common/check.h"
 #include "common/limits.h"
 
+#include <endian.h>
 #include <msgpack/pack.h>
 #include <string.h>
 
@@ -30,29 +31,50 @@ static msgpack_packer packer_of(struct buf *buf)
     return (msgpack_packer){.data = buf, .callback = sink_write};
 }
 
+#define ARRAY32_HEAD 0xdd
+#define ARRAY32_HEAD_SIZE 5u
+#define HEAD_SIZE_MAX 9u /* a head byte and a number of eight */
+
+static void put_byte(struct buf *buf, uint8_t byte)
+{
+    buf_reserve(buf, 1);
+    buf->p[buf->n++] = byte;
+}
+
+/* A head byte and a big-endian number of so many bytes. */
+static void put_wide(struct buf *buf, uint8_t head, uint64_t number, unsigned size)
+{
+    uint64_t big = htobe64(number << (64 - 8 * size));
+
+    buf_reserve(buf, HEAD_SIZE_MAX);
+    buf->p[buf->n] = head;
+    memcpy(buf->p + buf->n + 1, &big, sizeof big); /* what is too much is written over by what follows */
+    buf->n += 1 + size;
+}
+
 void put_nil(struct buf *buf)
 {
-    msgpack_packer packer = packer_of(buf);
-
-    msgpack_pack_nil(&packer);
+    put_byte(buf, 0xc0);
 }
 
 void put_flag(struct buf *buf, bool value)
 {
-    msgpack_packer packer = packer_of(buf);
-
-    if (value) {
-        msgpack_pack_true(&packer);
-    } else {
-        msgpack_pack_false(&packer);
-    }
+    put_byte(buf, value ? 0xc3 : 0xc2);
 }
 
 void put_u64(struct buf *buf, uint64_t value)
 {
-    msgpack_packer packer = packer_of(buf);
-
-    msgpack_pack_uint64(&packer, value);
+    if (value < 0x80) {
+        put_byte(buf, (uint8_t)value);
+    } else if (value <= UINT8_MAX) {
+        put_wide(buf, 0xcc, value, 1);
+    } else if (value <= UINT16_MAX) {
+        put_wide(buf, 0xcd, value, 2);
+    } else if (value <= UINT32_MAX) {
+        put_wide(buf, 0xce, value, 4);
+    } else {
+        put_wide(buf, 0xcf, value, 8);
+    }
 }
 
 void put_i64(struct buf *buf, int64_t value)
@@ -71,16 +93,22 @@ void put_f64(struct buf *buf, double value)
 
 void put_str(struct buf *buf, struct bytes text)
 {
-    msgpack_packer packer = packer_of(buf);
-
     if (text.p == NULL) {
-        msgpack_pack_nil(&packer);
+        put_nil(buf);
         return;
     }
     CHECK(text.n <= UINT32_MAX);
-    buf_reserve(buf, text.n + 5);
-    msgpack_pack_str(&packer, text.n);
-    msgpack_pack_str_body(&packer, text.p, text.n);
+    buf_reserve(buf, text.n + HEAD_SIZE_MAX);
+    if (text.n < 32) {
+        put_byte(buf, (uint8_t)(0xa0 | text.n));
+    } else if (text.n <= UINT8_MAX) {
+        put_wide(buf, 0xd9, text.n, 1);
+    } else if (text.n <= UINT16_MAX) {
+        put_wide(buf, 0xda, text.n, 2);
+    } else {
+        put_wide(buf, 0xdb, text.n, 4);
+    }
+    buf_put(buf, text.p, text.n);
 }
 
 void put_text(struct buf *buf, const char *text)
@@ -90,16 +118,20 @@ void put_text(struct buf *buf, const char *text)
 
 void put_bin(struct buf *buf, struct bytes bytes)
 {
-    msgpack_packer packer = packer_of(buf);
-
     if (bytes.p == NULL) {
-        msgpack_pack_nil(&packer);
+        put_nil(buf);
         return;
     }
     CHECK(bytes.n <= UINT32_MAX);
-    buf_reserve(buf, bytes.n + 5);
-    msgpack_pack_bin(&packer, bytes.n);
-    msgpack_pack_bin_body(&packer, bytes.p, bytes.n);
+    buf_reserve(buf, bytes.n + HEAD_SIZE_MAX);
+    if (bytes.n <= UINT8_MAX) {
+        put_wide(buf, 0xc4, bytes.n, 1);
+    } else if (bytes.n <= UINT16_MAX) {
+        put_wide(buf, 0xc5, bytes.n, 2);
+    } else {
+        put_wide(buf, 0xc6, bytes.n, 4);
+    }
+    buf_put(buf, bytes.p, bytes.n);
 }
 
 void put_ext(struct buf *buf, int8_t type, struct bytes bytes)
@@ -115,9 +147,13 @@ void put_ext(struct buf *buf, int8_t type, struct bytes bytes)
 
 void put_array(struct buf *buf, uint32_t count)
 {
-    msgpack_packer packer = packer_of(buf);
-
-    msgpack_pack_array(&packer, count);
+    if (count < 16) {
+        put_byte(buf, (uint8_t)(0x90 | count));
+    } else if (count <= UINT16_MAX) {
+        put_wide(buf, 0xdc, count, 2);
+    } else {
+        put_wide(buf, ARRAY32_HEAD, count, 4);
+    }
 }
 
 void put_map(struct buf *buf, uint32_t count)
@@ -135,9 +171,6 @@ void put_raw(struct buf *buf, struct bytes value)
     }
     buf_put(buf, value.p, value.n);
 }
-
-#define ARRAY32_HEAD 0xdd
-#define ARRAY32_HEAD_SIZE 5u
 
 size_t array_open(struct buf *buf)
 {
@@ -178,8 +211,13 @@ static bool number_next(struct cursor *cursor, size_t size, uint64_t *number_out
     if (left_of(cursor) < size) {
         return false;
     }
-    for (size_t i = 0; i < size; i++) {
-        number = number << 8 | cursor->p[i];
+    if (left_of(cursor) >= sizeof number) { /* at one stroke */
+        memcpy(&number, cursor->p, sizeof number);
+        number = be64toh(number) >> (64 - 8 * size);
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            number = number << 8 | cursor->p[i];
+        }
     }
     cursor->p += size;
     *number_out = number;

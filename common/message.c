@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 
+#include <endian.h>
 #include <string.h>
 
 /* ================= words ================= */
@@ -184,12 +185,26 @@ struct fields {
     uint32_t left;
 };
 
+/* What is most frequent is read here at once, the rest by the cursor: items of tasks pass here six times. */
+static size_t bytes_left(const struct cursor *cursor)
+{
+    return (size_t)(cursor->end - cursor->p);
+}
+
 static bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
 {
     struct value value;
 
-    if (cursor->p < cursor->end && *cursor->p < 0x80) { /* most numbers are one byte */
+    if (cursor->p < cursor->end && *cursor->p < 0x80) {
         *number_out = *cursor->p++;
+        return *number_out <= max;
+    }
+    if (bytes_left(cursor) > sizeof *number_out && (*cursor->p & 0xfc) == 0xcc) {
+        unsigned size = 1u << (*cursor->p - 0xcc);
+        uint64_t big;
+        memcpy(&big, cursor->p + 1, sizeof big);
+        *number_out = be64toh(big) >> (64 - 8 * size);
+        cursor->p += 1 + size;
         return *number_out <= max;
     }
     if (!cursor_next(cursor, &value) || value.type != VALUE_UINT || value.u > max) {
@@ -266,6 +281,10 @@ static bool text_read(struct cursor *cursor, size_t max, struct bytes *text_out)
     if (nil_read(cursor, text_out)) {
         return true;
     }
+    if (cursor->p < cursor->end && *cursor->p == 0xa0) {
+        *text_out = bytes_of(++cursor->p, 0);
+        return true;
+    }
     if (!cursor_next(cursor, &value) || value.type != VALUE_STR || value.bytes.n > max || !bytes_is_utf8(value.bytes)) {
         return false;
     }
@@ -279,6 +298,11 @@ static bool bin_read(struct cursor *cursor, size_t max, struct bytes *bytes_out)
 
     if (nil_read(cursor, bytes_out)) {
         return true;
+    }
+    if (bytes_left(cursor) > 2 && *cursor->p == 0xc4 && cursor->p[1] <= bytes_left(cursor) - 2) {
+        *bytes_out = bytes_of(cursor->p + 2, cursor->p[1]);
+        cursor->p += 2 + bytes_out->n;
+        return bytes_out->n <= max;
     }
     if (!cursor_next(cursor, &value) || value.type != VALUE_BIN || value.bytes.n > max) {
         return false;
@@ -319,6 +343,16 @@ static bool array_read(struct cursor *cursor, uint32_t *count_out)
 {
     struct value value;
 
+    if (cursor->p < cursor->end && (*cursor->p & 0xf0) == 0x90) {
+        *count_out = *cursor->p & 0x0fu;
+        cursor->p++;
+        return bytes_left(cursor) >= *count_out;
+    }
+    if (bytes_left(cursor) > 2 && *cursor->p == 0xdc) {
+        *count_out = (uint32_t)cursor->p[1] << 8 | cursor->p[2];
+        cursor->p += 3;
+        return bytes_left(cursor) >= *count_out;
+    }
     if (!cursor_next(cursor, &value) || value.type != VALUE_ARRAY) {
         return false;
     }

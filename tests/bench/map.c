@@ -1,6 +1,6 @@
 /*
  * map COUNT [volatile] [repeat N] [window N]: squares of 0..COUNT-1 by quern_map over the broker of QUERN_URL, each
- * result checked; prints one JSON line for each time. For tests/bench/run.
+ * result checked; prints one JSON line for each time (cpu_us: of this process, per item). For tests/bench/run.
  */
 #include "quern/client.h"
 
@@ -34,6 +34,13 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static double cpu_s(struct rusage *usage)
+{
+    getrusage(RUSAGE_SELF, usage);
+    return (double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
+           (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) / 1e6;
+}
+
 static void give_up(const char *what)
 {
     fprintf(stderr, "%s: %s\n", what, quern_last_error());
@@ -61,6 +68,7 @@ static void squares(struct quern_client *client, uint64_t count, size_t window)
     struct rusage usage;
     enum quern_err err;
     double begun = now_s();
+    double begun_cpu = cpu_s(&usage);
     options.call.function = "square";
     options.window_count = window;
     if (quern_map_open(client, &options, number, &numbers, &map) != QUERN_OK) {
@@ -77,9 +85,8 @@ static void squares(struct quern_client *client, uint64_t count, size_t window)
         give_up("quern_map_next");
     }
     double seconds = now_s() - begun;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"items\":%" PRIu64 ",\"seconds\":%.6f,\"items_per_second\":%.0f,\"rss_max_kib\":%ld}\n", count, seconds,
-           (double)count / seconds, usage.ru_maxrss);
+    printf("{\"items\":%" PRIu64 ",\"seconds\":%.6f,\"items_per_second\":%.0f,\"cpu_us\":%.3f,\"rss_max_kib\":%ld}\n",
+           count, seconds, (double)count / seconds, (cpu_s(&usage) - begun_cpu) * 1e6 / (double)count, usage.ru_maxrss);
     (void)fflush(stdout);
 }
 
