@@ -262,17 +262,25 @@ static void receipt_send(struct core *core, struct conn *conn, struct token toke
     run_added(core, conn, gated);
 }
 
+/* Where it ran; mostly where the one before ran. */
+static const char *slot_label(struct worker *worker, uint64_t pid)
+{
+    if (worker->slot_label[0] == 0 || worker->slot_pid != pid) {
+        snprintf(worker->slot_label, sizeof worker->slot_label, "%.200s:%llu", worker->host, (unsigned long long)pid);
+        worker->slot_pid = pid;
+    }
+    return worker->slot_label;
+}
+
 static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
 {
-    char label[WORKER_NAME_SIZE_MAX + 1];
-    snprintf(label, sizeof label, "%.200s:%llu", worker->host, (unsigned long long)item->pid);
     struct ending ending = {.state = item->state == FINISHED_DONE ? TASK_DONE : TASK_FAILED,
                             .cause = item->state == FINISHED_DONE ? CAUSE_NONE : (enum cause)item->cause,
                             .result = item->result,
                             .kind = item->kind,
                             .message = item->message,
                             .detail = item->detail,
-                            .worker = bytes_text(label),
+                            .worker = bytes_text(slot_label(worker, item->pid)),
                             .signal = (uint32_t)item->signal,
                             .exit_status = (uint32_t)item->exit_status,
                             .started = (int64_t)item->started,
@@ -293,10 +301,9 @@ static void finish_by(struct core *core, struct worker *worker, struct task *tas
 }
 
 /* Of a task that nobody knows it cannot be said: the disk may. */
-static bool is_of_volatile(const struct core *core, uint64_t id)
+static bool is_of_volatile(const struct core *core, const struct task *task, uint64_t id)
 {
-    const struct task *task = task_find(core, id);
-    const struct outcome *outcome = outcome_find(core, id);
+    const struct outcome *outcome = task != NULL ? NULL : outcome_find(core, id);
     const struct session *session = task != NULL ? task->session : outcome != NULL ? outcome->session : NULL;
     return session != NULL && session->is_volatile;
 }
@@ -311,7 +318,7 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
         if (task == NULL && claim_finish(core, conn->worker, &item)) {
             continue; /* its receipt comes when its submit has come, or is given up */
         }
-        bool gated = !is_of_volatile(core, item.task);
+        bool gated = !is_of_volatile(core, task, item.task);
         if (token_counts(core, conn->worker, task, token)) {
             finish_by(core, conn->worker, task, &item);
         } else {

@@ -13,6 +13,9 @@
 
 /* ---- life ---- */
 
+/* Arguments of a task that fits into the pool; a result beside them. */
+#define POOLED_BYTES 64u
+
 static bool due_earlier(const void *a, const void *b)
 {
     const struct task *x = a;
@@ -32,6 +35,9 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
+    pool_init(&core->task_pool, sizeof(struct task) + POOLED_BYTES);
+    pool_init(&core->record_pool, sizeof(struct record) + 2 * POOLED_BYTES);
+    pool_init(&core->outcome_pool, sizeof(struct outcome));
     lanes_shed(core);
     batch_open(core);
     return core;
@@ -148,7 +154,7 @@ static void begin_sessions(struct core *core)
         struct session *session = value;
         session->idle_since = core->now;
         session->left_at = core->now;
-        session_restore_end(session);
+        session_restore_end(core, session);
         session_go_on_ending(core, session);
     }
 }
@@ -198,6 +204,9 @@ void core_close(struct core **core_at)
     calls_fini(core);
     heap_fini(&core->due);
     update_fini(&update);
+    pool_fini(&core->task_pool);
+    pool_fini(&core->record_pool);
+    pool_fini(&core->outcome_pool);
     free(core);
     *core_at = NULL;
 }

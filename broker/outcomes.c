@@ -23,7 +23,7 @@ void record_unref(struct core *core, struct record *record)
     CHECK(record->refs > 0);
     if (--record->refs == 0) {
         call_release(core, record->call);
-        free(record);
+        pool_give(&core->record_pool, record, sizeof *record + record->memory_size);
     }
 }
 
@@ -41,6 +41,9 @@ static struct bytes copy_behind(uint8_t **at, struct bytes from)
 /* The same in every process and version: it is stored, to tell arguments apart that were not kept. */
 static uint64_t args_hash(const struct task *task)
 {
+    if (task->session->is_volatile) {
+        return 0;
+    }
     static const unsigned char key[crypto_shorthash_KEYBYTES] = {0};
     uint64_t hash;
     crypto_shorthash((unsigned char *)&hash, task->args, task->args_size, key);
@@ -51,9 +54,11 @@ static struct record *record_new(struct core *core, struct task *task, const str
 {
     bool keeps_args = ending->state != TASK_DONE || task->args_size <= core->limits.args_keep_size;
     struct bytes args = keeps_args ? task_args(task) : bytes_of(NULL, 0);
-    struct record *record = xmalloc(sizeof *record + ending->result.n + ending->kind.n + ending->message.n +
-                                    ending->detail.n + ending->worker.n + args.n);
+    size_t memory_size =
+        ending->result.n + ending->kind.n + ending->message.n + ending->detail.n + ending->worker.n + args.n;
+    struct record *record = pool_take(&core->record_pool, sizeof *record + memory_size);
     uint8_t *at = record->memory;
+    record->memory_size = memory_size;
     record->call = task->call;
     record->call->refs++;
     record->refs = 1;
@@ -128,7 +133,7 @@ static void ring_reserve(struct session *session, uint64_t used)
 static struct outcome *outcome_add(struct core *core, uint64_t id, struct session *session, uint64_t completion,
                                    int64_t finished, uint64_t size)
 {
-    struct outcome *outcome = xcalloc(1, sizeof *outcome);
+    struct outcome *outcome = pool_take(&core->outcome_pool, sizeof *outcome);
     *outcome = (struct outcome){
         .id = id, .completion = completion, .session = session, .finished = finished, .size = (uint32_t)size};
     session->ring[ring_index(session, completion)] = outcome;
@@ -372,14 +377,14 @@ static void outcome_acknowledge(struct core *core, struct outcome *outcome)
 }
 
 /* The prefix moves over what is acknowledged behind it. */
-static void prefix_advance(struct session *session)
+static void prefix_advance(struct core *core, struct session *session)
 {
     while (session->acked_prefix < session->completion_last && session->ring[session->ring_head]->is_acked) {
         struct outcome *outcome = session->ring[session->ring_head];
         session->ring[session->ring_head] = NULL;
         session->ring_head = (session->ring_head + 1) & (session->ring_cap - 1);
         session->acked_prefix++;
-        free(outcome);
+        pool_give(&core->outcome_pool, outcome, sizeof *outcome);
     }
     ranges_drop(&session->acked_beyond, session->acked_prefix);
 }
@@ -401,7 +406,7 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
         }
     }
     ranges_add(&session->acked_beyond, first, last);
-    prefix_advance(session);
+    prefix_advance(core, session);
     if (session->next_send <= session->acked_prefix) {
         session->next_send = session->acked_prefix + 1;
     }
@@ -465,13 +470,13 @@ void session_restore_ring(struct session *session)
     ring_reserve(session, 0);
 }
 
-void session_restore_acked(struct session *session, uint64_t first, uint64_t last)
+void session_restore_acked(struct core *core, struct session *session, uint64_t first, uint64_t last)
 {
     for (uint64_t i = first; i <= last && i <= session->completion_last; i++) {
         if (i <= session->acked_prefix || session->ring[ring_index(session, i)] != NULL) {
             continue;
         }
-        struct outcome *outcome = xcalloc(1, sizeof *outcome);
+        struct outcome *outcome = pool_take(&core->outcome_pool, sizeof *outcome);
         *outcome = (struct outcome){.completion = i, .session = session, .is_acked = true};
         session->ring[ring_index(session, i)] = outcome;
         ranges_add(&session->acked_beyond, i, i);
@@ -480,10 +485,10 @@ void session_restore_acked(struct session *session, uint64_t first, uint64_t las
 
 /* A completion that has no row and is not among the taken is none of ours (somebody edited the file): nobody can be
  * told of it, and what is behind it must not wait for it. */
-void session_restore_end(struct session *session)
+void session_restore_end(struct core *core, struct session *session)
 {
-    session_restore_acked(session, session->acked_prefix + 1, session->completion_last);
-    prefix_advance(session);
+    session_restore_acked(core, session, session->acked_prefix + 1, session->completion_last);
+    prefix_advance(core, session);
     session->next_send = session->acked_prefix + 1;
 }
 

@@ -126,7 +126,7 @@ void taken_restore(struct core *core, const struct taken_row *row)
     struct session *session = session_find(core, row->session);
     if (session != NULL) {
         session->has_taken = true;
-        session_restore_acked(session, row->first, row->last);
+        session_restore_acked(core, session, row->first, row->last);
     }
 }
 

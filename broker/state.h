@@ -10,6 +10,7 @@
 #include "common/check.h"
 #include "common/heap.h"
 #include "common/map.h"
+#include "common/pool.h"
 #include "common/ranges.h"
 
 struct conn;
@@ -152,6 +153,7 @@ void lanes_fini(struct core *core);
 struct record {             /* the whole of an outcome */
     struct outcome_row row; /* views into memory */
     struct call *call;
+    size_t memory_size;
     uint32_t refs;
     bool had_task;
     uint8_t memory[];
@@ -200,8 +202,8 @@ void record_unref(struct core *core, struct record *record);
 void outcomes_sort_restored(struct core *core);
 void outcomes_sweep(struct core *core);
 void session_restore_ring(struct session *session);
-void session_restore_acked(struct session *session, uint64_t first, uint64_t last);
-void session_restore_end(struct session *session);
+void session_restore_acked(struct core *core, struct session *session, uint64_t first, uint64_t last);
+void session_restore_end(struct core *core, struct session *session);
 void session_go_on_ending(struct core *core, struct session *session); /* what a restart interrupted */
 void session_free_outcomes(struct core *core, struct session *session);
 void outcomes_fini(struct core *core);
@@ -318,7 +320,9 @@ struct worker {
     char *name;
     char *host;
     uint64_t pid;
-    char *label; /* "HOST:PID" */
+    char *label;       /* "HOST:PID" */
+    uint64_t slot_pid; /* that slot_label was made for */
+    char slot_label[WORKER_NAME_SIZE_MAX + 1];
     struct conn *conn;
     uint32_t generation;
     uint64_t welcomed_batch; /* may be sent to once this batch is on disk; UINT64_MAX before */
@@ -512,6 +516,9 @@ struct load *load_new(struct core *core, enum load_kind kind);
 
 struct core {
     struct limits limits;
+    struct pool task_pool;   /* with small arguments */
+    struct pool record_pool; /* with small payloads */
+    struct pool outcome_pool;
     struct uuid store;
     uint32_t epoch;
     struct meta_row meta;           /* as the store has it, or will with the open batch */

@@ -18,6 +18,7 @@ static void worker_set_texts(struct worker *worker, struct bytes name, struct by
     free(worker->name);
     free(worker->host);
     free(worker->label);
+    worker->slot_label[0] = 0;
     worker->name = bytes_dup_text(name);
     worker->host = bytes_dup_text(host);
     worker->pid = pid;
@@ -98,6 +99,7 @@ static void worker_free(struct worker *worker)
     free(worker->name);
     free(worker->host);
     free(worker->label);
+    worker->slot_label[0] = 0;
     free(worker);
 }
 
