@@ -272,6 +272,26 @@ static int spawn(struct command *command, const int theirs[3])
     return err;
 }
 
+/* Is there a file of that name on its PATH? A directory there that may not be entered is no file. */
+static bool is_on_path(const struct command *command)
+{
+    const char *at = NULL;
+    for (size_t i = 0; i < command->env.count; i++) {
+        at = strncmp(command->env.items[i], "PATH=", 5) == 0 ? command->env.items[i] + 5 : at;
+    }
+    bool is_found = false;
+    while (at != NULL && !is_found) {
+        struct buf file = {0};
+        buf_printf(&file, "%.*s/%s", (int)strcspn(at, ":"), at, command->argv.items[0]);
+        buf_put(&file, "", 1);
+        is_found = access((const char *)file.p, F_OK) == 0;
+        buf_fini(&file);
+        at = strchr(at, ':');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    return is_found;
+}
+
 static enum quern_err fail_start(struct quern_task *task, const struct command *command, int err)
 {
     const char *name = command->argv.items[0];
@@ -283,6 +303,9 @@ static enum quern_err fail_start(struct quern_task *task, const struct command *
         }
         return quern_task_fail(task, "NotFound", "command not found: %.1000s", name);
     case EACCES:
+        if (strchr(name, '/') == NULL && !is_on_path(command)) {
+            return quern_task_fail(task, "NotFound", "command not found: %.1000s", name);
+        }
         return quern_task_fail(task, "NotExecutable", "command may not be executed: %.1000s", name);
     default:
         return quern_task_fail(task, "NotStarted", "command %.1000s could not be started: %s", name, strerror(err));
