@@ -181,6 +181,8 @@ static void slot_born(struct supervisor *supervisor, pid_t pid)
         log_event(LOG_ERROR, "a slot could not be taken", "pid=%d why=\"%s\"", pid, strerror(err));
         return; /* its socket is closed with the next packet: it ends */
     }
+    slot->tasks_max = supervisor->options->slot_tasks_max;
+    meter_begin(&slot->meter, pid, supervisor->now_us / 1000);
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
@@ -466,6 +468,24 @@ static int64_t slots_missing(const struct supervisor *supervisor)
     return missing;
 }
 
+/* Has it run its share, or grown too large? When to look again. */
+static int64_t tend_usage(struct supervisor *supervisor, struct slot *slot)
+{
+    uint64_t size_max = supervisor->options->slot_memory_size;
+    int64_t wake_ms = INT64_MAX;
+    if (size_max > 0) {
+        wake_ms = meter_look(&slot->meter, slot->pid, slot->ran, slot->queued == 0, supervisor->now_us / 1000);
+    }
+    bool is_large = size_max > 0 && meter_growth(&slot->meter) > size_max;
+    bool has_run_all = slot->tasks_max > 0 && slot->ran >= slot->tasks_max;
+    if ((is_large || has_run_all) && !slot->is_spent) {
+        slot->is_spent = true;
+        log_event(LOG_DEBUG, "a slot is replaced", "pid=%d ran=%llu grown=%llu", slot->pid,
+                  (unsigned long long)slot->ran, (unsigned long long)meter_growth(&slot->meter));
+    }
+    return wake_ms;
+}
+
 static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
 {
     int64_t now_ms = supervisor->now_us / 1000;
@@ -479,8 +499,9 @@ static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
         }
         return due_ms;
     }
-    if (slot->state == SLOT_LIVE && slot->is_orphan && !slot->is_doomed) {
-        /* A zygote of ours must stand behind every slot, to clear up after it: replace it once it is idle. */
+    int64_t wake_ms = slot->state == SLOT_LIVE ? tend_usage(supervisor, slot) : INT64_MAX;
+    if (slot->state == SLOT_LIVE && (slot->is_orphan || slot->is_spent) && !slot->is_doomed) {
+        /* To be replaced once it is idle. (A zygote of ours must stand behind every slot, to clear up after it.) */
         slot_revoke_all(slot, &supervisor->yard);
         if (slot->queued == 0) {
             slot->is_doomed = true;
@@ -494,7 +515,8 @@ static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
         }
         ask_for(supervisor, slot);
     }
-    return slot->state == SLOT_LIVE ? tend_idle(supervisor, slot) : INT64_MAX;
+    int64_t idle_ms = slot->state == SLOT_LIVE ? tend_idle(supervisor, slot) : INT64_MAX;
+    return idle_ms < wake_ms ? idle_ms : wake_ms;
 }
 
 int64_t herd_tend(struct supervisor *supervisor)

@@ -9,6 +9,7 @@
 #include "worker/complaint.h"
 #include "worker/cpus.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +23,9 @@ static const char help[] =
     "  --module FILE.so    serve the functions of this module; may be repeated\n"
     "  --allow-commands    run commands too (quern run): any program, as this user\n"
     "  --slots N           tasks at a time (default: usable CPUs)\n"
+    "  --max-tasks-per-slot N      replace a slot's process after N tasks\n"
+    "  --max-memory-per-slot SIZE  replace it after the task with which it has grown by more than SIZE bytes (K, M, "
+    "G)\n"
     "  --queue NAME        serve this queue only; may be repeated (default: every queue)\n"
     "  --url URL           broker; repeat it to name several (default: QUERN_URL, else the socket of this user's "
     "broker)\n"
@@ -63,6 +67,41 @@ static bool slots_read(const char *word, unsigned *count_out)
     return true;
 }
 
+bool options_size_read(const char *word, uint64_t *size_out)
+{
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long size = strtoull(word, &end, 10);
+    const char *unit = *end != '\0' && end[1] == '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit == NULL ? 0 : 10u * (unsigned)(unit - units + 1);
+    if (*word < '0' || *word > '9' || errno != 0 || (*end != '\0' && unit == NULL) || size == 0 ||
+        size > (uint64_t)INT64_MAX >> shift) {
+        return false;
+    }
+    *size_out = (uint64_t)size << shift;
+    return true;
+}
+
+static enum options_result slot_option_take(struct options *options, int option)
+{
+    switch (option) {
+    case 's':
+        return slots_read(optarg, &options->slot_count)
+                   ? OPTIONS_RUN
+                   : usage("--slots: a number from 1 to %u, not \"%s\"", SLOT_COUNT_MAX, optarg);
+    case 't':
+        /* A number of tasks is no size, but its bounds are the same. */
+        return strpbrk(optarg, "KMG") == NULL && options_size_read(optarg, &options->slot_tasks_max)
+                   ? OPTIONS_RUN
+                   : usage("--max-tasks-per-slot: a number from 1, not \"%s\"", optarg);
+    default:
+        return options_size_read(optarg, &options->slot_memory_size)
+                   ? OPTIONS_RUN
+                   : usage("--max-memory-per-slot: bytes, such as 500M or 2G, not \"%s\"", optarg);
+    }
+}
+
 static bool name_is_good(const char *name, size_t size_max)
 {
     struct bytes text = bytes_text(name);
@@ -86,9 +125,9 @@ static enum options_result option_take(struct options *options, int option)
                    ? OPTIONS_RUN
                    : usage("at most %u --url", URL_COUNT_MAX);
     case 's':
-        return slots_read(optarg, &options->slot_count)
-                   ? OPTIONS_RUN
-                   : usage("--slots: a number from 1 to %u, not \"%s\"", SLOT_COUNT_MAX, optarg);
+    case 't':
+    case 'M':
+        return slot_option_take(options, option);
     case 'm':
         return add(options->modules, &options->module_count, OPTIONS_MODULE_COUNT_MAX, optarg)
                    ? OPTIONS_RUN
@@ -142,6 +181,8 @@ static enum options_result option_take(struct options *options, int option)
 static const struct option option_list[] = {
     {"url", required_argument, NULL, 'u'},
     {"slots", required_argument, NULL, 's'},
+    {"max-tasks-per-slot", required_argument, NULL, 't'},
+    {"max-memory-per-slot", required_argument, NULL, 'M'},
     {"module", required_argument, NULL, 'm'},
     {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define OPTIONS_MODULE_COUNT_MAX 64u
 
@@ -24,6 +25,8 @@ struct options {
     const char *name;           /* NULL: HOST-N */
     const char *name_directory; /* where its lock is; NULL: the runtime directory */
     unsigned slot_count;
+    uint64_t slot_tasks_max;   /* a slot is replaced after so many; 0: no limit */
+    uint64_t slot_memory_size; /* or when it has grown by so many bytes; 0: no limit */
     bool allow_commands;
     struct parent parent;
     enum log_level level;
@@ -37,5 +40,7 @@ enum options_result {
 
 /* has_program: the program brings functions of its own. Views into argv and the environment. */
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program);
+/* A number of bytes, also with K, M or G behind it (KiB, MiB, GiB); 1 at least. */
+bool options_size_read(const char *word, uint64_t *size_out);
 
 #endif

@@ -107,6 +107,9 @@ struct attempt *slot_front(struct slot *slot)
 
 bool slot_has_room(const struct slot *slot)
 {
+    if (slot->is_spent || (slot->tasks_max > 0 && slot->ran + slot->queued >= slot->tasks_max)) {
+        return false;
+    }
     return slot->state == SLOT_LIVE && !slot->is_waiting && !slot->is_doomed && !slot->is_orphan &&
            slot->dead_ms == 0 && slot->fd >= 0 && slot->next - slot->first < SLOT_QUEUE_COUNT_MAX;
 }
@@ -222,6 +225,7 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
         return false;
     }
     slot->has_run = true;
+    slot->ran++;
     pace_ran(yard->pace, attempt->function, result->run_us - result->waited_us);
     if (slot->stop != STOP_NONE && slot->stop_number == result->number) {
         settle_stopped(slot, result);

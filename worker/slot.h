@@ -5,6 +5,7 @@
 #define QUERN_WORKER_SLOT_H
 
 #include "worker/ledger.h"
+#include "worker/meter.h"
 #include "worker/pace.h"
 #include "worker/postmortem.h"
 #include "worker/statuspage.h"
@@ -50,7 +51,11 @@ struct slot {
     struct slot_figures ended;
     enum misdeed misdeed; /* it was killed for that */
     int64_t hung_up_ms;   /* its end of the socket was closed then; 0: it is open */
-    bool is_orphan;       /* its zygote died: to be replaced when idle */
+    bool is_spent;        /* it has run its share, or grown too large: to be replaced when idle */
+    uint64_t tasks_max;   /* its share; 0: no limit */
+    uint64_t ran;         /* tasks that ended */
+    struct meter meter;
+    bool is_orphan; /* its zygote died: to be replaced when idle */
     bool has_run;
     bool is_waiting; /* its handler waits, and others have its place */
     int64_t dead_ms; /* its pidfd said so then; 0: alive */

@@ -447,6 +447,39 @@ class Killing(WorkerStory):
         self.works()
 
 
+class Recycling(WorkerStory):
+    """A slot is replaced after so many tasks, or when it has grown; nothing is lost, and nobody is blamed."""
+
+    def pids(self, function, argument, count):
+        """Which slots ran that many tasks, and how many each."""
+        lines = f"{argument}\n" * count
+        done = [json.loads(line) for line in self.quern("map", function, "--jsonl", input=lines).lines]
+        self.assertEqual(len(done), count)
+        self.assertEqual({outcome["attempts"] for outcome in done}, {1})
+        return collections.Counter(outcome["result"] for outcome in done)
+
+    def test_a_slot_runs_no_more_than_its_share(self):
+        self.begin("--max-tasks-per-slot", 7, slots=2)
+        counts = self.pids("own_pid", 0, 300)
+        self.assertEqual(max(counts.values()), 7)
+        self.assertGreaterEqual(len(counts), 300 // 7)
+        self.assertEqual(sum(1 for count in counts.values() if count < 7) <= 2, True, counts)
+
+    def test_one_task_a_slot(self):
+        self.begin("--max-tasks-per-slot", 1, slots=2)
+        self.assertEqual(set(self.pids("own_pid", 0, 40).values()), {1})
+
+    def test_a_slot_that_has_grown_is_replaced_after_its_task(self):
+        self.begin("--max-memory-per-slot", "30M", slots=1)
+        counts = self.pids("leak", 20 << 20, 12)  # the second task is one too many, the third another slot's
+        self.assertEqual(set(counts.values()), {2})
+        self.assertEqual(len(self.pids("leak", 1000, 50)), 1)
+
+    def test_slots_are_kept_without_a_limit(self):
+        self.begin(slots=1)
+        self.assertEqual(len(self.pids("leak", 20 << 20, 12)), 1)
+
+
 class Parents(WorkerStory):
     """A worker of an embedded pool ends with the program that started it."""
 

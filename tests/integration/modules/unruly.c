@@ -295,6 +295,21 @@ static enum quern_err return_code(struct quern_task *task, struct quern_reader *
     return (enum quern_err)12345;
 }
 
+/* Keep so many bytes for good; answers the slot's pid. */
+static enum quern_err leak(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t size;
+    if (quern_read_i64(args, &size) != QUERN_OK || size < 0) {
+        return quern_task_fail_args(task, args, "leak takes a size");
+    }
+    char *p = malloc((size_t)size + 1);
+    memset(p, 1, (size_t)size + 1);
+    hidden = p;
+    usleep(2000);
+    quern_write_i64(result, getpid());
+    return QUERN_OK;
+}
+
 static enum quern_err own_pid(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     (void)task;
@@ -398,6 +413,7 @@ static const struct quern_function functions[] = {
     {"big", big},
     {"long_text", long_text},
     {"return_code", return_code},
+    {"leak", leak},
     {"own_pid", own_pid},
     {"effect", effect},
     {"slow_effect", slow_effect},
