@@ -259,7 +259,9 @@ static enum quern_err reader_enter(struct quern_reader *reader, enum value_type 
     }
     reader->depth++;
     reader->left[reader->depth] = type == VALUE_MAP ? 2 * (uint64_t)value.count : value.count;
-    *count_out = value.count;
+    if (count_out != NULL) {
+        *count_out = value.count;
+    }
     return QUERN_OK;
 }
 

@@ -70,7 +70,7 @@ enum quern_err quern_read_bin(struct quern_reader *reader, const void **p_out, s
 enum quern_err quern_read_bytes(struct quern_reader *reader, const void **p_out, size_t *n_out);
 enum quern_err quern_read_ext(struct quern_reader *reader, int *type_out, const void **p_out, size_t *n_out);
 /* Enter an array (count values follow) or map (count pairs: key, value, key, value...); leave it with quern_read_close,
- * which steps over what was not read (INVALID if no level is open). */
+ * which steps over what was not read (INVALID if no level is open). count_out may be NULL. */
 enum quern_err quern_read_array(struct quern_reader *reader, size_t *count_out);
 enum quern_err quern_read_map(struct quern_reader *reader, size_t *count_out);
 enum quern_err quern_read_close(struct quern_reader *reader);
