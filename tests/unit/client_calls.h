@@ -94,6 +94,47 @@ static inline enum quern_err next_now(struct quern_client *client)
     return err;
 }
 
+/* Futures of tasks that end when the test says so: sequence 1, 2, 3 ... */
+static inline struct quern_client *open_by_hand(struct fake *fake, struct quern_future *futures[], unsigned count)
+{
+    fake_lock(fake);
+    fake->is_by_hand = true;
+    fake_unlock(fake);
+    struct quern_client *client = open_default(fake);
+    for (unsigned i = 0; i < count; i++) {
+        futures[i] = submit(client);
+    }
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    return client;
+}
+
+static inline void end_as(struct fake *fake, uint32_t sequence, enum task_state state)
+{
+    fake_lock(fake);
+    fake_complete_as(fake, sequence, state);
+    fake_unlock(fake);
+}
+
+static inline void release_all(struct quern_future *futures[], unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        quern_future_release(&futures[i]);
+    }
+}
+
+static inline void close_all(struct quern_client *client, struct quern_future *futures[], unsigned count)
+{
+    release_all(futures, count);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static inline void await_done(struct quern_future *future)
+{
+    struct quern_outcome *outcome = NULL;
+    assert_int_equal(quern_future_wait(future, WAIT_MS, &outcome), QUERN_OK);
+    quern_outcome_release(&outcome);
+}
+
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, setup_started, teardown)
 
 #endif

@@ -23,6 +23,8 @@
 #define FAKE_MS_MAX 20000
 #define FAKE_TASK_MAX 400000u
 #define FAKE_SERIES 7u
+/* Tasks of a former owner: in the series before, and in the upper part of the table of tasks. */
+#define FAKE_FORMER 300000u
 
 struct fake_task {
     uint64_t ordinal;
@@ -96,6 +98,9 @@ struct fake {
     uint64_t received; /* submits on this connection */
     uint64_t pending_reply[64];
     enum quern_err pending_code[64];
+    struct buf pending_body[64];
+    uint32_t former_count;
+    uint32_t page_size; /* of the query open: tasks and outcomes looked at */
     unsigned pending_replies;
 };
 
@@ -195,10 +200,11 @@ static inline void fake_welcome(struct fake *fake, uint64_t conn, uint32_t gener
     fake_send(fake, conn, &frame);
 }
 
-static inline void fake_reply(struct fake *fake, uint64_t request, enum quern_err code)
+static inline void fake_reply(struct fake *fake, uint64_t request, enum quern_err code, struct bytes body)
 {
     struct buf frame = fake_frame(fake->generation);
-    struct msg_REPLY reply = {.request = request, .code = (uint64_t)code, .body = bytes_of("\x81\xa1x\x01", 4)};
+    struct msg_REPLY reply = {
+        .request = request, .code = (uint64_t)code, .body = body.n > 0 ? body : bytes_of("\x81\xa1x\x01", 4)};
     msg_REPLY_put(&frame, &reply);
     fake_send(fake, fake->conn, &frame);
 }
@@ -303,7 +309,7 @@ static inline void fake_take(struct fake *fake, uint32_t sequence, const struct 
         CHECK_THAT(bytes_equal(task->args, item->args), "one number, two tasks");
         return;
     }
-    CHECK(sequence < FAKE_TASK_MAX);
+    CHECK(sequence < FAKE_FORMER);
     fake->submitted_high = sequence;
     uint8_t *args = xmalloc(item->args.n + 1);
     memcpy(args, item->args.p, item->args.n);
@@ -348,14 +354,138 @@ static inline void fake_submit(struct fake *fake, const struct msg_SUBMIT *submi
     }
 }
 
+static inline uint32_t fake_index(uint64_t id)
+{
+    return id_series(id) == FAKE_SERIES ? id_sequence(id) : FAKE_FORMER + id_sequence(id);
+}
+
+static inline uint64_t fake_id(uint32_t index)
+{
+    return index > FAKE_FORMER ? id_make(FAKE_SERIES - 1, index - FAKE_FORMER) : id_make(FAKE_SERIES, index);
+}
+
+/* Unfinished tasks of a former owner: sequence 1, 2, 3 ... of the series before. */
+static inline void fake_add_former(struct fake *fake, uint32_t count)
+{
+    for (uint32_t i = 1; i <= count; i++) {
+        uint8_t *args = xmalloc(2);
+        memcpy(args, "\x91\x07", 2);
+        fake->tasks[FAKE_FORMER + i].args = bytes_of(args, 2);
+    }
+    fake->former_count = count;
+    fake->live += count;
+}
+
+static inline uint64_t fake_param(struct bytes params, const char *name)
+{
+    struct cursor cursor = cursor_of(params);
+    struct value key;
+    struct value value = {0};
+    CHECK(cursor_next(&cursor, &key) && key.count == 1);
+    CHECK(cursor_next(&cursor, &key) && cursor_next(&cursor, &value));
+    return bytes_is(key.bytes, name) ? value.u : 0;
+}
+
+/* What is open: one task for each run, as if none stood side by side. */
+static inline void fake_open_page(struct fake *fake, const struct msg_QUERY *query, struct buf *body)
+{
+    uint64_t id = fake_param(query->params, "id");
+    uint64_t after = fake_param(query->params, "after");
+    uint64_t completion = fake_param(query->params, "completion");
+    uint32_t room = fake->page_size;
+    struct buf tasks = {0};
+    struct buf outcomes = {0};
+    uint32_t task_count = 0;
+    uint32_t outcome_count = 0;
+    uint32_t index = after == 0 ? 0 : fake_index(after);
+    uint64_t last = 0;
+    bool is_last = true;
+    for (index++; completion == 0 && index <= FAKE_FORMER + fake->former_count; index++) {
+        index = index > fake->submitted_high && index <= FAKE_FORMER ? FAKE_FORMER + 1 : index;
+        if (index > FAKE_FORMER + fake->former_count || (is_last = room > 0) == false) {
+            break;
+        }
+        if (fake->tasks[index].completion == 0 && (id == 0 || id == fake_id(index))) {
+            put_u64(&tasks, fake_id(index));
+            put_u64(&tasks, 1);
+            task_count += 2;
+        }
+        last = fake_id(index);
+        room--;
+    }
+    after = is_last ? 0 : last;
+    for (completion++; is_last && completion <= fake->completion_last; completion++) {
+        if (room-- == 0) {
+            break;
+        }
+        uint64_t task = fake_id(fake->completed[completion]);
+        if (!fake->tasks[fake->completed[completion]].is_acked && (id == 0 || id == task)) {
+            put_u64(&outcomes, completion);
+            put_u64(&outcomes, task);
+            outcome_count += 2;
+        }
+    }
+    put_map(body, 4);
+    put_text(body, "tasks");
+    put_array(body, task_count);
+    buf_put(body, tasks.p, tasks.n);
+    put_text(body, "outcomes");
+    put_array(body, outcome_count);
+    buf_put(body, outcomes.p, outcomes.n);
+    put_text(body, "after");
+    put_u64(body, after);
+    put_text(body, "completion");
+    put_u64(body, is_last && completion <= fake->completion_last ? completion - 1 : 0);
+    buf_fini(&tasks);
+    buf_fini(&outcomes);
+}
+
+/* A task that runs, whatever its state. */
+static inline void fake_show(struct buf *body)
+{
+    put_map(body, 9);
+    put_text(body, "state");
+    put_text(body, "running");
+    put_text(body, "cause");
+    put_nil(body);
+    put_text(body, "attempt");
+    put_u64(body, 3);
+    put_text(body, "crashes");
+    put_u64(body, 2);
+    put_text(body, "created_ms");
+    put_u64(body, 1000);
+    put_text(body, "started_ms");
+    put_u64(body, 2000);
+    put_text(body, "worker");
+    put_text(body, "host:7");
+    put_text(body, "something newer");
+    put_array(body, 1);
+    put_u64(body, 1);
+    put_text(body, "progress");
+    put_map(body, 2);
+    put_text(body, "fraction");
+    put_f64(body, 0.25);
+    put_text(body, "text");
+    put_text(body, "a quarter");
+}
+
+static inline void fake_query(struct fake *fake, const struct msg_QUERY *query, struct buf *body)
+{
+    if (bytes_is(query->what, "open")) {
+        fake_open_page(fake, query, body);
+    } else if (bytes_is(query->what, "show")) {
+        fake_show(body);
+    }
+}
+
 static inline enum quern_err fake_cancel(struct fake *fake, uint64_t id)
 {
-    uint32_t sequence = id_sequence(id);
+    uint32_t sequence = fake_index(id);
     fake->cancel_count++;
     if (!fake->obeys_cancel) {
         return fake->reply_code;
     }
-    CHECK_THAT(sequence <= fake->submitted_high, "cancelled before it was submitted");
+    CHECK_THAT(sequence <= fake->submitted_high || sequence > FAKE_FORMER, "cancelled before it was submitted");
     if (fake->tasks[sequence].completion == 0) {
         fake_complete_as(fake, sequence, TASK_CANCELLED);
     }
@@ -421,6 +551,7 @@ static inline void fake_message(struct fake *fake, uint64_t conn, uint32_t gener
         break;
     case MSG_QUERY:
         request = message->QUERY.request;
+        fake_query(fake, &message->QUERY, &fake->pending_body[fake->pending_replies]);
         break;
     case MSG_CLOSE:
         request = message->CLOSE.request;
@@ -474,7 +605,7 @@ static inline void fake_deliver(struct fake *fake)
             frame = fake_frame(fake->generation);
             run_open(&run, &frame, &(struct message){.kind = MSG_OUTCOME});
         }
-        struct item_outcome item = {.task = id_make(FAKE_SERIES, sequence),
+        struct item_outcome item = {.task = fake_id(sequence),
                                     .completion = task->completion,
                                     .ordinal = task->ordinal,
                                     .state = task->state,
@@ -510,7 +641,10 @@ static inline void fake_obey(struct fake *fake)
     }
     while (!fake->holds_replies && fake->pending_replies > 0) {
         fake->pending_replies--;
-        fake_reply(fake, fake->pending_reply[fake->pending_replies], fake->pending_code[fake->pending_replies]);
+        struct buf *body = &fake->pending_body[fake->pending_replies];
+        fake_reply(fake, fake->pending_reply[fake->pending_replies], fake->pending_code[fake->pending_replies],
+                   buf_bytes(body));
+        buf_fini(body);
     }
     if (!fake->holds_answers) {
         fake_answer(fake);
@@ -577,6 +711,7 @@ static inline struct fake *fake_make(void)
     fake->tasks = xcalloc(FAKE_TASK_MAX, sizeof *fake->tasks);
     fake->completed = xcalloc(FAKE_TASK_MAX, sizeof *fake->completed);
     fake->credit_count = 20000;
+    fake->page_size = 1000;
     fake->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
@@ -605,6 +740,9 @@ static inline void fake_free(struct fake *fake)
 {
     char path[256];
     fake_stop(fake);
+    for (unsigned i = 0; i < fake->pending_replies; i++) {
+        buf_fini(&fake->pending_body[i]);
+    }
     for (uint32_t i = 0; i < FAKE_TASK_MAX; i++) {
         free((void *)(uintptr_t)fake->tasks[i].args.p);
     }
