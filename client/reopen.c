@@ -43,11 +43,11 @@ static void seen_end(struct quern_client *client)
 static enum quern_err found_reserve(struct found *found, size_t more)
 {
     size_t cap = found->cap == 0 ? 64 : found->cap;
+    if (found->count + more <= found->cap) {
+        return QUERN_OK;
+    }
     while (cap < found->count + more) {
         cap *= 2;
-    }
-    if (cap == found->cap) {
-        return QUERN_OK;
     }
     struct quern_future **futures = realloc(found->futures, cap * sizeof(struct quern_future *));
     if (futures == NULL) {
@@ -294,6 +294,12 @@ enum quern_err quern_session_futures(struct quern_client *client, int timeout_ms
 
 /* ---- one of them ---- */
 
+static enum quern_err duplicate_tell(uint64_t id)
+{
+    return error_set(QUERN_DUPLICATE, "this client has a future for task %u-%u already", id_series(id),
+                     id_sequence(id));
+}
+
 /* Under the lock. */
 static enum quern_err future_open(struct found *found, uint64_t id, int64_t deadline_ms)
 {
@@ -304,6 +310,9 @@ static enum quern_err future_open(struct found *found, uint64_t id, int64_t dead
     if (err != QUERN_OK) {
         return err;
     }
+    if (map_get(&client->futures, id) != NULL) {
+        return duplicate_tell(id);
+    }
     seen_begin(client);
     err = page_ask(client, "id", id, deadline_ms, &body, &page);
     err = err != QUERN_OK ? err : page_settle(found, &page);
@@ -313,8 +322,7 @@ static enum quern_err future_open(struct found *found, uint64_t id, int64_t dead
         return err;
     }
     if (found->has_duplicate) {
-        return error_set(QUERN_DUPLICATE, "this client has a future for task %u-%u already", id_series(id),
-                         id_sequence(id));
+        return duplicate_tell(id); /* another thread was faster */
     }
     return error_set(QUERN_UNKNOWN, "there is no task %u-%u in this session, or its outcome was taken already",
                      id_series(id), id_sequence(id));
