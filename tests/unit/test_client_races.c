@@ -1,0 +1,371 @@
+/*
+ * What threads do to futures at the same time, some thousands of times: meant for ThreadSanitizer. Each round must end;
+ * a lost wake-up ends in the time-out of a wait.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdatomic.h>
+
+#include "client/inside.h"
+#include "client_calls.h"
+
+enum { ROUND_COUNT = 3000, THREAD_COUNT = 4, CLOSE_COUNT = 100 };
+
+static pthread_t start(void *(*run)(void *context), void *context)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run, context), 0);
+    return thread;
+}
+
+/* ---- completion between look and wait ---- */
+
+static void wait_in_some_way(struct quern_future *future, unsigned way)
+{
+    struct quern_outcome *outcome = NULL;
+    struct quern_future *given = NULL;
+    struct quern_set *set = NULL;
+    bool done = false;
+    switch (way % 4) {
+    case 0:
+        assert_int_equal(quern_future_result(future, WAIT_MS, &outcome), QUERN_OK);
+        quern_outcome_release(&outcome);
+        break;
+    case 1:
+        assert_int_equal(quern_wait(&future, 1, QUERN_FIRST_COMPLETED, WAIT_MS, &done, NULL), QUERN_OK);
+        assert_true(done);
+        break;
+    case 2:
+        assert_int_equal(quern_as_completed(&future, 1, WAIT_MS, &set), QUERN_OK);
+        assert_int_equal(quern_set_next(set, QUERN_FOREVER, &given), QUERN_OK);
+        assert_ptr_equal(given, future);
+        quern_set_close(&set);
+        break;
+    default:
+        assert_int_equal(quern_as_completed(NULL, 0, WAIT_MS, &set), QUERN_OK);
+        struct pollfd poll_fd = {.fd = quern_set_fd(set), .events = POLLIN};
+        assert_int_equal(quern_set_add(set, future), QUERN_OK);
+        assert_int_equal(poll(&poll_fd, 1, WAIT_MS), 1);
+        assert_int_equal(quern_set_next(set, 0, &given), QUERN_OK);
+        quern_set_close(&set);
+        break;
+    }
+}
+
+static void test_no_completion_is_missed_between_looking_and_waiting(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        struct quern_future *future = submit(client);
+        wait_in_some_way(future, i);
+        quern_future_release(&future);
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* ---- cancel against finish ---- */
+
+static void *end_each(void *context)
+{
+    struct fake *fake = context;
+    for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
+        fake_lock(fake);
+        fake_await(fake, fake->submitted_high >= sequence);
+        if (fake->tasks[sequence].completion == 0) {
+            fake_complete(fake, sequence);
+        }
+        fake_unlock(fake);
+    }
+    return NULL;
+}
+
+static void test_a_cancel_and_a_finish_agree_on_who_was_first(void **state)
+{
+    struct fake *fake = *state;
+    unsigned counts[2] = {0};
+    fake->is_by_hand = fake->obeys_cancel = true;
+    struct quern_client *client = open_default(fake);
+    pthread_t thread = start(end_each, fake);
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        struct quern_future *future = submit(client);
+        struct quern_outcome *outcome = NULL;
+        enum quern_err cancelled = quern_future_cancel(future, i % 2 == 0, WAIT_MS);
+        enum quern_err result = quern_future_result(future, WAIT_MS, &outcome);
+        assert_int_equal(cancelled, result == QUERN_CANCELLED ? QUERN_OK : QUERN_FINISHED);
+        assert_true(result == QUERN_CANCELLED || result == QUERN_OK);
+        counts[result == QUERN_OK]++;
+        quern_outcome_release(&outcome);
+        quern_future_release(&future);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(counts[0] + counts[1], ROUND_COUNT);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* ---- callbacks added while finishing ---- */
+
+static void count_one(struct quern_future *future, void *context)
+{
+    CHECK(quern_future_done(future));
+    atomic_fetch_add((atomic_uint *)context, 1);
+}
+
+static void test_a_callback_added_while_finishing_runs_once(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    struct quern_future **futures = calloc(ROUND_COUNT, sizeof(struct quern_future *));
+    atomic_uint *counts = calloc(ROUND_COUNT, sizeof(atomic_uint));
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        futures[i] = submit(client);
+        assert_int_equal(quern_future_on_done(futures[i], count_one, &counts[i]), QUERN_OK);
+        assert_int_equal(quern_future_on_done(futures[i], count_one, &counts[i]), QUERN_OK);
+    }
+    assert_int_equal(quern_wait(futures, ROUND_COUNT, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK); /* what is due is called before it returns */
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        assert_int_equal(atomic_load(&counts[i]), 2);
+        quern_future_release(&futures[i]);
+    }
+    free(futures);
+    free(counts);
+}
+
+/* ---- sets used by many ---- */
+
+struct shared {
+    struct quern_client *client;
+    struct quern_set *set;
+    atomic_uint given[ROUND_COUNT + 1];
+    atomic_uint total;
+};
+
+static void *take_each(void *context)
+{
+    struct shared *shared = context;
+    struct quern_future *future = NULL;
+    struct quern_outcome *outcome = NULL;
+    while (atomic_load(&shared->total) < ROUND_COUNT) {
+        enum quern_err err = quern_set_next(shared->set, 1, &future);
+        if (err != QUERN_OK) {
+            CHECK(err == QUERN_TIMEOUT || err == QUERN_END);
+            continue;
+        }
+        CHECK(quern_future_result(future, 0, &outcome) == QUERN_OK);
+        CHECK(atomic_fetch_add(&shared->given[id_sequence(outcome->id)], 1) == 0);
+        quern_outcome_release(&outcome);
+        quern_future_release(&future);
+        atomic_fetch_add(&shared->total, 1);
+    }
+    return NULL;
+}
+
+static void test_many_threads_take_from_a_set_that_grows_and_each_future_is_given_once(void **state)
+{
+    struct shared *shared = calloc(1, sizeof *shared);
+    pthread_t threads[THREAD_COUNT];
+    shared->client = open_default(*state);
+    assert_int_equal(quern_as_completed(NULL, 0, QUERN_FOREVER, &shared->set), QUERN_OK);
+    for (unsigned i = 0; i < THREAD_COUNT; i++) {
+        threads[i] = start(take_each, shared);
+    }
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        assert_int_equal(quern_set_add(shared->set, submit(shared->client)), QUERN_OK);
+    }
+    for (unsigned i = 0; i < THREAD_COUNT; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(atomic_load(&shared->total), ROUND_COUNT);
+    quern_set_close(&shared->set);
+    assert_int_equal(quern_client_close(&shared->client, 0), QUERN_OK);
+    free(shared);
+}
+
+/* ---- release while in a set ---- */
+
+static void *drain(void *context)
+{
+    struct quern_future *future = NULL; /* never looked into: it may be gone */
+    uintptr_t count = 0;
+    while (quern_set_next(context, WAIT_MS, &future) == QUERN_OK) {
+        count++;
+    }
+    return (void *)count;
+}
+
+static void test_a_future_released_while_it_completes_leaves_its_set(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    uintptr_t given = 0;
+    for (unsigned i = 0; i < ROUND_COUNT / 10; i++) {
+        struct quern_future *futures[10];
+        struct quern_set *set = NULL;
+        void *count = NULL;
+        for (unsigned k = 0; k < 10; k++) {
+            futures[k] = submit(client);
+        }
+        assert_int_equal(quern_as_completed(futures, 10, QUERN_FOREVER, &set), QUERN_OK);
+        pthread_t thread = start(drain, set);
+        release_all(futures, 10);
+        pthread_join(thread, &count);
+        given += (uintptr_t)count;
+        quern_set_close(&set);
+    }
+    assert_true(given <= ROUND_COUNT);
+    /* What was released without being asked for is there for quern_next. */
+    for (unsigned i = 0; i < ROUND_COUNT; i++) {
+        (void)take(client);
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static void test_a_set_is_closed_while_its_futures_complete(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    for (unsigned i = 0; i < ROUND_COUNT / 10; i++) {
+        struct quern_future *futures[10];
+        struct quern_set *set = NULL;
+        for (unsigned k = 0; k < 10; k++) {
+            futures[k] = submit(client);
+        }
+        assert_int_equal(quern_as_completed(futures, 10, QUERN_FOREVER, &set), QUERN_OK);
+        quern_set_close(&set);
+        assert_int_equal(quern_wait(futures, 10, QUERN_FIRST_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+        release_all(futures, 10);
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* ---- close while waiting ---- */
+
+struct waiters {
+    struct quern_client *client;
+    struct quern_future *futures[3];
+    struct quern_set *set;
+    struct quern_group *group;
+    atomic_uint begun;
+};
+
+static void *close_wait(void *context)
+{
+    struct waiters *waiters = context;
+    atomic_fetch_add(&waiters->begun, 1);
+    return (void *)(uintptr_t)quern_wait(waiters->futures, 3, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL);
+}
+
+static void *close_set(void *context)
+{
+    struct waiters *waiters = context;
+    struct quern_future *future = NULL;
+    atomic_fetch_add(&waiters->begun, 1);
+    return (void *)(uintptr_t)quern_set_next(waiters->set, WAIT_MS, &future);
+}
+
+static void *close_result(void *context)
+{
+    struct waiters *waiters = context;
+    struct quern_outcome *outcome = NULL;
+    atomic_fetch_add(&waiters->begun, 1);
+    return (void *)(uintptr_t)quern_future_result(waiters->futures[0], WAIT_MS, &outcome);
+}
+
+static void *close_group(void *context)
+{
+    struct waiters *waiters = context;
+    atomic_fetch_add(&waiters->begun, 1);
+    return (void *)(uintptr_t)quern_group_wait(waiters->group, WAIT_MS);
+}
+
+static void nothing(struct quern_future *future, void *context)
+{
+    (void)future;
+    (void)context;
+    CHECK_THAT(false, "called without an outcome");
+}
+
+static void close_while_waiting(struct fake *fake)
+{
+    void *(*const ways[])(void *) = {close_wait, close_set, close_result, close_group};
+    struct waiters waiters = {0};
+    struct quern_call call = call_of("\x91\x07");
+    pthread_t threads[4];
+    waiters.client = open_by_hand(fake, waiters.futures, 3);
+    assert_int_equal(quern_as_completed(waiters.futures, 3, QUERN_FOREVER, &waiters.set), QUERN_OK);
+    assert_int_equal(quern_group_open(waiters.client, NULL, 0, &waiters.group), QUERN_OK);
+    assert_int_equal(quern_group_submit(waiters.group, &call, NULL), QUERN_OK);
+    assert_int_equal(quern_future_on_done(waiters.futures[1], nothing, NULL), QUERN_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        threads[i] = start(ways[i], &waiters);
+    }
+    while (atomic_load(&waiters.begun) < 4) { /* they have a look, or wait: both must be well */
+        sched_yield();
+    }
+    assert_int_equal(quern_client_close(&waiters.client, 0), QUERN_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        assert_int_equal((uintptr_t)result, QUERN_CLOSED);
+    }
+    quern_set_close(&waiters.set);
+    assert_int_equal(quern_group_close(&waiters.group, NULL), QUERN_CLOSED);
+    release_all(waiters.futures, 3);
+}
+
+static void test_who_waits_while_the_client_is_closed_is_let_go(void **state)
+{
+    for (unsigned i = 0; i < CLOSE_COUNT; i++) {
+        (void)state;
+        struct fake *fake = fake_make();
+        fake_start(fake);
+        close_while_waiting(fake);
+        fake_free(fake);
+    }
+}
+
+/* ---- groups ---- */
+
+static void test_a_group_fails_while_it_is_submitted_to(void **state)
+{
+    struct fake *fake = *state;
+    fake->is_by_hand = fake->obeys_cancel = true;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("\x91\x07");
+    for (unsigned i = 0; i < ROUND_COUNT / 30; i++) {
+        struct quern_group *group = NULL;
+        enum quern_err err = QUERN_OK;
+        unsigned count = 0;
+        assert_int_equal(quern_group_open(client, NULL, QUERN_GROUP_FAIL_FAST, &group), QUERN_OK);
+        fake_lock(fake);
+        uint32_t first = fake->submitted_high + 1;
+        fake_unlock(fake);
+        for (; err == QUERN_OK; count++) {
+            err = quern_group_submit(group, &call, NULL);
+            fake_lock(fake);
+            if (fake->submitted_high >= first && fake->tasks[first].completion == 0) {
+                fake_complete_as(fake, first, TASK_FAILED);
+            }
+            fake_unlock(fake);
+        }
+        assert_int_equal(err, QUERN_CANCELLED);
+        assert_int_equal(quern_group_close(&group, NULL), QUERN_TASK_FAILED);
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FAKE(test_no_completion_is_missed_between_looking_and_waiting),
+        WITH_FAKE(test_a_cancel_and_a_finish_agree_on_who_was_first),
+        WITH_FAKE(test_a_callback_added_while_finishing_runs_once),
+        WITH_FAKE(test_many_threads_take_from_a_set_that_grows_and_each_future_is_given_once),
+        WITH_FAKE(test_a_future_released_while_it_completes_leaves_its_set),
+        WITH_FAKE(test_a_set_is_closed_while_its_futures_complete),
+        cmocka_unit_test(test_who_waits_while_the_client_is_closed_is_let_go),
+        WITH_FAKE(test_a_group_fails_while_it_is_submitted_to),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
