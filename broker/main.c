@@ -253,7 +253,11 @@ struct arguments {
 
 static int usage_error(const char *what, const char *value)
 {
-    (void)fprintf(stderr, "quern-broker: %s%s\nTry: quern-broker --help\n", what, value);
+    char words[PATH_SIZE_MAX];
+
+    (void)snprintf(words, sizeof(words), "%s%s", what, value);
+    (void)fprintf(stderr, "quern-broker: %s\nTry: quern-broker --help\n", words);
+    log_errors_say(words);
     return EXIT_USAGE;
 }
 
@@ -360,12 +364,12 @@ static int apply_arguments(const struct arguments *arguments, struct config *con
     return -1;
 }
 
-static int refuse_start(const struct parent *parent, char **why)
+static int refuse_start(char **why)
 {
     const char *words = *why != NULL ? *why : "start refused";
 
     (void)fprintf(stderr, "quern-broker: %s\n", words);
-    parent_tell_why(parent, words);
+    log_errors_say(words);
     free(*why);
     *why = NULL;
     return EXIT_START_REFUSED;
@@ -378,20 +382,20 @@ static int configure(const struct arguments *arguments, struct config *config)
     int status = -1;
 
     if (arguments->config != NULL && config_load(config, arguments->config, &why) != QUERN_OK) {
-        return refuse_start(&arguments->parent, &why);
+        return refuse_start(&why);
     }
     status = apply_arguments(arguments, config);
     if (status != -1) {
         return status;
     }
     if (config_check(config, &why) != QUERN_OK) {
-        return refuse_start(&arguments->parent, &why);
+        return refuse_start(&why);
     }
     if (!config->is_volatile && config->db == NULL && use_default_db(config, &why) != QUERN_OK) {
-        return refuse_start(&arguments->parent, &why);
+        return refuse_start(&why);
     }
     if (config->listen_count == 0 && use_default_listener(config, &why) != QUERN_OK) {
-        return refuse_start(&arguments->parent, &why);
+        return refuse_start(&why);
     }
     return -1;
 }
@@ -524,7 +528,7 @@ static int broker_run(struct broker *broker)
 
     if (!broker_open(broker, &why)) {
         broker_close(broker, broker->facts.was_clean); /* nothing was done: the end is as clean as the last one */
-        return refuse_start(&broker->parent, &why);
+        return refuse_start(&why);
     }
     tell_ready(broker);
     is_clean =

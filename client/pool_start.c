@@ -65,6 +65,12 @@ static char *url_of(const struct quern_pool *pool)
     return url;
 }
 
+static int store_wait_ms(const struct quern_pool_options *options)
+{
+    int half_ms = options->start_timeout_ms / 2;
+    return half_ms < 0 || half_ms > STORE_WAIT_MS_MAX ? STORE_WAIT_MS_MAX : half_ms;
+}
+
 static enum quern_err broker_tell(struct quern_pool *pool, const struct quern_pool_options *options)
 {
     struct pool_process *broker = &pool->broker.process;
@@ -74,17 +80,13 @@ static enum quern_err broker_tell(struct quern_pool *pool, const struct quern_po
     add_ties(broker);
     add_pair(broker, "--remove-directory", pool->directory.path);
     add_pair(broker, "--listen", url);
-    pool_process_add(broker, "--db");
     if (options->database != NULL) {
-        pool_process_add(broker, options->database);
+        add_pair(broker, "--db", options->database);
+        pool_process_add(broker, "--db-wait");
+        add(broker, "%d", store_wait_ms(options));
     } else {
-        add(broker, "%s/quern.db", pool->directory.path);
+        pool_process_add(broker, "--volatile");
     }
-    int wait_ms = options->start_timeout_ms < 0 || options->start_timeout_ms / 2 > STORE_WAIT_MS_MAX
-                      ? STORE_WAIT_MS_MAX
-                      : options->start_timeout_ms / 2;
-    pool_process_add(broker, "--db-wait");
-    add(broker, "%d", wait_ms);
     add_all(broker, options->broker_args);
     free(url);
     return err;
@@ -185,6 +187,7 @@ static enum quern_err client_start(struct quern_pool *pool, const struct quern_p
     char *url = url_of(pool);
     ours.url = url;
     ours.session = options->session;
+    ours.is_volatile = options->database == NULL;
     ours.connect_timeout_ms = left_ms > INT_MAX ? QUERN_FOREVER : left_ms < 0 ? 0 : (int)left_ms;
     enum quern_err err = quern_client_open(&ours, &pool->client);
     free(url);

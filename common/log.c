@@ -49,6 +49,14 @@ void log_errors_to(int fd)
     atomic_store(&log_errors_fd, fd);
 }
 
+void log_errors_say(const char *text)
+{
+    int fd = atomic_load(&log_errors_fd);
+    if (fd >= 0) {
+        (void)dprintf(fd, "%s\n", text);
+    }
+}
+
 bool log_wants(enum log_level level)
 {
     return (int)level <= atomic_load_explicit(&log_level_max, memory_order_relaxed);

@@ -19,6 +19,8 @@ bool log_level_parse(const char *word, enum log_level *level_out);
 bool log_wants(enum log_level level);
 /* Until it is called with -1: what errors say also goes to fd, one line each. */
 void log_errors_to(int fd);
+/* A sentence that is no line of the log goes there too. */
+void log_errors_say(const char *text);
 void log_event(enum log_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -17,7 +17,7 @@
 
 /* ---- the command line ---- */
 
-bool parent_ready_fd_read(const char *word, int *fd_out)
+static bool fd_read(const char *word, int *fd_out)
 {
     char *end = NULL;
     unsigned long fd = strtoul(word, &end, 10);
@@ -28,11 +28,19 @@ bool parent_ready_fd_read(const char *word, int *fd_out)
     return true;
 }
 
+bool parent_ready_fd_read(const char *word, int *fd_out)
+{
+    bool is = fd_read(word, fd_out);
+    if (is) {
+        log_errors_to(*fd_out);
+    }
+    return is;
+}
+
 bool parent_fd_read(const char *word, int *fd_out)
 {
     struct stat facts;
-    return parent_ready_fd_read(word, fd_out) && fstat(*fd_out, &facts) == 0 &&
-           (S_ISFIFO(facts.st_mode) || S_ISSOCK(facts.st_mode));
+    return fd_read(word, fd_out) && fstat(*fd_out, &facts) == 0 && (S_ISFIFO(facts.st_mode) || S_ISSOCK(facts.st_mode));
 }
 
 /* What the kernel says of the descriptor; the process may have ended already. */
@@ -54,7 +62,7 @@ static bool is_pidfd(int fd)
 
 bool parent_pidfd_read(const char *word, int *fd_out)
 {
-    return parent_ready_fd_read(word, fd_out) && is_pidfd(*fd_out);
+    return fd_read(word, fd_out) && is_pidfd(*fd_out);
 }
 
 /* ---- the tie ---- */
@@ -71,7 +79,6 @@ void parent_begin(const struct parent *parent)
     keep_to_ourselves(parent->fd);
     keep_to_ourselves(parent->pidfd);
     keep_to_ourselves(parent->ready_fd);
-    log_errors_to(parent->ready_fd);
 }
 
 void parent_poll_fds(const struct parent *parent, struct pollfd fds[PARENT_FD_COUNT])
@@ -100,11 +107,4 @@ void parent_tell_ready(struct parent *parent, const char *line)
         close(parent->ready_fd);
     }
     parent->ready_fd = -1;
-}
-
-void parent_tell_why(const struct parent *parent, const char *why)
-{
-    if (parent->ready_fd >= 0) {
-        (void)dprintf(parent->ready_fd, "%s\n", why);
-    }
 }

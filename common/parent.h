@@ -27,12 +27,11 @@ struct parent {
     }
 
 /* Takes the number of a descriptor from the command line; false: that is none, or not of the wanted kind. */
-bool parent_fd_read(const char *word, int *fd_out);    /* a pipe or socket */
-bool parent_pidfd_read(const char *word, int *fd_out); /* a pidfd */
-bool parent_ready_fd_read(const char *word, int *fd_out);
+bool parent_fd_read(const char *word, int *fd_out);       /* a pipe or socket */
+bool parent_pidfd_read(const char *word, int *fd_out);    /* a pidfd */
+bool parent_ready_fd_read(const char *word, int *fd_out); /* any; errors go there from now on (log_errors_to) */
 
-/* None of the descriptors reaches what this process starts. Errors in the log are told to the parent from now on,
- * until it is told that all is ready. */
+/* None of the descriptors reaches what this process starts. */
 void parent_begin(const struct parent *parent);
 
 /* What to poll for, in fds; descriptors are -1 where there is no tie. When one reports anything, ask parent_is_gone. */
@@ -41,7 +40,5 @@ bool parent_is_gone(const struct parent *parent);
 
 /* The ready line, with its newline. Its descriptor is closed then, unless it is the tie itself. */
 void parent_tell_ready(struct parent *parent, const char *line);
-/* Why it could not start, a sentence. Nothing happens without a ready_fd. */
-void parent_tell_why(const struct parent *parent, const char *why);
 
 #endif

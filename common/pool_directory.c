@@ -71,7 +71,7 @@ static bool is_pool_file(const char *name)
     }
     size_t n = strlen(name);
     bool is_worker_lock = strncmp(name, "worker-", 7) == 0 && n > 5 && strcmp(name + n - 5, ".lock") == 0;
-    return is_worker_lock || strncmp(name, "quern.db", 8) == 0;
+    return is_worker_lock;
 }
 
 /* The mark last: without it nobody would know whose the rest is. */

@@ -5,15 +5,21 @@
  */
 #include "worker/complaint.h"
 
+#include "common/check.h"
+#include "common/log.h"
+
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 void complain(const char *format, ...)
 {
+    char *text = NULL;
     va_list list;
     va_start(list, format);
-    fputs("quern-worker: ", stderr);
-    vfprintf(stderr, format, list);
-    fputc('\n', stderr);
+    CHECK(vasprintf(&text, format, list) >= 0);
     va_end(list);
+    fprintf(stderr, "quern-worker: %s\n", text);
+    log_errors_say(text);
+    free(text);
 }

@@ -1,5 +1,6 @@
 /*
- * complaint.h: why a worker does not start, for whoever started it: one sentence on stderr, "quern-worker: ...". What
+ * complaint.h: why a worker does not start, for whoever started it: one sentence on stderr, "quern-worker: ...", and
+ * on --ready-fd. What
  * happens later is told by the log.
  */
 #ifndef QUERN_WORKER_COMPLAINT_H

@@ -107,6 +107,9 @@ class Opening(PoolStory):
         self.broker()
         self.assertRegex(self.error(self.program(), f"database={self.db}", "timeout=1000"), r"error io: .*quern\.db")
 
+    def test_arguments_that_quern_worker_does_not_take_are_told_in_its_words(self):
+        self.assertRegex(self.error(self.program(), "worker_arg=--queue="), "error io: .*--queue")
+
     def test_options_out_of_range_are_told_before_anything_starts(self):
         program = self.program()
         for option, word in (("slots=1025", "slots"), ("session=name", "session"), ("timeout=0", "timeout"),
@@ -391,6 +394,32 @@ class Deaths(PoolStory):
         os.kill(self.processes(program, "quern-broker")[0], signal.SIGKILL)
         self.assertEqual(self.tell(program, "wait 1"), "done 500")
         self.assertEqual(self.tell(program, "wait 2"), "done 25")
+        self.tell_all(program, "close 0")
+
+    def test_a_volatile_pools_broker_that_dies_loses_what_was_open_at_once_and_the_pool_goes_on(self):
+        program = self.opened("slots=1")
+        self.works(program)
+        self.tell_all(program, "submit take 600000 2", "flush")
+        os.kill(self.processes(program, "quern-broker")[0], signal.SIGKILL)
+        self.assertRegex(self.tell(program, "wait 1"), "^failed lost")
+        self.assertRegex(self.tell(program, "wait 2"), "^failed lost")
+        program.futures = 3
+        self.works(program)  # its slot is free again
+        self.tell_all(program, "close 0")
+
+    def test_a_pool_without_database_writes_none(self):
+        program = self.opened("slots=1")
+        self.works(program)
+        self.assertEqual(sorted(name for name in os.listdir(self.path("run", self.left()[0])) if ".db" in name), [])
+        self.assertEqual(os.listdir(self.path("state")), [])
+        self.tell_all(program, "close 0")
+
+    def test_a_volatile_pools_worker_that_dies_costs_its_tasks_an_attempt(self):
+        program = self.opened(f"module={stage.MODULE}", "slots=1", first="forgot")
+        self.tell_all(program, "submit sleep 1", "submit square 5", "flush")
+        os.kill(self.processes(program, "quern-worker")[0], signal.SIGKILL)
+        self.assertEqual(self.tell(program, "wait 1"), "done 25")
+        self.assertRegex(self.tell(program, "wait 0"), "^done")
         self.tell_all(program, "close 0")
 
     def test_a_pool_whose_broker_dies_again_and_again_gives_up_and_says_so(self):
