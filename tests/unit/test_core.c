@@ -223,6 +223,36 @@ static void test_a_question_about_task_zero_is_answered(void **state)
     scene_end(&scene);
 }
 
+/* An operator and a stranger look with list; what is open is for who makes futures of it. */
+static void test_what_is_open_is_told_to_the_owner_alone(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    client_comes(&scene);
+    for (uint64_t sequence = 1; sequence <= 5; sequence++) {
+        submit(&scene, sequence, bytes_text("\xc0"));
+    }
+    struct msg_CANCEL cancel = {.request = 2, .task = id_make((uint32_t)scene.series, 3)};
+    msg_CANCEL_put(say(&scene), &cancel);
+    said(&scene, CLIENT);
+    commit(&scene);
+    scene.heard.n = 0;
+    query(&scene, OPERATOR, "open", 0, false);
+    query(&scene, CLIENT, "open", 0, false);
+    commit(&scene);
+    assert_int_equal(scene.series, 2);
+    buf_put_u8(&scene.heard, 0);
+    const char *heard = (const char *)scene.heard.p;
+    assert_non_null(strstr(heard, "1: REPLY request=1 code=1 "));
+    /* runs of tasks, newest first: from 2-4 on two, from 2-1 on two */
+    assert_non_null(strstr(heard, "94cf000000020000000402cf000000020000000102"));
+    /* completion 1 is that of 2-3 */
+    assert_non_null(strstr(heard, "9201cf0000000200000003"));
+    scene_end(&scene);
+}
+
 static void test_an_outcome_of_task_zero_gets_its_receipt(void **state)
 {
     struct scene scene;
@@ -588,6 +618,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_question_about_task_zero_is_answered),
+        cmocka_unit_test(test_what_is_open_is_told_to_the_owner_alone),
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
         cmocka_unit_test(test_an_attempt_of_the_highest_number_does_not_count),
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
