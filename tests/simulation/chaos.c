@@ -24,6 +24,7 @@ struct actor {
     struct client *client;
     uint64_t line_count;
     int64_t returns_at;
+    bool is_volatile;
     bool is_rival; /* a second one on somebody else's session; not replaced */
 };
 
@@ -61,6 +62,7 @@ static void actor_enter(struct chaos *chaos, struct actor *actor)
     client->peer.retry_at = chaos->world->now + (int64_t)below(chaos, 50);
     client->take_over = percent(chaos, 80);
     client->window = percent(chaos, 50) ? 1 + below(chaos, 5) : 0;
+    client->is_volatile = actor->is_volatile;
     client->line_count = actor->line_count;
     client->line_ahead = 1 + (unsigned)below(chaos, 6);
     actor->client = client;
@@ -125,6 +127,7 @@ static struct chaos *enter(struct world *world, bool is_tame)
         if (is_named) {
             snprintf(actor->session_name, sizeof actor->session_name, "session%zu", i);
         }
+        actor->is_volatile = percent(chaos, 30) && !is_tame;
         actor->line_count = is_named && percent(chaos, 50) ? 5 + below(chaos, 30) : 0;
         actor_enter(chaos, actor);
     }
@@ -346,7 +349,7 @@ static void act_client_rival(struct chaos *chaos)
     struct actor *actor = any_actor(chaos);
     if (actor != NULL && actor->session_name[0] != '\0' && !actor->is_rival && chaos->actor_count < ACTOR_COUNT_MAX) {
         struct actor *rival = &chaos->actors[chaos->actor_count++];
-        *rival = (struct actor){.line_count = actor->line_count, .is_rival = true};
+        *rival = (struct actor){.line_count = actor->line_count, .is_volatile = actor->is_volatile, .is_rival = true};
         memcpy(rival->session_name, actor->session_name, sizeof rival->session_name);
         actor_enter(chaos, rival);
     }

@@ -102,6 +102,7 @@ void sim_client_hello(struct client *client, struct buf *out)
                                      .pid = client->peer.serial,
                                      .program = bytes_text("model"),
                                      .take_over = client->take_over,
+                                     .is_volatile = client->is_volatile,
                                      .credit_bytes = CREDIT_ALL};
     if (client->was_welcomed) {
         hello.session = client->session;
@@ -370,6 +371,7 @@ void sim_client_close(struct client *client, bool cancel)
 {
     if (client->peer.is_welcomed) {
         struct request *request = request_new(client, MSG_CLOSE, 0);
+        oracle_closing(client->peer.world, client->session);
         struct msg_CLOSE close = {.request = request->number, .session = client->session, .cancel = cancel};
         msg_CLOSE_put(sim_peer_out(&client->peer), &close);
         sim_peer_flush(&client->peer);
@@ -401,6 +403,8 @@ static void read_welcome(struct client *client, const struct msg_WELCOME_CLIENT 
         client->line_next = welcome->ordinal_high + 1;
         WORLD_CHECK(world, welcome->submitted_high == 0, "%s: a fresh series is not empty", client->peer.name);
     }
+    WORLD_CHECK(world, welcome->is_volatile == client->is_volatile, "%s: the session is of the other durability",
+                client->peer.name);
     client->was_welcomed = true;
     client->peer.is_welcomed = true;
     client->session = welcome->session;
@@ -505,6 +509,20 @@ static void read_reply(struct client *client, const struct msg_REPLY *reply)
         }
     }
     world_fail(client->peer.world, "%s: reply to nothing", client->peer.name);
+}
+
+/* Its volatile session is gone: what was accepted and has no outcome here is lost, and it knows. */
+void sim_client_denied(struct client *client, enum quern_err code)
+{
+    if (!client->is_volatile || !client->was_welcomed || code != QUERN_UNKNOWN) {
+        return;
+    }
+    for (size_t i = 1; i <= client->submit_count; i++) {
+        uint64_t task = sim_client_task(client, i);
+        if (client->submits[i - 1].answer == ANSWER_ACCEPTED && sim_client_took(client, task) == NULL) {
+            oracle_lost(client->peer.world, client, task);
+        }
+    }
 }
 
 static void must_be_welcome(struct client *client, const struct message *message)

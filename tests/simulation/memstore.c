@@ -629,6 +629,11 @@ uint32_t memstore_epoch(const struct memstore *store)
     return store->epoch;
 }
 
+const struct meta_row *memstore_meta(const struct memstore *store)
+{
+    return &store->meta;
+}
+
 /* Reads [[first, last, ...], ...] and says whether a number is in one of them; *third_out is what follows. */
 static bool ranges_have(struct bytes ranges, uint64_t number, uint64_t *third_out)
 {

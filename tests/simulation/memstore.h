@@ -41,6 +41,7 @@ size_t memstore_failure_count(const struct memstore *store, uint64_t task);
 
 struct uuid memstore_uuid(const struct memstore *store);
 uint32_t memstore_epoch(const struct memstore *store);
+const struct meta_row *memstore_meta(const struct memstore *store);
 
 /* Everything but the epoch as text, for comparing. */
 void memstore_dump(const struct memstore *store, struct buf *out);

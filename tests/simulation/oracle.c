@@ -34,6 +34,10 @@ struct job {
     struct spec spec;
     uint64_t session;
     int64_t not_before;
+    bool is_volatile; /* of a volatile session: never on disk; its fate is what was sent first */
+    bool is_named;
+    uint32_t epoch;   /* in which it was submitted */
+    bool is_lost;     /* a client takes it for lost */
     bool is_accepted; /* a client has read it */
     bool is_cancelling;
     bool was_stored;
@@ -56,6 +60,9 @@ struct job {
 struct ledger {
     uint64_t id;
     bool is_gone; /* deleted on disk */
+    bool is_volatile;
+    bool is_closing;
+    uint32_t epoch; /* of a volatile one */
     uint64_t completion_last;
     struct job **by_completion; /* index completion - 1 */
     size_t completion_cap;
@@ -156,6 +163,9 @@ void oracle_submitted(struct world *world, const struct client *client, const st
     snprintf(job->work, sizeof job->work, "%s", submit->work);
     job->spec = submit->spec;
     job->session = client->session;
+    job->is_volatile = client->is_volatile;
+    job->is_named = client->session_name[0] != '\0';
+    job->epoch = memstore_epoch(world->disk);
     job->not_before = world->now + (int64_t)submit->spec.delay_ms;
     map_put(&world->oracle->jobs, id, job);
     world->oracle->counts.submitted++;
@@ -174,6 +184,27 @@ void oracle_cancelling(struct world *world, uint64_t task)
     if (job != NULL) {
         job->is_cancelling = true;
     }
+}
+
+void oracle_closing(struct world *world, uint64_t session)
+{
+    ledger_of(world, session)->is_closing = true;
+}
+
+void oracle_lost(struct world *world, const struct client *client, uint64_t task)
+{
+    struct job *job = job_of(world, task);
+    const struct ledger *ledger = ledger_of(world, job->session);
+    WORLD_CHECK(world, job->is_volatile && !job->is_lost, "%s loses %" PRIx64 ", which is durable or was lost before",
+                client->peer.name, task);
+    WORLD_CHECK(world, job->epoch < memstore_epoch(world->disk) || ledger->is_closing || !job->is_named,
+                "%s loses %" PRIx64 ", and the broker has not ended since", client->peer.name, task);
+    for (size_t i = 0; i < job->taker_count; i++) {
+        WORLD_CHECK(world, job->takers[i] != client->peer.serial, "%s loses %" PRIx64 ", whose outcome it took",
+                    client->peer.name, task);
+    }
+    job->is_lost = true;
+    world->oracle->counts.lost++;
 }
 
 void oracle_started(struct world *world, const struct worker *worker, const struct held *held)
@@ -267,6 +298,7 @@ static struct job *store_job(struct world *world, uint64_t id, uint64_t session,
         job = job_of_retry(world, id, retry_of, session);
     }
     WORLD_CHECK(world, job != NULL, "task %" PRIx64 " is on disk and was never submitted", id);
+    WORLD_CHECK(world, !job->is_volatile, "task %" PRIx64 " is on disk, and its session is volatile", id);
     WORLD_CHECK(world, job->session == session && job->spec.ordinal == ordinal,
                 "task %" PRIx64 " is on disk in session %" PRIu64 " with ordinal %" PRIu64 ", was submitted otherwise",
                 id, session, ordinal);
@@ -364,9 +396,8 @@ static void note_completion(struct world *world, struct ledger *ledger, struct j
     ledger->by_completion[ledger->completion_last++] = job;
 }
 
-static void check_outcome(struct world *world, const struct outcome_row *row)
+static void note_fate(struct world *world, struct job *job, const struct outcome_row *row)
 {
-    struct job *job = store_job(world, row->id, row->session, row->ordinal, row->retry_of);
     struct oracle_counts *counts = &world->oracle->counts;
     WORLD_CHECK(world, !job->has_fate, "second outcome of %" PRIx64, row->id);
     job->has_fate = true;
@@ -387,6 +418,11 @@ static void check_outcome(struct world *world, const struct outcome_row *row)
         counts->cancelled++;
         WORLD_CHECK(world, row->state == TASK_CANCELLED, "outcome of %" PRIx64 " in state %u", row->id, row->state);
     }
+}
+
+static void check_outcome(struct world *world, const struct outcome_row *row)
+{
+    note_fate(world, store_job(world, row->id, row->session, row->ordinal, row->retry_of), row);
 }
 
 static bool was_taken_by(const struct job *job, const struct uuid *instance)
@@ -472,7 +508,15 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
         case CHANGE_OUTCOME:
             check_outcome(world, &change->outcome);
             break;
+        case CHANGE_FAILURE: {
+            const struct job *job = job_of(world, change->failure.task);
+            WORLD_CHECK(world, job == NULL || !job->is_volatile,
+                        "a failure of %" PRIx64 " is on disk, and its session is volatile", change->failure.task);
+            break;
+        }
         case CHANGE_SERIES: {
+            WORLD_CHECK(world, !ledger_of(world, change->series.session)->is_volatile,
+                        "series %" PRIu64 " is on disk, and its session is volatile", change->series.id);
             const struct series_row *old = memstore_series(world->disk, change->series.id);
             WORLD_CHECK(world,
                         old == NULL || (old->session == change->series.session &&
@@ -494,6 +538,8 @@ void oracle_before_apply(struct world *world, const struct change *changes, size
             check_session_gone(world, changes[i].number);
         }
         if (changes[i].kind == CHANGE_SESSION) {
+            WORLD_CHECK(world, !ledger_of(world, changes[i].session.id)->is_volatile,
+                        "session %" PRIu64 " is on disk, and it is volatile", changes[i].session.id);
             check_acknowledged(world, changes, count, &changes[i].session);
         }
     }
@@ -563,8 +609,32 @@ void oracle_after_apply(struct world *world, const struct change *changes, size_
 
 /* ---- what the broker says ---- */
 
+/* Its numbers are given once, whatever dies: they are reserved on disk before anybody hears them. */
+static void sent_welcome_volatile(struct world *world, const struct wire *wire,
+                                  const struct msg_WELCOME_CLIENT *welcome)
+{
+    struct ledger *ledger = ledger_of(world, welcome->session);
+    const struct meta_row *meta = memstore_meta(world->disk);
+    WORLD_CHECK(world, welcome->session < meta->session_next && welcome->series < meta->series_next,
+                "%s is welcomed with numbers that are not reserved on disk", wire->maker->name);
+    WORLD_CHECK(world,
+                memstore_session(world->disk, welcome->session) == NULL &&
+                    memstore_series(world->disk, welcome->series) == NULL,
+                "%s is welcomed to a volatile session whose number is on disk", wire->maker->name);
+    WORLD_CHECK(world, !ledger->is_volatile || ledger->epoch == memstore_epoch(world->disk),
+                "%s is welcomed to a volatile session of a former broker", wire->maker->name);
+    WORLD_CHECK(world, ledger->is_volatile || ledger->completion_last == 0,
+                "%s is welcomed to a volatile session that was durable", wire->maker->name);
+    ledger->is_volatile = true;
+    ledger->epoch = memstore_epoch(world->disk);
+}
+
 static void sent_welcome(struct world *world, struct wire *wire, const struct msg_WELCOME_CLIENT *welcome)
 {
+    if (welcome->is_volatile) {
+        sent_welcome_volatile(world, wire, welcome);
+        return;
+    }
     const struct session_row *row = memstore_session(world->disk, welcome->session);
     const struct series_row *series = memstore_series(world->disk, welcome->series);
     if (row == NULL && ledger_of(world, welcome->session)->is_gone) {
@@ -589,7 +659,7 @@ static void sent_accepted(struct world *world, const struct msg_ACCEPTED *accept
     for (uint64_t i = 0; i < accepted->count; i++) {
         uint64_t id = id_make((uint32_t)accepted->series, (uint32_t)(accepted->sequence + i));
         const struct job *job = job_of(world, id);
-        WORLD_CHECK(world, job != NULL && (job->has_fate || memstore_task(world->disk, id) != NULL),
+        WORLD_CHECK(world, job != NULL && (job->is_volatile || job->has_fate || memstore_task(world->disk, id) != NULL),
                     "ACCEPTED of %" PRIx64 " leaves, and it is not on disk", id);
     }
 }
@@ -613,9 +683,30 @@ static void sent_refused(struct world *world, const struct wire *wire, const str
     }
 }
 
+/* It is what was sent first that holds from then on. */
+static void note_volatile(struct world *world, struct job *job, const struct item_outcome *item)
+{
+    const struct outcome_row row = {.id = item->task,
+                                    .session = job->session,
+                                    .completion = item->completion,
+                                    .state = (uint32_t)item->state,
+                                    .cause = (uint32_t)item->cause,
+                                    .kind = item->kind,
+                                    .message = item->message,
+                                    .result = item->result};
+    WORLD_CHECK(world, !job->is_lost && job->epoch == memstore_epoch(world->disk),
+                "outcome of %" PRIx64 " leaves, and it was lost with its broker", item->task);
+    if (!job->has_fate) {
+        note_fate(world, job, &row);
+    }
+}
+
 static void sent_outcome(struct world *world, const struct wire *wire, const struct item_outcome *item)
 {
-    const struct job *job = job_of(world, item->task);
+    struct job *job = job_of(world, item->task);
+    if (job != NULL && job->is_volatile) {
+        note_volatile(world, job, item);
+    }
     WORLD_CHECK(world, job != NULL && job->has_fate, "outcome of %" PRIx64 " leaves, and it is not on disk",
                 item->task);
     uint64_t hash = content_hash((uint32_t)item->state, (uint32_t)item->cause, item->result, item->kind, item->message);
@@ -637,7 +728,7 @@ static void sent_release(struct world *world, struct token token, bool is_record
                          row->epoch == token.epoch && row->attempt == token.attempt;
     WORLD_CHECK(world, !is_waited_for, "%s of %" PRIx64 " (%u.%u) leaves, and the disk still waits for it", what,
                 token.task, token.epoch, token.attempt);
-    if (is_recorded) {
+    if (is_recorded && !(job != NULL && job->is_volatile)) {
         bool is_older = row != NULL && token_compare((struct token){row->id, row->epoch, row->attempt}, token) < 0;
         WORLD_CHECK(world, job != NULL && (job->has_fate || (row != NULL && !is_older)),
                     "%s of %" PRIx64 " (%u.%u) says recorded, and the disk does not know", what, token.task,
@@ -658,7 +749,7 @@ static void sent_dispatch(struct world *world, const struct item_dispatch *item)
         WORLD_CHECK(world, token_compare(last, token) < 0, "task %" PRIx64 " is dispatched as %u.%u after %u.%u",
                     item->task, token.epoch, token.attempt, last.epoch, last.attempt);
     }
-    if (job->spec.at_most_once) {
+    if (job->spec.at_most_once && !job->is_volatile) {
         const struct task_row *row = memstore_task(world->disk, item->task);
         WORLD_CHECK(world,
                     row != NULL && (row->state == TASK_LEASED || row->state == TASK_RUNNING) &&
@@ -682,7 +773,11 @@ static void sent_reply(struct world *world, const struct wire *wire, const struc
             continue;
         }
         const struct job *job = job_of(world, request->task);
-        if (reply->code == QUERN_OK) {
+        if (job != NULL && job->is_volatile) {
+            WORLD_CHECK(world, reply->code != QUERN_OK || !job->has_fate || job->state == TASK_CANCELLED,
+                        "%s is told that %" PRIx64 " is cancelled, and it has another outcome", client->peer.name,
+                        request->task);
+        } else if (reply->code == QUERN_OK) {
             WORLD_CHECK(world, job != NULL && job->has_fate && job->state == TASK_CANCELLED,
                         "%s is told that %" PRIx64 " is cancelled, and the disk does not say so", client->peer.name,
                         request->task);
@@ -777,8 +872,23 @@ void oracle_sent(struct world *world, struct wire *wire, struct bytes frame)
 
 /* ---- the end ---- */
 
+/* Of a session that others may still open: it has an outcome, and somebody took it; or it went with its broker. */
+static bool volatile_is_drained(struct world *world, const struct job *job)
+{
+    bool is_followed = job->is_accepted && job->is_named && !ledger_of(world, job->session)->is_closing &&
+                       job->epoch == memstore_epoch(world->disk);
+    if (!is_followed || (job->has_fate && job->taker_count > 0)) {
+        return true;
+    }
+    world_say(world, "volatile task %" PRIx64 " (%s) has no outcome that was taken", job->id, job->work);
+    return false;
+}
+
 static bool job_is_drained(struct world *world, const struct job *job)
 {
+    if (job->is_volatile) {
+        return volatile_is_drained(world, job);
+    }
     const struct session_row *row = memstore_session(world->disk, job->session);
     bool is_followed = row != NULL && row->name.n > 0;
     if (job->was_stored && !job->has_fate) {

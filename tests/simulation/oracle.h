@@ -14,6 +14,10 @@ void oracle_free(struct oracle **oracle);
 void oracle_submitted(struct world *world, const struct client *client, const struct submit *submit);
 void oracle_accepted(struct world *world, uint64_t task);
 void oracle_cancelling(struct world *world, uint64_t task);
+/* Somebody asks for the end of the session: its outcomes need not be taken. */
+void oracle_closing(struct world *world, uint64_t session);
+/* A client of a volatile session takes this accepted task for lost. */
+void oracle_lost(struct world *world, const struct client *client, uint64_t task);
 void oracle_started(struct world *world, const struct worker *worker, const struct held *held);
 void oracle_handed_in(struct world *world, const struct worker *worker, const struct held *held);
 void oracle_taken(struct world *world, const struct client *client, const struct took *took);
@@ -28,7 +32,7 @@ void oracle_sent(struct world *world, struct wire *wire, struct bytes frame);
 bool oracle_is_drained(struct world *world, bool explain);
 /* Counts, for reports and for tests that something happened at all. */
 struct oracle_counts {
-    uint64_t submitted, accepted, outcomes, done, failed, cancelled, taken, starts, restarts, tokens, receipts,
+    uint64_t submitted, accepted, outcomes, lost, done, failed, cancelled, taken, starts, restarts, tokens, receipts,
         dispatches;
 };
 struct oracle_counts oracle_counts(const struct world *world);

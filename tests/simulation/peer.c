@@ -139,6 +139,9 @@ static void denied(struct peer *peer, const struct msg_DENIED *denied)
     world_say(peer->world, "%s is denied: %s: %.*s", peer->name, quern_err_word((enum quern_err)denied->code),
               (int)denied->text.n, (const char *)denied->text.p);
     peer->denied = (enum quern_err)denied->code;
+    if (peer->kind == PEER_CLIENT) {
+        sim_client_denied(as_client(peer), peer->denied);
+    }
     peer->is_denied = peer->kind != PEER_WORKER; /* a worker tries again: whoever has its name may be leaving */
     sim_peer_drop_wire(peer, true);
 }

@@ -129,6 +129,7 @@ struct client {
     struct peer peer;
     char session_name[48]; /* "": unnamed */
     bool take_over;
+    bool is_volatile;  /* its session */
     bool was_welcomed; /* ever: session and series hold */
     uint64_t session;
     uint64_t series;
@@ -178,6 +179,7 @@ void sim_client_free(struct client *client);
 /* called by peer.c */
 void sim_client_hello(struct client *client, struct buf *out);
 void sim_client_message(struct client *client, const struct message *message);
+void sim_client_denied(struct client *client, enum quern_err code);
 
 /* ---- model worker ---- */
 struct held {

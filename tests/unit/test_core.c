@@ -614,9 +614,32 @@ static void test_who_opens_when_no_series_is_left_is_refused(void **state)
     scene_end(&scene);
 }
 
+/* Without a store nothing durable can be promised: who wants it is told what to do. */
+static void test_a_broker_without_a_store_serves_volatile_sessions_only(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    scene.core->has_store = false;
+    client_comes(&scene);
+    assert_true(has_heard(&scene, "no store"));
+    struct msg_HELLO_CLIENT hello = {.instance = {{5}}, .pid = 2, .is_volatile = true, .credit_count = 1};
+    msg_HELLO_CLIENT_put(say(&scene), &hello);
+    said(&scene, 9);
+    struct msg_ECHO echo = {.nonce = scene.nonce};
+    msg_ECHO_put(say(&scene), &echo);
+    said(&scene, 9);
+    assert_true(has_heard(&scene, "WELCOME_CLIENT"));
+    submit_at(&scene, 9, 1, bytes_text("\xc0"));
+    assert_true(has_heard(&scene, "ACCEPTED"));
+    assert_int_equal(scene.core->tasks.count, 1);
+    scene_end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_broker_without_a_store_serves_volatile_sessions_only),
         cmocka_unit_test(test_a_question_about_task_zero_is_answered),
         cmocka_unit_test(test_what_is_open_is_told_to_the_owner_alone),
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
