@@ -105,13 +105,21 @@ static void memory_free(struct ledger *ledger, struct attempt *attempt)
     ledger->finished_bytes -= attempt->outcome_bytes;
     attempt->args = (struct bytes){NULL, 0};
     attempt->outcome_bytes = 0;
-    free(attempt->memory);
+    if (attempt->memory != attempt->small) {
+        free(attempt->memory);
+    }
     attempt->memory = NULL;
+}
+
+static uint8_t *memory_take(struct attempt *attempt, size_t size)
+{
+    attempt->memory = size <= sizeof(attempt->small) ? attempt->small : xmalloc(size);
+    return attempt->memory;
 }
 
 static void args_keep(struct ledger *ledger, struct attempt *attempt, struct bytes args)
 {
-    uint8_t *at = attempt->memory = xmalloc(args.n + 1);
+    uint8_t *at = memory_take(attempt, args.n);
     attempt->args = copy_into(&at, args);
     ledger->args_bytes += args.n;
 }
@@ -119,7 +127,7 @@ static void args_keep(struct ledger *ledger, struct attempt *attempt, struct byt
 static void outcome_keep(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
 {
     size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n;
-    uint8_t *at = attempt->memory = xmalloc(size + 1);
+    uint8_t *at = memory_take(attempt, size);
     attempt->outcome = *outcome;
     attempt->outcome.result = copy_into(&at, outcome->result);
     attempt->outcome.kind = copy_into(&at, outcome->kind);
@@ -137,16 +145,16 @@ static void by_task_add(struct ledger *ledger, struct attempt *attempt)
 
 static void by_task_remove(struct ledger *ledger, struct attempt *attempt)
 {
-    struct attempt *first = map_get(&ledger->by_task, attempt->token.task);
+    struct attempt *first = map_remove(&ledger->by_task, attempt->token.task);
+    if (first == attempt && attempt->same_task == NULL) {
+        return; /* mostly */
+    }
+    map_put(&ledger->by_task, attempt->token.task, first == attempt ? attempt->same_task : first);
     if (first != attempt) {
         while (first->same_task != attempt) {
             first = first->same_task;
         }
         first->same_task = attempt->same_task;
-    } else if (attempt->same_task != NULL) {
-        map_put(&ledger->by_task, attempt->token.task, attempt->same_task);
-    } else {
-        map_remove(&ledger->by_task, attempt->token.task);
     }
 }
 
@@ -157,7 +165,7 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
     ledger->unfinished[attempt->depth] -= attempt->state != ATTEMPT_FINISHED;
     memory_free(ledger, attempt);
     ledger->held_count--;
-    free(attempt);
+    pool_give(&ledger->pool, attempt, sizeof(*attempt));
 }
 
 /* ---- life ---- */
@@ -165,6 +173,7 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
 void ledger_init(struct ledger *ledger)
 {
     *ledger = (struct ledger){0};
+    pool_init(&ledger->pool, sizeof(struct attempt));
 }
 
 static void list_clear(struct ledger *ledger, struct attempt_list *list)
@@ -189,6 +198,7 @@ void ledger_fini(struct ledger *ledger)
     ledger_clear(ledger);
     map_fini(&ledger->by_task);
     buf_fini(&ledger->returned);
+    pool_fini(&ledger->pool);
 }
 
 /* Everything that was sent goes before everything that never was: older outcomes first. */
@@ -241,7 +251,8 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     if (token.task == 0 || ledger_find(ledger, token) != NULL) {
         return NULL;
     }
-    struct attempt *attempt = xcalloc(1, sizeof(*attempt));
+    struct attempt *attempt = pool_take(&ledger->pool, sizeof(*attempt));
+    memset(attempt, 0, offsetof(struct attempt, small));
     attempt->token = token;
     attempt->state = ATTEMPT_WAITING;
     attempt->function = function;

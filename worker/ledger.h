@@ -25,12 +25,16 @@
 #include "common/limits.h"
 #include "common/map.h"
 #include "common/message.h"
+#include "common/pool.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define FUNCTION_INDEX_NONE UINT32_MAX
+
+/* Arguments and results up to this cost no memory of their own. */
+#define ATTEMPT_SMALL_SIZE 64u
 
 enum attempt_state { ATTEMPT_WAITING, ATTEMPT_HANDED, ATTEMPT_RUNNING, ATTEMPT_FINISHED };
 
@@ -60,7 +64,7 @@ struct attempt {
     uint8_t depth;      /* 0..TASK_DEPTH_MAX */
     bool is_sent;       /* FINISHED: on this connection */
     bool start_is_told; /* STARTED was said on some connection */
-    void *memory;       /* what args, or later outcome, look into */
+    uint8_t *memory;    /* what args, or later outcome, look into: small, or malloc'd; NULL none */
     struct bytes args;  /* gone once finished */
     struct outcome outcome;
     size_t outcome_bytes;
@@ -70,6 +74,7 @@ struct attempt {
     struct attempt *prev;
     struct attempt *next;
     struct attempt_list *list; /* the one it stands in */
+    uint8_t small[ATTEMPT_SMALL_SIZE];
 };
 
 struct attempt_list {
@@ -79,6 +84,7 @@ struct attempt_list {
 };
 
 struct ledger {
+    struct pool pool;  /* of attempts */
     struct uuid store; /* zeros: none known yet */
     uint32_t epoch;    /* of this connection's WELCOME */
     struct map by_task;
