@@ -13,8 +13,10 @@
 
 /* ---- life ---- */
 
-/* Arguments of a task that fits into the pool; a result beside them. */
-#define POOLED_BYTES 64u
+/* Payloads up to this cost no memory of their own: for a task little, as there may be millions; an outcome has a
+ * worker's name beside arguments and result. */
+#define TASK_SMALL_SIZE 16u
+#define RECORD_SMALL_SIZE 96u
 
 static bool due_earlier(const void *a, const void *b)
 {
@@ -35,9 +37,9 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
-    pool_init(&core->task_pool, sizeof(struct task) + POOLED_BYTES);
-    pool_init(&core->record_pool, sizeof(struct record) + 2 * POOLED_BYTES);
-    pool_init(&core->outcome_pool, sizeof(struct outcome));
+    spares_init(&core->task_spares, sizeof(struct task) + TASK_SMALL_SIZE);
+    spares_init(&core->record_spares, sizeof(struct record) + RECORD_SMALL_SIZE);
+    spares_init(&core->outcome_spares, sizeof(struct outcome));
     lanes_shed(core);
     batch_open(core);
     return core;
@@ -204,9 +206,9 @@ void core_close(struct core **core_at)
     calls_fini(core);
     heap_fini(&core->due);
     update_fini(&update);
-    pool_fini(&core->task_pool);
-    pool_fini(&core->record_pool);
-    pool_fini(&core->outcome_pool);
+    spares_fini(&core->task_spares);
+    spares_fini(&core->record_spares);
+    spares_fini(&core->outcome_spares);
     free(core);
     *core_at = NULL;
 }

@@ -23,7 +23,7 @@ void record_unref(struct core *core, struct record *record)
     CHECK(record->refs > 0);
     if (--record->refs == 0) {
         call_release(core, record->call);
-        pool_give(&core->record_pool, record, sizeof *record + record->memory_size);
+        spares_give(&core->record_spares, record, sizeof *record + record->memory_size);
     }
 }
 
@@ -56,7 +56,7 @@ static struct record *record_new(struct core *core, struct task *task, const str
     struct bytes args = keeps_args ? task_args(task) : bytes_of(NULL, 0);
     size_t memory_size =
         ending->result.n + ending->kind.n + ending->message.n + ending->detail.n + ending->worker.n + args.n;
-    struct record *record = pool_take(&core->record_pool, sizeof *record + memory_size);
+    struct record *record = spares_take(&core->record_spares, sizeof *record + memory_size);
     uint8_t *at = record->memory;
     record->memory_size = memory_size;
     record->call = task->call;
@@ -133,7 +133,7 @@ static void ring_reserve(struct session *session, uint64_t used)
 static struct outcome *outcome_add(struct core *core, uint64_t id, struct session *session, uint64_t completion,
                                    int64_t finished, uint64_t size)
 {
-    struct outcome *outcome = pool_take(&core->outcome_pool, sizeof *outcome);
+    struct outcome *outcome = spares_take(&core->outcome_spares, sizeof *outcome);
     *outcome = (struct outcome){
         .id = id, .completion = completion, .session = session, .finished = finished, .size = (uint32_t)size};
     session->ring[ring_index(session, completion)] = outcome;
@@ -384,7 +384,7 @@ static void prefix_advance(struct core *core, struct session *session)
         session->ring[session->ring_head] = NULL;
         session->ring_head = (session->ring_head + 1) & (session->ring_cap - 1);
         session->acked_prefix++;
-        pool_give(&core->outcome_pool, outcome, sizeof *outcome);
+        spares_give(&core->outcome_spares, outcome, sizeof *outcome);
     }
     ranges_drop(&session->acked_beyond, session->acked_prefix);
 }
@@ -476,7 +476,7 @@ void session_restore_acked(struct core *core, struct session *session, uint64_t 
         if (i <= session->acked_prefix || session->ring[ring_index(session, i)] != NULL) {
             continue;
         }
-        struct outcome *outcome = pool_take(&core->outcome_pool, sizeof *outcome);
+        struct outcome *outcome = spares_take(&core->outcome_spares, sizeof *outcome);
         *outcome = (struct outcome){.completion = i, .session = session, .is_acked = true};
         session->ring[ring_index(session, i)] = outcome;
         ranges_add(&session->acked_beyond, i, i);

@@ -10,8 +10,8 @@
 #include "common/check.h"
 #include "common/heap.h"
 #include "common/map.h"
-#include "common/pool.h"
 #include "common/ranges.h"
+#include "common/spares.h"
 
 struct conn;
 struct session;
@@ -516,9 +516,9 @@ struct load *load_new(struct core *core, enum load_kind kind);
 
 struct core {
     struct limits limits;
-    struct pool task_pool;   /* with small arguments */
-    struct pool record_pool; /* with small payloads */
-    struct pool outcome_pool;
+    struct spares task_spares;   /* with small arguments */
+    struct spares record_spares; /* with small payloads */
+    struct spares outcome_spares;
     struct uuid store;
     uint32_t epoch;
     struct meta_row meta;           /* as the store has it, or will with the open batch */

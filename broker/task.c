@@ -80,7 +80,7 @@ static void session_unlink(struct task *task)
 /* The task comes without a state: the caller moves it to its first. */
 struct task *task_new(struct core *core, uint64_t id, struct session *session, struct call *call, struct bytes args)
 {
-    struct task *task = pool_take(&core->task_pool, sizeof *task + args.n);
+    struct task *task = spares_take(&core->task_spares, sizeof *task + args.n);
     memset(task, 0, sizeof *task);
     task->id = id;
     task->session = session;
@@ -102,7 +102,7 @@ void task_unref(struct core *core, struct task *task)
     CHECK(task->refs > 0);
     if (--task->refs == 0) {
         free(task->progress);
-        pool_give(&core->task_pool, task, sizeof *task + task->args_size);
+        spares_give(&core->task_spares, task, sizeof *task + task->args_size);
     }
 }
 

@@ -4,6 +4,7 @@
  * Start at quern_client_open and quern_client_close.
  */
 #include "client/inside.h"
+#include "client/map_item.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/link.h"
@@ -67,6 +68,8 @@ static void client_free(struct quern_client *client)
     if (client->wake_fd >= 0) {
         (void)close(client->wake_fd);
     }
+    spares_fini(&client->delivery_spares);
+    spares_fini(&client->item_spares);
     free(client->url_text);
     free(client->down_why);
     free(client->refusal_text);
@@ -254,6 +257,8 @@ static struct quern_client *client_make(const struct quern_client_options *optio
     client->on_connection = options->on_connection;
     client->context = options->context;
     queue_init(&client->queue);
+    spares_init(&client->delivery_spares, sizeof(struct delivery) + DELIVERY_SMALL_SIZE);
+    spares_init(&client->item_spares, sizeof(struct map_item));
     locks_init(client);
     return client;
 }

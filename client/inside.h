@@ -16,6 +16,7 @@
 #include "client/watcher.h"
 #include "common/heap.h"
 #include "common/map.h"
+#include "common/spares.h"
 #include "quern/client.h"
 
 #include <pthread.h>
@@ -27,6 +28,8 @@
 #define CLIENT_WINDOW_BYTES_DEFAULT (64u * MIB)
 #define CLIENT_WINDOW_MAX ((uint64_t)1 << 40)
 #define CLIENT_CLOSE_MS 5000
+/* An outcome whose texts and result are up to this costs no memory of its own. */
+#define DELIVERY_SMALL_SIZE 128u
 /* Cancels of what ended maps left behind that are under way at once; a broker answers 64 questions of a client. */
 #define MAP_CANCEL_COUNT_MAX 32u
 
@@ -35,7 +38,8 @@ struct delivery {
     struct quern_outcome outcome; /* first: a handed out outcome is its delivery */
     struct quern_client *client;
     struct delivery *next; /* in the queue */
-    size_t heap_index;     /* among the late ones */
+    size_t memory_size;
+    size_t heap_index; /* among the late ones */
     unsigned refs;
     uint32_t losses; /* of the ledger when it came: what it is acknowledged to is that session, if it is still there */
     uint64_t size;   /* of the window */
@@ -114,6 +118,8 @@ struct quern_client {
     unsigned seen_users;    /* who ask */
     uint64_t pending_count; /* not for quern_next: items of maps, and futures that are both */
     struct maps maps;
+    struct spares delivery_spares; /* with small payloads */
+    struct spares item_spares;     /* of maps */
     struct watches watches;
     struct callbacks callbacks;
     struct cancels cancels;

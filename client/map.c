@@ -22,12 +22,15 @@
 #define MAP_CHUNK_MAX 10000u
 /* Inputs read, and items taken, with one taking of the lock. */
 #define MAP_BATCH_COUNT_MAX 256u
+/* Memory that large inputs left behind is given back above this. */
+#define STAGED_KEEP_SIZE (1024u * 1024u)
 /* While reading so many inputs takes longer than this, fewer are read before they are submitted. */
 #define MAP_BATCH_US 500
 
+/* An input that was read: where its arguments are. */
 struct staged {
-    struct map_item *item;
-    struct submit *submit;
+    size_t at;
+    size_t size;
 };
 
 struct given {
@@ -60,6 +63,7 @@ struct quern_map {
     char *input_text;         /* of that error; NULL none */
     uint64_t stopped_at;      /* the failure that was acted upon; UINT64_MAX none */
     uint64_t batch_count;     /* inputs to be read at once */
+    struct buf staged_args;
     struct staged staged[MAP_BATCH_COUNT_MAX];
     size_t staged_at;
     size_t staged_count;
@@ -111,10 +115,10 @@ static bool input_read(struct quern_map *map)
         inputs_end(map, err);
         return false;
     }
-    struct map_item *item = map_item_make(map->client, &map->window, map->read_count++, args.n);
-    map->staged[map->staged_count++] =
-        (struct staged){.item = item, .submit = submit_make(args, 0, map->may_wait, &item->owner)};
+    map->staged[map->staged_count++] = (struct staged){.at = map->staged_args.n, .size = args.n};
     map->staged_bytes += args.n;
+    map->read_count++;
+    buf_put(&map->staged_args, args.p, args.n);
     return true;
 }
 
@@ -130,6 +134,7 @@ static void batch_read(struct quern_map *map, uint64_t room, uint64_t bytes)
     uint64_t count = room < map->batch_count ? room : map->batch_count;
     map->staged_at = map->staged_count = 0;
     map->staged_bytes = 0;
+    map->staged_args.n = 0;
     while (map->staged_count < count && !bytes_are_full(map, bytes + map->staged_bytes) && input_read(map)) {
     }
     bool is_slow = clock_mono_us() - begun_us > MAP_BATCH_US;
@@ -141,11 +146,9 @@ static void batch_read(struct quern_map *map, uint64_t room, uint64_t bytes)
 
 static void staged_drop(struct quern_map *map)
 {
-    for (; map->staged_at < map->staged_count; map->staged_at++) {
-        free(map->staged[map->staged_at].submit);
-        free(map->staged[map->staged_at].item);
-    }
+    map->staged_at = map->staged_count = 0;
     map->staged_bytes = 0;
+    buf_fini(&map->staged_args);
 }
 
 static bool may_queue(const struct quern_map *map)
@@ -154,25 +157,40 @@ static bool may_queue(const struct quern_map *map)
     return !client->is_closing && client->ledger.phase != LEDGER_ENDED && client_ledger_has_room(&client->ledger);
 }
 
+static enum quern_err one_queue(struct quern_map *map, const struct msg_SUBMIT *head, uint64_t index, struct bytes args)
+{
+    struct client_ledger *ledger = &map->client->ledger;
+    struct map_item *item = map_item_make(map->client, &map->window, index, args.n);
+    struct submit *submit = submits_make(&ledger->submits, args, map->may_wait, &item->owner);
+    uint64_t id;
+    enum quern_err err = client_ledger_submit(ledger, head, &map->options, &submit, &id);
+    if (err != QUERN_OK) {
+        submits_unmake(&ledger->submits, submit);
+        map_item_unmake(item);
+        return error_set(err, "item %llu cannot be submitted: %s", (unsigned long long)index, quern_err_text(err));
+    }
+    map_item_queued(item, id);
+    return QUERN_OK;
+}
+
 static void staged_queue(struct quern_map *map)
 {
-    struct quern_client *client = map->client;
     struct msg_SUBMIT head = {
         .function = bytes_text(map->function), .queue = bytes_text(map->queue), .delay_ms = map->delay_ms};
     while (map->staged_at < map->staged_count && may_queue(map)) {
-        struct staged *staged = &map->staged[map->staged_at];
-        uint64_t id;
-        enum quern_err err = client_ledger_submit(&client->ledger, &head, &map->options, &staged->submit, &id);
+        const struct staged *staged = &map->staged[map->staged_at];
+        uint64_t index = map->read_count - (map->staged_count - map->staged_at);
+        enum quern_err err = one_queue(map, &head, index, bytes_of(map->staged_args.p + staged->at, staged->size));
         if (err != QUERN_OK) {
-            (void)error_set(err, "item %llu cannot be submitted: %s", (unsigned long long)staged->item->index,
-                            quern_err_text(err));
             inputs_end(map, err);
             staged_drop(map);
             return;
         }
-        map->staged_bytes -= staged->item->args_size;
-        map_item_queued(staged->item, id);
+        map->staged_bytes -= staged->size;
         map->staged_at++;
+    }
+    if (map->staged_at == map->staged_count && map->staged_args.cap > STAGED_KEEP_SIZE) {
+        buf_fini(&map->staged_args);
     }
 }
 

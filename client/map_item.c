@@ -12,10 +12,15 @@ static const struct owner_kind item_kind;
 
 struct map_item *map_item_make(struct quern_client *client, struct map_window *window, uint64_t index, size_t args_size)
 {
-    struct map_item *item = xmalloc(sizeof(*item));
+    struct map_item *item = spares_take(&client->item_spares, sizeof(*item));
     *item = (struct map_item){
         .owner = {&item_kind}, .client = client, .window = window, .index = index, .args_size = (uint32_t)args_size};
     return item;
+}
+
+void map_item_unmake(struct map_item *item)
+{
+    spares_give(&item->client->item_spares, item, sizeof(*item));
 }
 
 static void items_add(struct map_items *items, struct map_item *item)
@@ -45,7 +50,7 @@ void map_item_queued(struct map_item *item, uint64_t id)
 static void item_settle(struct map_item *item)
 {
     if (item->is_over && item->is_answered) {
-        free(item);
+        map_item_unmake(item);
     }
 }
 

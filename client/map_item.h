@@ -47,9 +47,10 @@ struct map_item {
     bool must_force;
 };
 
-/* Not queued yet: free() it, or queue it. Without lock. */
+/* Not queued yet: queue it, or give it back. */
 struct map_item *map_item_make(struct quern_client *client, struct map_window *window, uint64_t index,
                                size_t args_size);
+void map_item_unmake(struct map_item *item);
 void map_item_queued(struct map_item *item, uint64_t id);
 
 /* Is there something to take? */

@@ -16,8 +16,8 @@
 
 static struct delivery *delivery_make(struct quern_client *client, size_t size)
 {
-    struct delivery *delivery = xmalloc(sizeof(*delivery) + size);
-    *delivery = (struct delivery){.client = client, .refs = 1, .losses = client->ledger.losses};
+    struct delivery *delivery = spares_take(&client->delivery_spares, sizeof(*delivery) + size);
+    *delivery = (struct delivery){.client = client, .refs = 1, .memory_size = size, .losses = client->ledger.losses};
     return delivery;
 }
 
@@ -115,7 +115,7 @@ void delivery_unref(struct delivery *delivery)
 {
     CHECK(delivery->refs > 0);
     if (--delivery->refs == 0) {
-        free(delivery);
+        spares_give(&delivery->client->delivery_spares, delivery, sizeof(*delivery) + delivery->memory_size);
     }
 }
 

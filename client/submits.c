@@ -75,21 +75,35 @@ static struct shape *shape_of(struct submits *submits, const struct msg_SUBMIT *
 
 /* ---- submits ---- */
 
-struct submit *submit_make(struct bytes args, uint64_t ordinal, bool may_wait, void *owner)
+static struct submit *submit_begin(struct submit *submit, struct bytes args, bool may_wait, void *owner)
 {
-    CHECK(args.n <= PAYLOAD_SIZE_MAX);
-    struct submit *submit = xmalloc(sizeof(*submit) + args.n);
-    *submit = (struct submit){.owner = owner, .ordinal = ordinal, .may_wait = may_wait, .args_size = (uint32_t)args.n};
+    *submit = (struct submit){.owner = owner, .may_wait = may_wait, .args_size = (uint32_t)args.n};
     if (args.n > 0) {
         memcpy(submit->args, args.p, args.n);
     }
     return submit;
 }
 
-static void submit_free(struct submit *submit)
+struct submit *submit_make(struct bytes args, uint64_t ordinal, bool may_wait, void *owner)
+{
+    CHECK(args.n <= PAYLOAD_SIZE_MAX);
+    /* At least as much as a spare one. */
+    size_t size = sizeof(struct submit) + (args.n > SUBMIT_SMALL_SIZE ? args.n : SUBMIT_SMALL_SIZE);
+    struct submit *submit = submit_begin(xmalloc(size), args, may_wait, owner);
+    submit->ordinal = ordinal;
+    return submit;
+}
+
+struct submit *submits_make(struct submits *submits, struct bytes args, bool may_wait, void *owner)
+{
+    CHECK(args.n <= PAYLOAD_SIZE_MAX);
+    return submit_begin(spares_take(&submits->spares, sizeof(struct submit) + args.n), args, may_wait, owner);
+}
+
+void submits_unmake(struct submits *submits, struct submit *submit)
 {
     shape_release(submit->shape);
-    free(submit);
+    spares_give(&submits->spares, submit, sizeof(*submit) + submit->args_size);
 }
 
 static struct submit **slot_of(const struct submits *submits, uint32_t sequence)
@@ -101,6 +115,7 @@ void submits_init(struct submits *submits, const struct submits_sink *sink)
 {
     *submits = (struct submits){.sink = sink, .cap = RING_COUNT_MIN, .base = 1, .cursor = 1, .sent_high = 1, .next = 1};
     submits->ring = xcalloc(submits->cap, sizeof(struct submit *));
+    spares_init(&submits->spares, sizeof(struct submit) + SUBMIT_SMALL_SIZE);
 }
 
 static void submit_drop(struct submits *submits, struct submit *submit)
@@ -108,7 +123,7 @@ static void submit_drop(struct submits *submits, struct submit *submit)
     if (submits->sink->dropped != NULL) {
         submits->sink->dropped(submits->sink->context, submit->owner);
     }
-    submit_free(submit);
+    submits_unmake(submits, submit);
 }
 
 void submits_fini(struct submits *submits)
@@ -129,6 +144,7 @@ void submits_fini(struct submits *submits)
     }
     free(submits->ring);
     unfinished_fini(&submits->unfinished);
+    spares_fini(&submits->spares);
     *submits = (struct submits){0};
 }
 
@@ -189,7 +205,7 @@ void submits_lose(struct submits *submits)
             submits->bytes -= submit->args_size;
             submits->sink->lost(submits->sink->context, submit->owner, id_make(submits->series, submits->base),
                                 submit->ordinal);
-            submit_free(submit);
+            submits_unmake(submits, submit);
         }
     }
     if (submits->again_count > 0) {
@@ -436,7 +452,7 @@ static void submit_finish(struct submits *submits, struct submit *submit, uint64
         struct submit_refusal refusal = {.id = id, .ordinal = submit->ordinal, .code = code, .text = text};
         submits->sink->refused(submits->sink->context, submit->owner, &refusal);
     }
-    submit_free(submit);
+    submits_unmake(submits, submit);
 }
 
 static void answer_one(struct submits *submits, uint32_t sequence, enum quern_err code, struct bytes text)

@@ -13,6 +13,7 @@
 
 #include "client/unfinished.h"
 #include "common/message.h"
+#include "common/spares.h"
 
 /* What many submits have in common: one is shared by all submits that are alike in a row. */
 struct shape {
@@ -38,6 +39,8 @@ struct submit {
     uint32_t args_size;
     uint8_t args[];
 };
+/* Arguments up to this fit into memory that is used again and again. */
+#define SUBMIT_SMALL_SIZE 64u
 struct submit *submit_make(struct bytes args, uint64_t ordinal, bool may_wait, void *owner);
 
 struct submit_refusal {
@@ -63,6 +66,7 @@ struct submits_sink {
 
 struct submits {
     const struct submits_sink *sink;
+    struct spares spares; /* of answered ones */
     struct shape *shapes[SHAPE_CACHE_COUNT];
     unsigned shape_next;
     struct submit **ring; /* slot of a sequence: sequence & (cap - 1); NULL: answered */
@@ -97,6 +101,10 @@ struct submits {
 
 void submits_init(struct submits *submits, const struct submits_sink *sink);
 void submits_fini(struct submits *submits);
+
+/* As submit_make, from what answered ones left; give it to submits_add, or back. */
+struct submit *submits_make(struct submits *submits, struct bytes args, bool may_wait, void *owner);
+void submits_unmake(struct submits *submits, struct submit *submit);
 
 /* QUERN_INVALID: the ordinal is not above the last; QUERN_FULL: the series has no further number. Takes the submit on
  * QUERN_OK only. */

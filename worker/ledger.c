@@ -165,7 +165,7 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
     ledger->unfinished[attempt->depth] -= attempt->state != ATTEMPT_FINISHED;
     memory_free(ledger, attempt);
     ledger->held_count--;
-    pool_give(&ledger->pool, attempt, sizeof(*attempt));
+    spares_give(&ledger->spares, attempt, sizeof(*attempt));
 }
 
 /* ---- life ---- */
@@ -173,7 +173,7 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
 void ledger_init(struct ledger *ledger)
 {
     *ledger = (struct ledger){0};
-    pool_init(&ledger->pool, sizeof(struct attempt));
+    spares_init(&ledger->spares, sizeof(struct attempt));
 }
 
 static void list_clear(struct ledger *ledger, struct attempt_list *list)
@@ -198,7 +198,7 @@ void ledger_fini(struct ledger *ledger)
     ledger_clear(ledger);
     map_fini(&ledger->by_task);
     buf_fini(&ledger->returned);
-    pool_fini(&ledger->pool);
+    spares_fini(&ledger->spares);
 }
 
 /* Everything that was sent goes before everything that never was: older outcomes first. */
@@ -251,7 +251,7 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     if (token.task == 0 || ledger_find(ledger, token) != NULL) {
         return NULL;
     }
-    struct attempt *attempt = pool_take(&ledger->pool, sizeof(*attempt));
+    struct attempt *attempt = spares_take(&ledger->spares, sizeof(*attempt));
     memset(attempt, 0, offsetof(struct attempt, small));
     attempt->token = token;
     attempt->state = ATTEMPT_WAITING;

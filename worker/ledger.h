@@ -25,7 +25,7 @@
 #include "common/limits.h"
 #include "common/map.h"
 #include "common/message.h"
-#include "common/pool.h"
+#include "common/spares.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,9 +84,9 @@ struct attempt_list {
 };
 
 struct ledger {
-    struct pool pool;  /* of attempts */
-    struct uuid store; /* zeros: none known yet */
-    uint32_t epoch;    /* of this connection's WELCOME */
+    struct spares spares; /* of attempts */
+    struct uuid store;    /* zeros: none known yet */
+    uint32_t epoch;       /* of this connection's WELCOME */
     struct map by_task;
     struct attempt_list waiting; /* deepest first, of those oldest first */
     struct attempt_list handed;  /* HANDED and RUNNING */
