@@ -28,7 +28,8 @@
 /* Bounds of looking for what others left; what is not found this time will be another time. */
 #define SWEEP_LOOK_COUNT_MAX 10000u
 #define SWEEP_COUNT_MAX 16u
-#define MAKE_COUNT_MAX 3u
+#define MAKE_COUNT_MAX 8u
+#define REMOVE_COUNT_MAX 3u
 
 static enum quern_err say(char **why_out, const char *what, const char *path)
 {
@@ -74,7 +75,6 @@ static bool is_pool_file(const char *name)
     return is_worker_lock;
 }
 
-/* The mark last: without it nobody would know whose the rest is. */
 static void files_remove(int fd)
 {
     struct dirent *entry = NULL;
@@ -87,16 +87,34 @@ static void files_remove(int fd)
     if (list != NULL) {
         closedir(list);
     }
+}
+
+/* The mark last, and back again if the directory stays (somebody's file is in it, or a worker that ends has just made
+ * one): without it nobody would know whose the rest is. */
+static bool try_to_remove(int base, const char *name, int fd)
+{
+    files_remove(fd);
     (void)unlinkat(fd, MARK_NAME, 0);
+    if (unlinkat(base, name, AT_REMOVEDIR) == 0) {
+        return true;
+    }
+    int mark = openat(fd, MARK_NAME, O_CREAT | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (mark >= 0) {
+        close(mark);
+    }
+    return false;
 }
 
 static void remove_at(int base, const char *name)
 {
     int fd = is_pool_name(name) ? ours_open(base, name) : -1;
+    for (unsigned i = 0; fd >= 0 && i < REMOVE_COUNT_MAX; i++) {
+        if (try_to_remove(base, name, fd)) {
+            break;
+        }
+    }
     if (fd >= 0) {
-        files_remove(fd);
         close(fd);
-        (void)unlinkat(base, name, AT_REMOVEDIR);
     }
 }
 
@@ -159,6 +177,14 @@ static bool remove_abandoned(int base, const char *name)
     return is;
 }
 
+/* Its program was killed before it could make its mark; or it is about to: then it makes another directory. */
+static bool remove_empty(int base, const char *name)
+{
+    struct stat facts;
+    return fstatat(base, name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(facts.st_mode) &&
+           facts.st_uid == geteuid() && unlinkat(base, name, AT_REMOVEDIR) == 0;
+}
+
 static void sweep(const char *base_path)
 {
     struct dirent *entry = NULL;
@@ -169,7 +195,8 @@ static void sweep(const char *base_path)
         if (entry == NULL) {
             break;
         }
-        if (is_pool_name(entry->d_name) && remove_abandoned(dirfd(list), entry->d_name)) {
+        if (is_pool_name(entry->d_name) &&
+            (remove_abandoned(dirfd(list), entry->d_name) || remove_empty(dirfd(list), entry->d_name))) {
             swept++;
         }
     }

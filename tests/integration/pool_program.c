@@ -65,8 +65,44 @@ static enum quern_err surroundings(struct quern_task *task, struct quern_reader 
     return QUERN_OK;
 }
 
+/* The sum of squares up to x, each of them a task of its own: a handler that is a client of its own pool. */
+static enum quern_err nested(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_client *client = NULL;
+    int64_t x = 0;
+    int64_t sum = 0;
+    options.is_volatile = true;
+    enum quern_err err = quern_read_i64(args, &x);
+    err = err != QUERN_OK ? err : quern_client_open(&options, &client);
+    for (int64_t i = 1; err == QUERN_OK && i <= x; i++) {
+        const unsigned char one[] = {0x91, (unsigned char)i};
+        struct quern_call call = QUERN_CALL_INIT;
+        struct quern_future *future = NULL;
+        struct quern_outcome *outcome = NULL;
+        struct quern_reader reader;
+        int64_t value = 0;
+        call.function = "square";
+        call.args = one;
+        call.args_size = sizeof(one);
+        err = quern_submit(client, &call, &future, NULL);
+        err = err != QUERN_OK ? err : quern_future_result(future, RESULT_MS, &outcome);
+        if (err == QUERN_OK) {
+            quern_reader_init(&reader, outcome->result, outcome->result_size);
+            err = quern_read_i64(&reader, &value);
+        }
+        sum += value;
+        quern_outcome_release(&outcome);
+        quern_future_release(&future);
+    }
+    (void)quern_client_close(&client, 0);
+    quern_write_i64(result, sum);
+    return err == QUERN_OK ? err : quern_task_fail(task, "Nested", "%s", quern_last_error());
+}
+
 static const struct quern_function functions[] = {
-    {"square", square}, {"take", take}, {"pid", own_pid}, {"surroundings", surroundings}, {NULL, NULL}};
+    {"square", square}, {"take", take}, {"nested", nested}, {"pid", own_pid}, {"surroundings", surroundings},
+    {NULL, NULL}};
 
 static enum quern_err initialise(const char **text_out)
 {

@@ -169,6 +169,22 @@ class Opening(PoolStory):
         self.tell_all(program, "close 0")
         os.close(ours)
 
+    def test_a_function_can_be_a_client_of_its_own_pool_on_one_slot(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit nested 5")
+        self.assertEqual(self.tell(program, "wait 0"), "done 55")
+        self.tell_all(program, "close 0")
+
+    def test_opening_and_closing_leaves_nothing_in_the_program(self):
+        program = self.program()
+        counts = []
+        for _ in range(12):
+            self.tell_all(program, "open slots=1")
+            self.tell_all(program, "submit square 2", "close 0", "release")
+            counts.append(tuple(len(os.listdir(f"/proc/{program.pid}/{what}")) for what in ("fd", "task")))
+        self.assertEqual(counts[1], counts[-1])  # the first may leave something for all
+        self.assertEqual(self.descendants(program.pid), [])
+
     def test_two_pools_of_two_programs_do_not_meet(self):
         programs = [self.opened("slots=1") for _ in range(2)]
         self.assertEqual(len(self.left()), 2)
@@ -221,6 +237,30 @@ class Ending(PoolStory):
     def test_sigterm(self):
         self.end_by(lambda program: program.send(signal.SIGTERM), -signal.SIGTERM)
 
+    def mine(self):
+        """Living processes of this test, by their environment."""
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if self.directory.encode() in file.read() and stage.is_alive(int(name)):
+                        found.append(int(name))
+            except OSError:
+                pass
+        return found
+
+    def test_sigkill_while_it_opens(self):
+        """At every number of processes on the way; the kill may come a little later than that."""
+        for count in range(6):
+            program = self.program()
+            program.write("open slots=2\n")
+            stage.wait_until(lambda: len(self.descendants(program.pid)) >= count, f"{count} processes")
+            program.kill9()
+            stage.wait_until(lambda: self.mine() == [], f"all to be gone after {count}", 20)
+        program = self.opened("slots=1")  # what only a directory was left of is found by the next one
+        self.tell_all(program, "close 0")
+        self.assertEqual(self.left(), [])
+
     def test_exec_of_another_program(self):
         program = self.opened("slots=1")
         below = self.descendants(program.pid)
@@ -270,7 +310,7 @@ class Ending(PoolStory):
             pass
         program.kill9()
         stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 20)
-        self.assertEqual(os.listdir(directory), ["mine"])
+        self.assertEqual(sorted(os.listdir(directory)), ["mine", "pool"])
 
 
 class ShuttingDown(PoolStory):
