@@ -208,7 +208,7 @@ class Order(stage.Story):
         self.broker()
         client = Peer(self, self.context, generation=2, instance=client.instance).resume(client)
         worker = Peer(self, self.context, generation=2, instance=worker.instance)
-        held = [[task, 1, attempt, state] for (task, attempt, _), state in ((first[4][0], 1), (second[4][0], 2))]
+        held = [[task, 1, attempt, state] for (task, attempt, *_), state in ((first[4][0], 1), (second[4][0], 2))]
         self.hello_worker(worker, held)
         worker.epoch = worker.wait(WELCOME_WORKER)[2]
         for sequence in range(client.high + 1, 3):
