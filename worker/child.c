@@ -135,9 +135,12 @@ static void input_read(struct child *child, size_t want)
         announce(child);
         reap_orphans();
         child->has_waited = true;
+        /* Not a recv that blocks: it would wake once more when the supervisor has read what we announced. */
+        struct pollfd readable = {.fd = child->fd, .events = POLLIN};
         do {
-            got = recv(child->fd, to, room, 0);
-        } while (got < 0 && errno == EINTR);
+            (void)poll(&readable, 1, -1);
+            got = recv(child->fd, to, room, MSG_DONTWAIT);
+        } while (got < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK));
     }
     if (got == 0 || (got < 0 && errno != EINTR)) {
         _exit(0);
