@@ -169,6 +169,13 @@ class Opening(PoolStory):
         self.tell_all(program, "close 0")
         os.close(ours)
 
+    def test_a_slot_is_replaced_after_as_many_tasks_as_were_given(self):
+        program = self.opened("slots=1", "max_tasks=2")
+        self.tell_all(program, "submit pid 0 6")
+        pids = [self.tell(program, f"wait {i}") for i in range(6)]
+        self.assertEqual([pids.count(pid) for pid in pids], [2] * 6)
+        self.tell_all(program, "close 0")
+
     def test_a_function_can_be_a_client_of_its_own_pool_on_one_slot(self):
         program = self.opened("slots=1")
         self.tell_all(program, "submit nested 5")
