@@ -1,31 +1,142 @@
 """Functions that are clients of their own broker: what they wait for runs, also where there is one slot."""
 
-import unittest
+import json
+import os
+import signal
 
 import stage
 
-NESTED = stage.os.path.join(stage.BUILD, "lib", "quern", "nested.so")
-NEST = stage.os.path.join(stage.BUILD, "tests", "nest.so")
+NESTED = os.path.join(stage.BUILD, "lib", "quern", "nested.so")
+NEST = os.path.join(stage.BUILD, "tests", "nest.so")
+DEPTH_MAX = 64
+WAITING_MAX = 64
 
 
 class Nested(stage.Story):
-    def begin(self, slots=1, module=NESTED, **options):
+    def begin(self, slots=1, module=NEST, **options):
         self.broker()
         worker = self.worker(slots=slots, module=module, **options)
         self.wait_workers()
         return worker
 
+    def touch(self, name):
+        with open(self.path(name), "wb"):
+            pass
+
+    def lines(self, name):
+        try:
+            with open(self.path(name), encoding="ascii") as file:
+                return file.read().split()
+        except FileNotFoundError:
+            return []
+
+    def detach(self, *words):
+        return self.quern("submit", "--detach", *words).stdout.strip()
+
+    def show(self, task):
+        return self.quern("--json", "show", task).json
+
+    def slots_of(self, worker):
+        """Processes of the worker that are slots: children of its zygote."""
+        below = self.descendants(worker.pid)
+        return [pid for pid in below if self.name_of(pid) == "quern-slot"]
+
+    @staticmethod
+    def name_of(pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return None
+
+    # ---- trees ----
+
     def test_fibonacci_through_the_queue_on_one_slot(self):
-        self.begin()
+        self.begin(module=NESTED)
         self.assertEqual(self.quern("submit", "fib_nested", "11").stdout, "89\n")
 
     def test_fibonacci_through_the_queue_on_three_slots(self):
-        self.begin(slots=3)
+        self.begin(slots=3, module=NESTED)
         self.assertEqual(self.quern("submit", "fib_nested", "12").stdout, "144\n")
 
-    def test_a_sum_over_a_tree_of_tasks(self):
-        self.begin(slots=2)
+    def test_a_sum_over_a_tree_on_two_workers(self):
+        self.begin(slots=1, module=NESTED)
+        self.worker(slots=2, module=NESTED)
+        self.wait_workers(2)
         self.assertEqual(self.quern("submit", "tree_sum", "1", "100000", "1000").stdout, "5000050000\n")
+
+    # ---- many that wait ----
+
+    def test_two_hundred_tasks_that_wait_for_three_each_on_one_slot(self):
+        worker = self.begin()
+        self.assertEqual(self.quern("map", "fan", input="3\n" * 200).lines, ["3"] * 200)
+        self.assertLess(len(self.slots_of(worker)), 10)
+
+    def test_a_chain_as_deep_as_it_may_be_on_one_slot(self):
+        self.begin()
+        self.assertEqual(self.quern("submit", "descend", str(DEPTH_MAX)).stdout, f"{DEPTH_MAX}\n")
+
+    def test_one_deeper_is_refused_in_words(self):
+        self.begin()
+        result = self.quern("submit", "descend", str(DEPTH_MAX + 1), status=None)
+        self.assertNotEqual(result.status, 0)
+        self.assertIn("64 deep", result.stderr)
+
+    def test_the_sixty_fifth_that_waits_fails_in_words_and_the_others_go_on(self):
+        """Two chains of 64 at once, on one slot: for both there are not places enough."""
+        self.begin()
+        tasks = [self.detach("descend", str(DEPTH_MAX), json.dumps(self.path("met")), "2") for _ in range(2)]
+        shown = [stage.wait_until(lambda task=task: self.final(task), task) for task in tasks]
+        self.assertEqual(sorted(task["state"] for task in shown), ["done", "failed"])
+        failed = [task for task in shown if task["state"] == "failed"][0]
+        self.assertEqual(failed["kind"], "full")
+        self.assertIn("tasks of this worker wait", failed["message"])
+
+    def final(self, task):
+        shown = self.show(task)
+        return shown if shown["state"] in ("done", "failed", "cancelled") else None
+
+    # ---- ends ----
+
+    def test_a_waiting_slot_that_is_killed_costs_one_attempt(self):
+        worker = self.begin()
+        task = self.detach("parent", json.dumps(self.path("go")))
+        stage.wait_until(lambda: self.lines("go.pid"), "the parent")
+        self.wait_status(lambda s: s["tasks"]["running"] >= 2, "the child")
+        os.kill(int(self.lines("go.pid")[0]), signal.SIGKILL)
+        stage.wait_until(lambda: self.show(task)["crashes"] == 1, "its crash")
+        self.assertIn(self.show(task)["state"], ("ready", "leased"))  # the child has the one place
+        self.touch("go")
+        shown = stage.wait_until(lambda: self.final(task), "its outcome")
+        self.assertEqual(shown["state"], "done")
+        counters = self.status()["counters"]
+        self.assertEqual((counters["retried"], counters["lost"]), (1, 0))
+        self.assertEqual(len(self.lines("go.pid")), 2)
+        self.assertTrue(worker.is_running())
+
+    def test_a_timeout_counts_while_it_waits(self):
+        self.begin()
+        result = self.quern("submit", "--timeout", "0.3", "parent", json.dumps(self.path("go")), status=None)
+        self.assertIn("timeout", result.stderr)
+        self.touch("go")
+
+    def test_a_worker_told_to_end_finishes_what_waits(self):
+        worker = self.begin()
+        task = self.detach("descend", "3", json.dumps(self.path("met")), "2")
+        stage.wait_until(lambda: os.path.exists(self.path("met")), "its start")
+        worker.send(signal.SIGTERM)
+        worker.wait_log("draining")
+        with open(self.path("met"), "ab") as file:
+            file.write(b".")
+        self.assertEqual(worker.status(), 0)
+        self.assertEqual(self.show(task)["state"], "done")
+
+    def test_slots_made_for_waiting_end_when_nobody_waits(self):
+        worker = self.begin()
+        self.assertEqual(self.quern("submit", "descend", "20").stdout, "20\n")
+        self.assertGreater(len(self.slots_of(worker)), 20)
+        stage.wait_until(lambda: len(self.slots_of(worker)) == 1, "one slot")
+        self.assertEqual(self.quern("submit", "descend", "3").stdout, "3\n")
 
 
 if __name__ == "__main__":
