@@ -62,9 +62,11 @@ struct quern_map {
     enum quern_err input_end; /* QUERN_OK: there may be more inputs; QUERN_END; or the error they ended with */
     char *input_text;         /* of that error; NULL none */
     uint64_t stopped_at;      /* the failure that was acted upon; UINT64_MAX none */
-    uint64_t batch_count;     /* inputs to be read at once */
+    uint64_t batch_count;     /* inputs to be read at once; */
+    uint64_t batch_count_min; /* it adapts within these */
+    uint64_t batch_count_max;
     struct buf staged_args;
-    struct staged staged[MAP_BATCH_COUNT_MAX];
+    struct staged *staged; /* batch_count_max of them */
     size_t staged_at;
     size_t staged_count;
     uint64_t staged_bytes;
@@ -139,7 +141,8 @@ static void batch_read(struct quern_map *map, uint64_t room, uint64_t bytes)
     }
     bool is_slow = clock_mono_us() - begun_us > MAP_BATCH_US;
     uint64_t next = is_slow ? map->batch_count / 2 : map->batch_count * 2;
-    map->batch_count = next < 1 ? 1 : next > MAP_BATCH_COUNT_MAX ? MAP_BATCH_COUNT_MAX : next;
+    next = next < map->batch_count_max ? next : map->batch_count_max;
+    map->batch_count = next > map->batch_count_min ? next : map->batch_count_min;
 }
 
 /* ---- submitting: under the lock ---- */
@@ -455,13 +458,16 @@ static struct quern_map *map_make(struct quern_client *client, const struct quer
     map->may_wait = options->call.wait_ms != 0;
     map->window_count = options->window_count;
     map->window_bytes = options->window_bytes;
-    map->read_step = options->window_count / 4 < MAP_BATCH_COUNT_MAX ? options->window_count / 4 : MAP_BATCH_COUNT_MAX;
+    map->batch_count_max = options->chunk > 0 ? options->chunk : MAP_BATCH_COUNT_MAX;
+    map->batch_count = map->batch_count_min = options->chunk > 0 ? options->chunk : 1;
+    map->staged = xcalloc(map->batch_count_max, sizeof(map->staged[0]));
+    map->read_step =
+        options->window_count / 4 < map->batch_count_max ? options->window_count / 4 : map->batch_count_max;
     map->read_step = map->read_step > 0 ? map->read_step : 1;
     map->deadline_ms = deadline_of(options->timeout_ms);
     map->writer = quern_writer_new();
     CHECK(map->writer != NULL);
     map->stopped_at = UINT64_MAX;
-    map->batch_count = 1;
     map->fd = -1;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -477,6 +483,7 @@ static void map_free(struct quern_map *map)
     }
     pthread_cond_destroy(&map->changed);
     quern_writer_free(map->writer);
+    free(map->staged);
     free(map->function);
     free(map->queue);
     free(map->input_text);

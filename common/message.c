@@ -191,14 +191,10 @@ static size_t bytes_left(const struct cursor *cursor)
     return (size_t)(cursor->end - cursor->p);
 }
 
-static bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
+static bool u64_read_wide(struct cursor *cursor, uint64_t max, uint64_t *number_out)
 {
     struct value value;
 
-    if (cursor->p < cursor->end && *cursor->p < 0x80) {
-        *number_out = *cursor->p++;
-        return *number_out <= max;
-    }
     if (bytes_left(cursor) > sizeof *number_out && (*cursor->p & 0xfc) == 0xcc) {
         unsigned size = 1u << (*cursor->p - 0xcc);
         uint64_t big;
@@ -212,6 +208,15 @@ static bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
     }
     *number_out = value.u;
     return true;
+}
+
+static inline bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
+{
+    if (cursor->p < cursor->end && *cursor->p < 0x80) {
+        *number_out = *cursor->p++;
+        return *number_out <= max;
+    }
+    return u64_read_wide(cursor, max, number_out);
 }
 
 static bool i64_read(struct cursor *cursor, int64_t min, int64_t max, int64_t *number_out)

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     struct quern_client *client;
     uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
     unsigned long repeat = 1;
-    size_t window = 10000;
+    size_t window = 4000;
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], "volatile") == 0) {
             options.is_volatile = true;

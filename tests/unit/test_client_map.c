@@ -278,6 +278,25 @@ static void test_a_window_beyond_that_of_the_client(void **state)
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+/* What is read is submitted in runs of this length, if that is asked for; and never beyond the window. */
+static void test_a_chunk_is_as_long_as_asked_for(void **state)
+{
+    static const size_t chunks[] = {1, 3, 10000};
+    for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
+        struct quern_client *client = open_default(*state);
+        struct numbers numbers = numbers_of(1000);
+        struct quern_map_options options = options_of(QUERN_INPUT_ORDER);
+        options.chunk = chunks[i];
+        options.window_count = 500;
+        struct quern_map *map = map_of(client, options, &numbers);
+        enum quern_err err = next_of(map, 0);
+        assert_true(err == QUERN_TIMEOUT || err == QUERN_OK);
+        assert_int_equal(numbers.next, chunks[i] < 500 ? chunks[i] : 500);
+        quern_map_close(&map);
+        assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    }
+}
+
 static void test_a_map_over_nothing_is_at_its_end(void **state)
 {
     struct quern_client *client = open_default(*state);
@@ -812,6 +831,7 @@ int main(void)
         WITH_FAKE(test_the_window_bounds_bytes_too),
         WITH_FAKE(test_an_input_larger_than_the_window_goes_alone),
         WITH_FAKE(test_a_window_beyond_that_of_the_client),
+        WITH_FAKE(test_a_chunk_is_as_long_as_asked_for),
         WITH_FAKE(test_a_map_over_nothing_is_at_its_end),
         WITH_FAKE(test_bad_options_are_refused),
         WITH_FAKE(test_an_error_of_the_inputs_comes_after_the_items_before_it),

@@ -21,8 +21,13 @@
  *     }
  *     quern_map_close(&map);
  *
- * Every item is a task of its own: own id, outcome, retries, deadline and cancel; one bad item costs one item. On the
- * wire they travel in runs, whose length is found by itself. One thread at a time uses a map.
+ * Every item is a task of its own: own id, outcome, retries, deadline and cancel; one bad item costs one item. One
+ * thread at a time uses a map.
+ *
+ * On the wire items travel in runs, and a worker holds as many in advance as it runs in some milliseconds: both lengths
+ * are found by themselves, from how fast inputs come and from how long items take, so that one item of seconds has
+ * nothing waiting behind it that another slot could run. chunk fixes how many inputs are read before they are
+ * submitted; it does not bind items together, and what a worker holds in advance adapts all the same.
  */
 #ifndef QUERN_MAP_H
 #define QUERN_MAP_H
@@ -46,16 +51,16 @@ struct quern_map_options {
     size_t size;
     struct quern_call call; /* of every item; args and ordinal are not looked at */
     enum quern_order order;
-    size_t window_count;  /* items submitted and not given yet, 1..10,000,000, default 10,000 */
+    size_t window_count;  /* items submitted and not given yet, 1..10,000,000, default 4,000 */
     size_t window_bytes;  /* arguments of unfinished and results of items not given, default 64 MiB */
-    size_t chunk;         /* items handed to a worker in one run: 0 (default) adapts, else 1..10,000 */
+    size_t chunk;         /* items submitted in one run: 0 (default) adapts, else 1..10,000; see below */
     int timeout_ms;       /* for the whole map, from quern_map_open; default QUERN_FOREVER */
     bool stop_at_failure; /* the first item that is not done ends the map: what has not started is cancelled */
     bool force;           /* a map that ends early also stops what runs */
 };
 #define QUERN_MAP_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        .size = sizeof(struct quern_map_options), .call = QUERN_CALL_INIT, .window_count = 10000,                      \
+        .size = sizeof(struct quern_map_options), .call = QUERN_CALL_INIT, .window_count = 4000,                       \
         .window_bytes = (size_t)64 << 20, .timeout_ms = QUERN_FOREVER                                                  \
     }
 
