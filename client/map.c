@@ -358,8 +358,11 @@ static enum quern_err hand_await(struct quern_map *map, int64_t deadline_ms)
             continue;
         }
         client->wanting++;
-        (void)client_wait(client, &map->changed, &map->waiters, deadline_ms);
+        err = client_wait_away(client, &map->changed, &map->waiters, deadline_ms);
         client->wanting--;
+        if (err != QUERN_OK) {
+            return err;
+        }
     }
 }
 

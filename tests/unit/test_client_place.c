@@ -11,6 +11,7 @@
 
 #include "client_calls.h"
 #include "common/place.h"
+#include "quern/value.h"
 
 struct slot {
     struct place place;
@@ -197,6 +198,67 @@ static void test_waiting_for_a_set_gives_the_place(void **state)
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+static enum quern_err one_input(void *context, struct quern_writer *args)
+{
+    unsigned *left = context;
+    if (*left == 0) {
+        return QUERN_END;
+    }
+    --*left;
+    quern_write_array(args, 0);
+    return QUERN_OK;
+}
+
+static void test_waiting_for_an_item_of_a_map_gives_the_place(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+    struct quern_map *map = NULL;
+    struct quern_map_item item;
+    struct slot slot;
+    unsigned left = 1;
+    hold(fake, false);
+    handler_begin(&slot, fake, 4);
+    options.call.function = "square";
+    assert_int_equal(quern_map_open(client, &options, one_input, &left, &map), QUERN_OK);
+    slot.is_full = true;
+    assert_int_equal(quern_map_next(map, WAIT_MS, &item), QUERN_FULL);
+    slot.is_full = false;
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    assert_int_equal(quern_map_next(map, WAIT_MS, &item), QUERN_OK);
+    assert_true(slot.given > 0);
+    quern_outcome_release(&item.outcome);
+    assert_int_equal(quern_map_next(map, WAIT_MS, &item), QUERN_END);
+    quern_map_close(&map);
+    handler_end(&slot);
+    fake_lock(fake);
+    assert_int_equal(fake->last_depth, 5);
+    fake_unlock(fake);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static void test_leaving_a_group_gives_the_place(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_group *group = NULL;
+    struct slot slot;
+    hold(fake, false);
+    handler_begin(&slot, fake, 0);
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    assert_int_equal(quern_group_submit(group, &call, NULL), QUERN_OK);
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    slot.is_full = true;
+    assert_int_equal(quern_group_wait(group, WAIT_MS), QUERN_FULL);
+    slot.is_full = false;
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK);
+    assert_true(slot.given > 0);
+    handler_end(&slot);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
 /* The broker may have no room for a submit before tasks have ended: they may need this place. */
 static void test_waiting_for_acceptance_gives_the_place(void **state)
 {
@@ -247,6 +309,8 @@ int main(void)
         WITH_FAKE(test_waiting_for_the_next_outcome_gives_the_place),
         WITH_FAKE(test_waiting_for_several_futures_gives_the_place),
         WITH_FAKE(test_waiting_for_a_set_gives_the_place),
+        WITH_FAKE(test_waiting_for_an_item_of_a_map_gives_the_place),
+        WITH_FAKE(test_leaving_a_group_gives_the_place),
         WITH_FAKE(test_waiting_for_acceptance_gives_the_place),
         WITH_FAKE(test_where_too_many_wait_a_wait_fails_at_once_in_words),
     };

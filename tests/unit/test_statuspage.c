@@ -222,6 +222,81 @@ static void test_progress_is_never_torn(void **state)
     statuspage_unmap(&page);
 }
 
+/* ---- place ---- */
+
+#define WAIT_COUNT 20000u
+#define FAR_MS INT64_MAX
+
+struct waiter {
+    struct statuspage *page;
+    unsigned given;
+};
+
+static void *waiter_run(void *arg)
+{
+    struct waiter *waiter = arg;
+    for (unsigned i = 0; i < WAIT_COUNT; i++) {
+        wait_begin(waiter->page, 0);
+        waiter->given += wait_is_given(waiter->page, FAR_MS);
+        wait_end(waiter->page, 0);
+    }
+    return NULL;
+}
+
+/* Every wait gets its answer, each its own, and the slot sleeps until then. */
+static void test_each_wait_is_answered_once(void **state)
+{
+    (void)state;
+    struct waiter waiter = {.page = page_open()};
+    pthread_t thread;
+    unsigned given = 0;
+    assert_int_equal(pthread_create(&thread, NULL, waiter_run, &waiter), 0);
+    for (unsigned i = 0; i < WAIT_COUNT; i++) {
+        while (place_read(waiter.page) != PLACE_ASKED) {
+        }
+        wait_answer(waiter.page, i % 3 != 0);
+        given += i % 3 != 0;
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(waiter.given, given);
+    assert_int_equal(place_read(waiter.page), PLACE_HELD);
+    statuspage_unmap(&waiter.page);
+}
+
+static void test_a_wait_without_an_answer_ends_at_its_deadline(void **state)
+{
+    (void)state;
+    struct statuspage *page = page_open();
+    wait_begin(page, 0);
+    assert_true(wait_is_given(page, 0));
+    assert_int_equal(place_read(page), PLACE_ASKED); /* it may still come */
+    wait_end(page, 0);
+    wait_answer(page, true); /* too late: the place is held */
+    assert_int_equal(place_read(page), PLACE_HELD);
+    atomic_store(&page->place, 77); /* a handler may write anything */
+    assert_int_equal(place_read(page), PLACE_HELD);
+    statuspage_unmap(&page);
+}
+
+static void test_waited_time_is_that_of_the_task_that_runs(void **state)
+{
+    (void)state;
+    struct statuspage *page = page_open();
+    statuspage_run(page, 1, 1000, 0);
+    assert_int_equal(statuspage_waited_us(page, 5000), 0);
+    wait_begin(page, 1500);
+    wait_answer(page, true);
+    assert_int_equal(statuspage_waited_us(page, 1700), 200);
+    wait_end(page, 2000);
+    assert_int_equal(statuspage_waited_us(page, 5000), 500);
+    wait_begin(page, 3000);
+    wait_end(page, 3001);
+    assert_int_equal(statuspage_waited_us(page, 5000), 501);
+    statuspage_run(page, 2, 6000, 0);
+    assert_int_equal(statuspage_waited_us(page, 7000), 0);
+    statuspage_unmap(&page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +307,9 @@ int main(void)
         cmocka_unit_test(test_ring_keeps_every_byte),
         cmocka_unit_test(test_ring_with_wild_positions_is_refused),
         cmocka_unit_test(test_progress_is_never_torn),
+        cmocka_unit_test(test_each_wait_is_answered_once),
+        cmocka_unit_test(test_a_wait_without_an_answer_ends_at_its_deadline),
+        cmocka_unit_test(test_waited_time_is_that_of_the_task_that_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ QUERN_MUST_USE enum quern_err quern_group_submit(struct quern_group *group, cons
 /* Cancel what has not started, here and in the groups within; force also what runs. Does not wait for the outcomes. */
 enum quern_err quern_group_cancel(struct quern_group *group, bool force);
 /* Wait until everything submitted so far has its outcome, here and in the groups within.
- * QUERN_TIMEOUT; QUERN_CLOSED, QUERN_TAKEN_OVER */
+ * QUERN_TIMEOUT; QUERN_FULL (in a handler: too many wait there already); QUERN_CLOSED, QUERN_TAKEN_OVER */
 QUERN_MUST_USE enum quern_err quern_group_wait(struct quern_group *group, int timeout_ms);
 /*
  * Leave the group: wait for all of it, then acknowledge and release its futures.
@@ -48,6 +48,7 @@ QUERN_MUST_USE enum quern_err quern_group_wait(struct quern_group *group, int ti
  * QUERN_TASK_FAILED  one failed
  * QUERN_CANCELLED    none failed, but some were cancelled
  * QUERN_CLOSED, QUERN_TAKEN_OVER  the client ended before: outcomes are missing
+ * QUERN_FULL         in a handler: too many wait there already (quern/futures.h): outcomes are missing
  */
 enum quern_err quern_group_close(struct quern_group **group, struct quern_outcome **failure_out);
 

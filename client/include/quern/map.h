@@ -82,6 +82,7 @@ struct quern_map_item {
  *
  * QUERN_END      every item was given, or the map has stopped at a failure (which was given last)
  * QUERN_TIMEOUT  of this call or of the map: quern_last_error says how far it is; it may be called again
+ * QUERN_FULL     in a handler: too many wait there already (quern/futures.h); it may be called again
  * an error of input; QUERN_CLOSED, QUERN_TAKEN_OVER
  */
 QUERN_MUST_USE enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quern_map_item *item_out);
