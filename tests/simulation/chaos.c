@@ -127,7 +127,7 @@ static struct chaos *enter(struct world *world, bool is_tame)
         if (is_named) {
             snprintf(actor->session_name, sizeof actor->session_name, "session%zu", i);
         }
-        actor->is_volatile = percent(chaos, 30) && !is_tame;
+        actor->is_volatile = !is_tame && percent(chaos, 30);
         actor->line_count = is_named && percent(chaos, 50) ? 5 + below(chaos, 30) : 0;
         actor_enter(chaos, actor);
     }
