@@ -370,9 +370,17 @@ static void on_done_slowly(struct quern_future *future, void *context)
     atomic_store(&slow->has_ended, true);
 }
 
+/* Once close has come to wait for it. */
 static void *end_the_slow(void *context)
 {
     struct slow *slow = context;
+    bool is_awaited = false;
+    while (!is_awaited) {
+        pthread_mutex_lock(&slow->client->lock);
+        is_awaited = slow->client->callbacks.must_stop;
+        pthread_mutex_unlock(&slow->client->lock);
+        sched_yield();
+    }
     atomic_store(&slow->may_end, true);
     return NULL;
 }
@@ -382,7 +390,7 @@ static void test_a_callback_that_has_begun_ends_before_close_returns(void **stat
     struct fake *fake = *state;
     struct quern_future *futures[1];
     struct quern_client *client = open_by_hand(fake, futures, 1);
-    struct slow slow = {.client = NULL};
+    struct slow slow = {.client = client};
     pthread_t thread;
     assert_int_equal(quern_future_on_done(futures[0], on_done_slowly, &slow), QUERN_OK);
     end_as(fake, 1, TASK_DONE);
@@ -392,7 +400,7 @@ static void test_a_callback_that_has_begun_ends_before_close_returns(void **stat
     assert_int_equal(pthread_create(&thread, NULL, end_the_slow, &slow), 0);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
     assert_true(atomic_load(&slow.has_ended));
-    pthread_join(thread, NULL);
+    pthread_join(thread, NULL); /* the future still holds the client's memory */
     quern_future_release(&futures[0]);
 }
 

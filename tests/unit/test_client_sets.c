@@ -537,7 +537,7 @@ static void test_who_holds_more_than_the_window_is_not_stuck_looking_again_and_a
     close_all(client, futures, HELD);
 }
 
-/* A set that nobody waits for makes nobody send more than the window. */
+/* A set that nobody waits for makes nobody send more than the window, however often the client has something to do. */
 static void test_a_set_that_is_not_waited_for_does_not_stretch_the_window(void **state)
 {
     struct fake *fake = *state;
@@ -548,12 +548,57 @@ static void test_a_set_that_is_not_waited_for_does_not_stretch_the_window(void *
     }
     struct quern_set *set = set_of(futures, HELD, QUERN_FOREVER);
     assert_ptr_equal(next_of(set), futures[0]);
-    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    for (unsigned i = 0; i < HELD; i++) {
+        void *answer = NULL;
+        size_t size = 0;
+        assert_int_equal(quern_query(client, "status", NULL, 0, WAIT_MS, &answer, &size), QUERN_OK);
+        free(answer);
+    }
     fake_lock(fake);
     assert_true(fake->outcome_count <= 2 * NARROW);
     fake_unlock(fake);
     quern_set_close(&set);
     close_all(client, futures, HELD);
+}
+
+/* A thread waits for a set; what it waits for from now on is behind another client's window, which it holds full. */
+static void *add_when_waited_for(void *context)
+{
+    void **what = context;
+    struct quern_client *client = what[2];
+    bool is_waited_for = false;
+    while (!is_waited_for) {
+        pthread_mutex_lock(&client->lock);
+        is_waited_for = client->watches.first->waiters > 0;
+        pthread_mutex_unlock(&client->lock);
+        sched_yield();
+    }
+    assert_int_equal(quern_set_add(what[0], what[1]), QUERN_OK);
+    return NULL;
+}
+
+static void test_who_waits_for_a_set_waits_for_a_client_that_joins_it(void **state)
+{
+    struct fake *fake = *state;
+    struct fake *other_fake = fake_make();
+    fake_start(other_fake);
+    struct quern_future *futures[1];
+    struct quern_future *others[HELD];
+    struct quern_client *client = open_by_hand(fake, futures, 1);
+    struct quern_client *other = open_narrow(other_fake);
+    for (unsigned i = 0; i < HELD; i++) {
+        others[i] = submit(other);
+    }
+    struct quern_set *set = set_of(futures, 1, QUERN_FOREVER);
+    void *what[] = {set, others[HELD - 1], client};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, add_when_waited_for, what), 0);
+    assert_ptr_equal(next_of(set), others[HELD - 1]);
+    pthread_join(thread, NULL);
+    quern_set_close(&set);
+    close_all(other, others, HELD);
+    close_all(client, futures, 1);
+    fake_free(other_fake);
 }
 
 /* ---- the end of a client ---- */
@@ -674,6 +719,7 @@ int main(void)
         WITH_FAKE(test_who_holds_more_than_the_window_is_not_stuck_polling_a_descriptor),
         WITH_FAKE(test_who_holds_more_than_the_window_is_not_stuck_looking_again_and_again),
         WITH_FAKE(test_a_set_that_is_not_waited_for_does_not_stretch_the_window),
+        WITH_FAKE(test_who_waits_for_a_set_waits_for_a_client_that_joins_it),
         WITH_FAKE(test_being_taken_over_reaches_who_waits_for_a_set),
         WITH_FAKE(test_what_is_done_is_given_after_the_client_has_closed),
         cmocka_unit_test(test_null_is_said_so),
