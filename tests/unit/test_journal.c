@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "common/message.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -471,11 +472,48 @@ static void test_an_unknown_commit_ends_the_process_before_anything_is_said(void
     world_remove(&directory);
 }
 
+static unsigned thread_count(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir("/proc/self/task");
+    assert_non_null(directory);
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        count += entry->d_name[0] != '.';
+    }
+    closedir(directory);
+    return count;
+}
+
+/* A broker without a store: the loop notices no difference, but that nothing is ever found. */
+static void test_without_a_store_batches_count_at_once_and_loads_find_nothing(void **state)
+{
+    (void)state;
+    unsigned threads = thread_count();
+    struct scene scene = {.journal = journal_open(NULL, 1)};
+    assert_int_equal(thread_count(), threads);
+    commit_sample(&scene, 1);
+    struct load *load = load_make(LOAD_SHOW, 7);
+    load->count = 1;
+    load->ids[0] = id_make(3, 1);
+    journal_load(scene.journal, &load);
+    struct loaded *loaded = expect_event(&scene, JOURNAL_LOADED).loaded;
+    assert_int_equal(loaded->number, 7);
+    assert_false(loaded->has_task);
+    assert_int_equal(loaded->outcome_count, 0);
+    journal_loaded_free(&loaded);
+    assert_int_equal(scene.stats_count, 0);
+    load = load_make(LOAD_LIST, 8); /* one that nobody fetches */
+    load->limit = 10;
+    journal_load(scene.journal, &load);
+    journal_close(&scene.journal, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* First: it forks, which threads that ran before would make a gamble. */
         cmocka_unit_test(test_an_unknown_commit_ends_the_process_before_anything_is_said),
+        cmocka_unit_test(test_without_a_store_batches_count_at_once_and_loads_find_nothing),
         cmocka_unit_test(test_committed_batches_are_on_disk),
         cmocka_unit_test(test_closing_finishes_the_batch_in_commit),
         cmocka_unit_test(test_an_unclean_close_marks_nothing),
