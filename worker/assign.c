@@ -210,6 +210,9 @@ static bool is_closed(struct supervisor *supervisor)
 static uint64_t capacity_wanted(struct supervisor *supervisor, bool is_shut)
 {
     const struct places *places = &supervisor->places;
+    if (herd_is_barren(supervisor)) {
+        return 0;
+    }
     uint64_t capacity = pace_capacity(&supervisor->pace, places->slots);
     uint64_t held = supervisor->ledger.waiting.count + supervisor->ledger.handed.count;
     if (places->waiting == 0) {
@@ -251,6 +254,9 @@ void assign_capacity(struct supervisor *supervisor)
         dialogue_set_capacity(&supervisor->dialogue, capacity);
     }
     tell_nested(supervisor);
+    if (capacity == 0 && dialogue_is_welcome(&supervisor->dialogue)) {
+        return_surplus(supervisor);
+    }
     if (is_shut && dialogue_is_welcome(&supervisor->dialogue)) {
         return_closed(supervisor);
     }

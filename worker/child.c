@@ -1,7 +1,7 @@
 /*
  * child.c owns the loop of a slot process: read tasks, claim, run the handler, publish the result.
  * It must not know the broker, tokens or other slots; it may be killed at any instruction.
- * Start reading at child_run, then run_task.
+ * Start reading at child_begin, then run_task.
  */
 #include "worker/child.h"
 
@@ -382,7 +382,7 @@ static const volatile uint8_t *own_page(void)
     return page;
 }
 
-void child_run(int fd, struct statuspage *page, const struct registry *registry)
+__attribute__((noreturn)) static void run(int fd, struct statuspage *page, const struct registry *registry)
 {
     struct child child = {.own = own_page(), .fd = fd, .page = page, .registry = registry, .has_waited = true};
     child.task.page = page;
@@ -395,4 +395,26 @@ void child_run(int fd, struct statuspage *page, const struct registry *registry)
         struct bytes args = input_next(&child, &in);
         run_task(&child, &in, args);
     }
+}
+
+/* ---- birth ---- */
+
+void child_refuse(int fd, struct statuspage *page, const struct registry *registry)
+{
+    const char *why = registry->why != NULL ? registry->why : "memory is used up";
+    (void)ring_put(page, bytes_of(why, strnlen(why, SLOT_WHY_SIZE_MAX)));
+    statuspage_birth(page, BIRTH_REFUSED);
+    (void)!send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    _exit(1);
+}
+
+void child_begin(int fd, struct statuspage *page, struct registry *registry)
+{
+    if (!registry_initialise_slot(registry)) {
+        child_refuse(fd, page, registry);
+    }
+    atomic_store_explicit(&page->functions_hash, registry_hash(registry), memory_order_relaxed);
+    statuspage_birth(page, BIRTH_READY);
+    (void)!send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    run(fd, page, registry);
 }

@@ -7,7 +7,10 @@
 #include "worker/modules.h"
 #include "worker/statuspage.h"
 
-/* In the forked process. fd: the slot's end of its socket. Never returns. */
-__attribute__((noreturn)) void child_run(int fd, struct statuspage *page, const struct registry *registry);
+/* In the slot's process, with all functions loaded. fd: the slot's end of its socket. Initialises the slot, says that
+ * it is ready, runs tasks. */
+__attribute__((noreturn)) void child_begin(int fd, struct statuspage *page, struct registry *registry);
+/* It cannot run tasks: registry->why goes to the supervisor. */
+__attribute__((noreturn)) void child_refuse(int fd, struct statuspage *page, const struct registry *registry);
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "worker/complaint.h"
+#include "worker/names.h"
 #include "worker/supervisor_private.h"
 
 #include <errno.h>
@@ -23,6 +24,8 @@
 #define AGAIN_MS 1000
 /* a zygote that had worked, sooner. */
 #define ZYGOTE_AGAIN_MS 100
+/* So many slots in a row that die before they are ready are no accident. */
+#define STILLBORN_COUNT_MAX 3
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
@@ -93,53 +96,20 @@ static void zygote_gone(struct supervisor *supervisor)
     supervisor->zygote_is_ready = false;
 }
 
-/* Names by index, each with its NUL. False: not a list. */
-static bool functions_read(const struct zygote_packet *packet, char ***names_out, size_t *count_out)
-{
-    size_t count = (size_t)packet->head.status;
-    const char *at = packet->text;
-    const char *end = packet->text + packet->head.text_size;
-    char **names = xcalloc(count + 1, sizeof(names[0]));
-    size_t i = 0;
-    while (i < count && at < end && memchr(at, 0, (size_t)(end - at)) != NULL) {
-        names[i++] = xstrdup(at);
-        at += strlen(at) + 1;
-    }
-    *names_out = names;
-    *count_out = i;
-    return i == count && at == end;
-}
-
-static void functions_free(char **names, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        free(names[i]);
-    }
-    free(names);
-}
-
-static bool functions_equal(char **a, size_t a_count, char **b, size_t b_count)
-{
-    bool is_equal = a_count == b_count;
-    for (size_t i = 0; is_equal && i < a_count; i++) {
-        is_equal = strcmp(a[i], b[i]) == 0;
-    }
-    return is_equal;
-}
-
 static void zygote_ready(struct supervisor *supervisor)
 {
     char **names;
     size_t count;
-    CHECK(functions_read(supervisor->zygote.packet, &names, &count));
+    CHECK(names_read(supervisor->zygote.packet->text, supervisor->zygote.packet->head.text_size,
+                     (size_t)supervisor->zygote.packet->head.status, &names, &count));
     if (supervisor->functions == NULL) {
         supervisor->functions = names;
         supervisor->function_count = count;
         supervisor->zygote_is_ready = true;
         return;
     }
-    bool is_same = functions_equal(names, count, supervisor->functions, supervisor->function_count);
-    functions_free(names, count);
+    bool is_same = names_equal(names, count, supervisor->functions, supervisor->function_count);
+    names_free(names, count);
     if (!is_same) {
         /* Indexes would mean other functions: what was replaced on disk needs a new worker. */
         log_event(LOG_ERROR, "modules changed on disk", "restart the worker to serve them");
@@ -150,15 +120,25 @@ static void zygote_ready(struct supervisor *supervisor)
     supervisor->zygote_is_ready = true;
 }
 
+/* Nothing runs without what could not be loaded or initialised. Before the first slot was ready, whoever started the
+ * worker is told, and it ends; later it is tried again, and told again only if the reason is another. */
+static void take_refusal(struct supervisor *supervisor, char *why)
+{
+    bool is_news = supervisor->refusal == NULL || strcmp(supervisor->refusal, why) != 0;
+    if (!supervisor->had_slot && supervisor->exit_status < 0) {
+        complain("%s", why);
+        supervisor->exit_status = 1;
+    } else if (supervisor->had_slot && is_news) {
+        log_event(LOG_ERROR, "no slot can be made", "why=\"%s\"", why);
+    }
+    free(supervisor->refusal);
+    supervisor->refusal = why;
+}
+
 static void refused(struct supervisor *supervisor)
 {
     const struct zygote_packet *packet = supervisor->zygote.packet;
-    if (supervisor->functions == NULL) {
-        complain("%.*s", (int)packet->head.text_size, packet->text);
-        supervisor->exit_status = 1;
-    } else {
-        log_event(LOG_ERROR, "no tasks can be taken", "why=\"%.*s\"", (int)packet->head.text_size, packet->text);
-    }
+    take_refusal(supervisor, bytes_dup_text(bytes_of(packet->text, packet->head.text_size)));
 }
 
 /* ---- birth and death of slots ---- */
@@ -182,7 +162,6 @@ static void slot_born(struct supervisor *supervisor, pid_t pid)
         return; /* its socket is closed with the next packet: it ends */
     }
     slot->tasks_max = supervisor->options->slot_tasks_max;
-    meter_begin(&slot->meter, pid, supervisor->now_us / 1000);
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
@@ -200,8 +179,40 @@ static void no_slot(struct supervisor *supervisor, int err)
     }
 }
 
+/* The slot says that it takes tasks. */
+static void slot_ready(struct supervisor *supervisor, struct slot *slot)
+{
+    uint64_t hash = atomic_load_explicit(&slot->page->functions_hash, memory_order_relaxed);
+    if (hash != names_hash(supervisor->functions, supervisor->function_count)) {
+        /* A spawned slot loads what is there now; its indexes would mean other functions. */
+        take_refusal(supervisor, xstrdup("modules changed on disk: restart the worker to serve them"));
+        slot->is_doomed = true;
+        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS * 10;
+        slot_signal(slot, SIGKILL);
+        return;
+    }
+    slot->is_ready = true;
+    supervisor->stillborn = 0;
+    supervisor->had_slot = true;
+    free(supervisor->refusal);
+    supervisor->refusal = NULL;
+    meter_begin(&slot->meter, slot->pid, supervisor->now_us / 1000);
+}
+
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
 {
+    char *refusal = slot_refusal(slot);
+    if (refusal != NULL) {
+        take_refusal(supervisor, refusal);
+        slot->is_doomed = true; /* it is known why it died */
+        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
+    }
+    if (!slot->is_ready && !slot->is_doomed && !supervisor->is_draining &&
+        ++supervisor->stillborn >= STILLBORN_COUNT_MAX) {
+        char text[DEATH_TEXT_SIZE];
+        stillborn(death->status, text);
+        take_refusal(supervisor, xstrdup(text));
+    }
     bool has_run = slot->has_run || slot_running(slot, &supervisor->yard) != NULL;
     if (!has_run && !slot->is_doomed && !supervisor->is_draining) {
         log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
@@ -319,6 +330,9 @@ static void hear_slot(struct supervisor *supervisor, struct slot *slot, uint32_t
         close(slot->fd);
         slot->fd = -1;
         slot->hung_up_ms = supervisor->now_us / 1000;
+    }
+    if (!slot->is_ready && !slot->is_doomed && birth_read(slot->page) == BIRTH_READY) {
+        slot_ready(supervisor, slot);
     }
     (void)slot_read(slot, &supervisor->yard);
     if (events & EPOLLOUT) {
@@ -604,6 +618,32 @@ bool herd_begin(struct supervisor *supervisor)
     return supervisor->exit_status < 0;
 }
 
+bool herd_is_barren(const struct supervisor *supervisor)
+{
+    bool has_slot = false;
+    for (size_t i = 0; !has_slot && i < supervisor->slot_count; i++) {
+        has_slot = supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].is_ready;
+    }
+    return !has_slot && supervisor->refusal != NULL;
+}
+
+bool herd_await_slot(struct supervisor *supervisor)
+{
+    while (supervisor->exit_status < 0 && !supervisor->had_slot) {
+        supervisor->now_us = clock_mono_us();
+        herd_events(supervisor);
+        int64_t wake_ms = herd_tend(supervisor);
+        int64_t left_ms = wake_ms - supervisor->now_us / 1000;
+        struct pollfd event = {.fd = supervisor->events, .events = POLLIN};
+        if (supervisor->is_draining) {
+            supervisor->exit_status = 0;
+        } else if (supervisor->exit_status < 0 && !supervisor->had_slot) {
+            (void)poll(&event, 1, left_ms < 0 ? 0 : left_ms > AGAIN_MS ? AGAIN_MS : (int)left_ms);
+        }
+    }
+    return supervisor->exit_status < 0;
+}
+
 void herd_end(struct supervisor *supervisor)
 {
     int64_t until_ms = clock_mono_ms() + HERD_END_MS;
@@ -630,7 +670,7 @@ void herd_end(struct supervisor *supervisor)
             (void)!read(supervisor->signals, &info, sizeof(info));
         }
     }
-    functions_free(supervisor->functions, supervisor->function_count);
+    names_free(supervisor->functions, supervisor->function_count);
     supervisor->functions = NULL;
     supervisor->function_count = 0;
 }

@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "common/limits.h"
 #include "common/messages.h"
+#include "worker/names.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -91,6 +92,40 @@ static size_t thread_count(void)
     return count;
 }
 
+/* A module built against an older header ends before the fields that came later. */
+#define HAS_FIELD(module, field) ((module)->size >= offsetof(struct quern_module, field) + sizeof((module)->field))
+
+static bool initialise(struct registry *registry, const struct quern_module *module, const char *origin)
+{
+    if (!HAS_FIELD(module, initialise) || module->initialise == NULL || registry->leaves_uninitialised) {
+        return true;
+    }
+    size_t threads = thread_count();
+    const char *text = NULL;
+    enum quern_err err = module->initialise(&text);
+    if (err != QUERN_OK) {
+        return refuse(registry, "%s: its initialiser failed: %.1000s", origin,
+                      text != NULL ? text : quern_err_text(err));
+    }
+    if (thread_count() > threads && !registry->may_have_threads) {
+        return refuse(registry,
+                      "%s: its initialiser left a thread running; slots are forked from here, so start "
+                      "threads in the handler, or start the worker with --start spawn",
+                      origin);
+    }
+    return true;
+}
+
+static bool add_slot_initialiser(struct registry *registry, const struct quern_module *module, const char *origin)
+{
+    if (HAS_FIELD(module, initialise_slot) && module->initialise_slot != NULL) {
+        registry->slots = xrealloc(registry->slots, (registry->slot_count + 1) * sizeof(registry->slots[0]));
+        registry->slots[registry->slot_count++] =
+            (struct registered_slot){.origin = xstrdup(origin), .initialise = module->initialise_slot};
+    }
+    return true;
+}
+
 bool registry_add_module(struct registry *registry, const struct quern_module *module, const char *origin)
 {
     if (module->size < offsetof(struct quern_module, initialise) || module->functions == NULL) {
@@ -102,24 +137,32 @@ bool registry_add_module(struct registry *registry, const struct quern_module *m
             return false;
         }
     }
-    if (module->size < sizeof(*module) || module->initialise == NULL) {
-        return true;
-    }
-    size_t threads = thread_count();
-    const char *text = NULL;
-    enum quern_err err = module->initialise(&text);
-    if (err != QUERN_OK) {
-        return refuse(registry, "%s: its initialiser failed: %.1000s", origin,
-                      text != NULL ? text : quern_err_text(err));
-    }
-    if (thread_count() > threads) {
-        return refuse(registry,
-                      "%s: its initialiser left a thread running; slots are forked from here, so start "
-                      "threads in the handler",
-                      origin);
+    return initialise(registry, module, origin) && add_slot_initialiser(registry, module, origin);
+}
+
+bool registry_initialise_slot(struct registry *registry)
+{
+    for (size_t i = 0; i < registry->slot_count; i++) {
+        const char *text = NULL;
+        enum quern_err err = registry->slots[i].initialise(&text);
+        if (err != QUERN_OK) {
+            return refuse(registry, "%s: its initialiser of slots failed: %.1000s", registry->slots[i].origin,
+                          text != NULL ? text : quern_err_text(err));
+        }
     }
     return true;
 }
+
+uint64_t registry_hash(const struct registry *registry)
+{
+    uint64_t hash = NAMES_HASH_BEGIN;
+    for (size_t i = 0; i < registry->count; i++) {
+        hash = names_hash_add(hash, registry->functions[i].name);
+    }
+    return hash;
+}
+
+/* ---- shared objects ---- */
 
 bool registry_load(struct registry *registry, const char *path)
 {
@@ -134,10 +177,10 @@ bool registry_load(struct registry *registry, const char *path)
     if (handle == NULL) {
         return refuse(registry, "cannot load module %s: %s", path, dlerror());
     }
-    if (thread_count() > threads) {
+    if (thread_count() > threads && !registry->may_have_threads) {
         return refuse(registry,
                       "%s: it, or a library it needs, started a thread when it was loaded; slots are forked from here, "
-                      "so start threads in the handler",
+                      "so start threads in the handler, or start the worker with --start spawn",
                       path);
     }
     const struct quern_module *module = dlsym(handle, QUERN_MODULE_SYMBOL);
@@ -154,7 +197,11 @@ void registry_fini(struct registry *registry)
         free(registry->functions[i].name);
         free(registry->functions[i].origin);
     }
+    for (size_t i = 0; i < registry->slot_count; i++) {
+        free(registry->slots[i].origin);
+    }
     free(registry->functions);
+    free(registry->slots);
     free(registry->why);
     *registry = (struct registry){0};
 }

@@ -1,6 +1,6 @@
 /*
  * nursery.c owns the zygote process: load, fork slots on request, reap them, and clear everything away at the end.
- * It must not know tasks, the broker or ZeroMQ; it has one thread.
+ * It must not know tasks, the broker or ZeroMQ, nor how a slot is made (birth.c); it has one thread.
  * Start reading at nursery_main, then fork_slot.
  *
  * Who dies with whom:
@@ -18,8 +18,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/messages.h"
-#include "worker/child.h"
-#include "worker/command.h"
+#include "worker/birth.h"
 #include "worker/modules.h"
 #include "worker/reaper.h"
 #include "worker/zygotewire.h"
@@ -48,6 +47,7 @@ struct nursery {
     int life;   /* read end of the life pipe */
     int signals;
     struct registry registry;
+    struct birth birth;
     pid_t slots[SLOT_COUNT_MAX * 4]; /* alive; while some wait there are more; a replaced one may still be dying */
     size_t slot_count;
     struct deaths deaths;
@@ -103,97 +103,13 @@ static int refuse(struct nursery *nursery)
 
 /* ---- the making of a slot ---- */
 
-/* Have the kernel send SIGKILL to our process group when the life pipe's writer, the supervisor, is gone. The pipe is
- * opened anew, because who is told is a property of the open file, not of the pipe. Best effort beside the zygote. */
-static void die_with_supervisor(int life)
-{
-    char path[sizeof("/proc/self/fd/") + 16];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", life);
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 || fcntl(fd, F_SETOWN, -getpid()) != 0 || fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
-        fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC) != 0) {
-        log_event(LOG_WARN, "a slot is not bound to its supervisor", "why=\"%s\"", strerror(errno));
-    }
-    close(life);
-    struct pollfd end = {.fd = fd, .events = 0};
-    if (fd >= 0 && poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) != 0) {
-        _exit(0);
-    }
-}
-
-static void default_signals(void)
-{
-    sigset_t none;
-    for (int number = 1; number < NSIG; number++) {
-        signal(number, SIG_DFL);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-__attribute__((noreturn)) static void become_slot(struct nursery *nursery, int fd, struct statuspage *page)
-{
-    setpgid(0, 0);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    prctl(PR_SET_NAME, "quern-slot");
-    close(nursery->socket);
-    close(nursery->signals);
-    die_with_supervisor(nursery->life);
-    default_signals();
-    child_run(fd, page, &nursery->registry);
-}
-
-static void close_all(const int *fds, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (fds[i] >= 0) {
-            close(fds[i]);
-        }
-    }
-}
-
-/* fds: our socket end, the page, the pidfd, the child's socket end. 0, or errno. */
-static int fork_with(struct nursery *nursery, int fds[4], pid_t *pid_out)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        return errno;
-    }
-    fds[0] = pair[0];
-    fds[3] = pair[1];
-    fds[1] = statuspage_create();
-    struct statuspage *page = fds[1] < 0 ? NULL : statuspage_map(fds[1]);
-    if (page == NULL) {
-        return errno;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(fds[0]);
-        close(fds[1]);
-        become_slot(nursery, fds[3], page);
-    }
-    int err = errno;
-    statuspage_unmap(&page);
-    if (pid < 0) {
-        return err;
-    }
-    setpgid(pid, pid); /* both sides do it: whoever comes first */
-    fds[2] = (int)syscall(SYS_pidfd_open, pid, 0);
-    err = errno;
-    if (fds[2] < 0) {
-        kill(pid, SIGKILL);
-        return err;
-    }
-    *pid_out = pid;
-    return 0;
-}
-
 static void fork_slot(struct nursery *nursery)
 {
     int fds[4] = {-1, -1, -1, -1};
     pid_t pid = 0;
-    int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0]) ? EAGAIN
-                                                                                        : fork_with(nursery, fds, &pid);
+    int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0])
+                  ? EAGAIN
+                  : birth_slot(&nursery->birth, fds, &pid);
     if (err == 0) {
         nursery->slots[nursery->slot_count++] = pid;
         struct zygote_head head = {.word = ZYGOTE_SLOT, .pid = pid};
@@ -202,7 +118,11 @@ static void fork_slot(struct nursery *nursery)
         struct zygote_head head = {.word = ZYGOTE_NO_SLOT, .status = err};
         send_packet(nursery, &head, NULL, NULL);
     }
-    close_all(fds, 4);
+    for (size_t i = 0; i < 4; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
 }
 
 /* ---- the end of slots ---- */
@@ -288,21 +208,30 @@ static void clear_away(struct nursery *nursery)
 
 /* ---- life ---- */
 
-static bool load(struct nursery *nursery, int argc, char **argv, const struct quern_module *program)
+/* Slots load by themselves; what they will have is found out by a process that then ends. */
+static bool load_aside(struct nursery *nursery)
 {
-    struct registry *registry = &nursery->registry;
-    if (strcmp(argv[4], "1") == 0 && !registry_add(registry, FUNCTION_COMMAND, command_run, "quern")) {
-        return false;
-    }
-    if (program != NULL && !registry_add_module(registry, program, "the program")) {
-        return false;
-    }
-    for (int i = 6; i < argc; i++) {
-        if (!registry_load(registry, argv[i])) {
-            return false;
+    int status = 0;
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) {
+            _exit(0);
         }
+        nursery->registry.leaves_uninitialised = true;
+        if (!birth_load(&nursery->birth, &nursery->registry)) {
+            _exit(refuse(nursery));
+        }
+        send_ready(nursery);
+        _exit(0);
     }
-    return true;
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(status)) {
+        (void)raise(WTERMSIG(status)); /* our end says how it ended */
+    }
+    return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 /* False: end of file. */
@@ -367,7 +296,7 @@ int nursery_main(int argc, char **argv, const struct quern_module *program)
 {
     static struct nursery nursery;
     enum log_level level = LOG_INFO;
-    if (argc < 6 || (nursery.socket = fd_of(argv[2])) < 0 || (nursery.life = fd_of(argv[3])) < 0) {
+    if (argc < 7 || (nursery.socket = fd_of(argv[2])) < 0 || (nursery.life = fd_of(argv[3])) < 0) {
         return 2;
     }
     (void)log_level_parse(argv[5], &level);
@@ -378,16 +307,33 @@ int nursery_main(int argc, char **argv, const struct quern_module *program)
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    if (!load(&nursery, argc, argv, program)) {
+    nursery.birth = (struct birth){.program_name = argv[0],
+                                   .program = program,
+                                   .life = nursery.life,
+                                   .allow_commands = argv[4],
+                                   .level = argv[5],
+                                   .is_spawned = strcmp(argv[6], ZYGOTE_SPAWN) == 0,
+                                   .modules = argv + 7,
+                                   .module_count = (size_t)argc - 7,
+                                   .registry = &nursery.registry};
+    if (nursery.birth.is_spawned) {
+        if (!load_aside(&nursery)) {
+            return 1;
+        }
+    } else if (!birth_load(&nursery.birth, &nursery.registry)) {
         return refuse(&nursery);
     }
     sigprocmask(SIG_BLOCK, &child, NULL);
     nursery.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     CHECK(nursery.signals >= 0);
+    nursery.birth.closes[0] = nursery.socket;
+    nursery.birth.closes[1] = nursery.signals;
     /* End of file says that the supervisor is gone; but one that is stopped (SIGSTOP) reads nothing: let it go on then.
      */
     prctl(PR_SET_PDEATHSIG, SIGCONT);
-    send_ready(&nursery);
+    if (!nursery.birth.is_spawned) {
+        send_ready(&nursery);
+    }
     serve(&nursery);
     clear_away(&nursery);
     _exit(0);

@@ -8,6 +8,7 @@
 #include "common/bytes.h"
 #include "worker/complaint.h"
 #include "worker/cpus.h"
+#include "worker/zygotewire.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -26,6 +27,9 @@ static const char help[] =
     "  --max-tasks-per-slot N      replace a slot's process after N tasks\n"
     "  --max-memory-per-slot SIZE  replace it after the task with which it has grown by more than SIZE bytes (K, M, "
     "G)\n"
+    "  --start METHOD      fork-server (default): modules are loaded once, and slots forked; spawn: every slot is a "
+    "fresh\n"
+    "                      start that loads them itself, for modules that must not be forked\n"
     "  --queue NAME        serve this queue only; may be repeated (default: every queue)\n"
     "  --url URL           broker; repeat it to name several (default: QUERN_URL, else the socket of this user's "
     "broker)\n"
@@ -128,6 +132,11 @@ static enum options_result option_take(struct options *options, int option)
     case 't':
     case 'M':
         return slot_option_take(options, option);
+    case 'f':
+        options->spawns = strcmp(optarg, ZYGOTE_SPAWN) == 0;
+        return options->spawns || strcmp(optarg, ZYGOTE_FORK_SERVER) == 0
+                   ? OPTIONS_RUN
+                   : usage("--start: " ZYGOTE_FORK_SERVER " or " ZYGOTE_SPAWN ", not \"%s\"", optarg);
     case 'm':
         return add(options->modules, &options->module_count, OPTIONS_MODULE_COUNT_MAX, optarg)
                    ? OPTIONS_RUN
@@ -186,6 +195,7 @@ static const struct option option_list[] = {
     {"module", required_argument, NULL, 'm'},
     {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},
+    {"start", required_argument, NULL, 'f'},
     {"name", required_argument, NULL, 'n'},
     {"parent-fd", required_argument, NULL, 'p'},
     {"ready-fd", required_argument, NULL, 'r'},

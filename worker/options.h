@@ -28,6 +28,7 @@ struct options {
     uint64_t slot_tasks_max;   /* a slot is replaced after so many; 0: no limit */
     uint64_t slot_memory_size; /* or when it has grown by so many bytes; 0: no limit */
     bool allow_commands;
+    bool spawns; /* slots are started afresh, not forked */
     struct parent parent;
     enum log_level level;
 };

@@ -90,3 +90,15 @@ struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
         death->status == DEATH_UNKNOWN || (WIFSIGNALED(death->status) && WTERMSIG(death->status) == SIGKILL);
     return death->misdeed != MISDEED_NONE && was_killed ? of_misdeed(death, id, text) : of_crash(death, id, text);
 }
+
+void stillborn(int32_t status, char text[DEATH_TEXT_SIZE])
+{
+    static const char what[] = "slots die before they take tasks, in a module or its initialisers: ";
+    if (status == DEATH_UNKNOWN) {
+        snprintf(text, DEATH_TEXT_SIZE, "%sof what was not seen", what);
+    } else if (WIFSIGNALED(status)) {
+        snprintf(text, DEATH_TEXT_SIZE, "%ssignal %d (%s)", what, WTERMSIG(status), strsignal(WTERMSIG(status)));
+    } else {
+        snprintf(text, DEATH_TEXT_SIZE, "%sexit status %d", what, WEXITSTATUS(status));
+    }
+}

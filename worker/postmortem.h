@@ -35,5 +35,7 @@ struct death {
 /* text is the room for the message that the outcome then looks into. */
 #define DEATH_TEXT_SIZE 512u
 struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE]);
+/* What is said of slots that die while they load or initialise. */
+void stillborn(int32_t status, char text[DEATH_TEXT_SIZE]);
 
 #endif

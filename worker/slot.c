@@ -107,7 +107,7 @@ struct attempt *slot_front(struct slot *slot)
 
 bool slot_has_room(const struct slot *slot)
 {
-    if (slot->is_spent || (slot->tasks_max > 0 && slot->ran + slot->queued >= slot->tasks_max)) {
+    if (!slot->is_ready || slot->is_spent || (slot->tasks_max > 0 && slot->ran + slot->queued >= slot->tasks_max)) {
         return false;
     }
     return slot->state == SLOT_LIVE && !slot->is_waiting && !slot->is_doomed && !slot->is_orphan &&
@@ -267,9 +267,21 @@ static bool settle_all(struct slot *slot, const struct slot_yard *yard)
     return true;
 }
 
+char *slot_refusal(struct slot *slot)
+{
+    if (slot->page == NULL || slot->is_ready || birth_read(slot->page) != BIRTH_REFUSED ||
+        !ring_take(slot->page, &slot->ring_read, &slot->in)) {
+        return NULL;
+    }
+    size_t size = slot->in.n < SLOT_WHY_SIZE_MAX ? slot->in.n : SLOT_WHY_SIZE_MAX;
+    struct bytes why = clean_text(slot->in.p, size);
+    slot->in.n = 0;
+    return bytes_dup_text(why);
+}
+
 bool slot_read(struct slot *slot, const struct slot_yard *yard)
 {
-    if (slot->page == NULL) {
+    if (slot->page == NULL || !slot->is_ready) {
         return true;
     }
     bool is_sane = true;

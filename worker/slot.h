@@ -45,6 +45,7 @@ struct slot {
     enum stop stop;
     uint64_t stop_number;
     int64_t kill_ms; /* SIGKILL then; INT64_MAX: not */
+    bool is_ready;   /* it has said that it takes tasks */
     bool is_doomed;  /* takes nothing more: it is being stopped or replaced */
     /* What was to be stopped came to its end by itself meanwhile: its figures. */
     bool has_ended;
@@ -83,6 +84,8 @@ bool slot_has_room(const struct slot *slot);
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
 /* Send what was handed. */
 void slot_flush(struct slot *slot);
+/* It was refused at birth: why, as text to be freed; NULL: it was not. */
+char *slot_refusal(struct slot *slot);
 /* Take in what it has finished. False: what it wrote makes no sense; it is doomed and was killed. */
 bool slot_read(struct slot *slot, const struct slot_yard *yard);
 

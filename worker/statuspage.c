@@ -48,6 +48,18 @@ void statuspage_unmap(struct statuspage **page)
     }
 }
 
+/* ---- birth ---- */
+
+void statuspage_birth(struct statuspage *page, enum birth_word word)
+{
+    atomic_store_explicit(&page->birth, (uint32_t)word, memory_order_release);
+}
+
+enum birth_word birth_read(struct statuspage *page)
+{
+    return (enum birth_word)atomic_load_explicit(&page->birth, memory_order_acquire);
+}
+
 /* ---- claims ---- */
 
 static uint64_t claim_word(uint64_t number, enum claim claim)

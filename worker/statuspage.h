@@ -37,6 +37,9 @@
 #define SLOT_RING_SIZE (256u * 1024u)
 
 enum place_word { PLACE_HELD, PLACE_ASKED, PLACE_GIVEN, PLACE_REFUSED };
+/* Of a slot: it loads or initialises; it takes tasks; it never will, and the ring says why. */
+enum birth_word { BIRTH_UNDER_WAY, BIRTH_READY, BIRTH_REFUSED };
+#define SLOT_WHY_SIZE_MAX 4096u
 enum claim { CLAIM_NONE, CLAIM_HANDED, CLAIM_STARTED, CLAIM_REVOKED };
 
 /* What a task last said of its progress, guarded by a version that is odd while it is written. */
@@ -56,6 +59,8 @@ struct statuspage {
     _Atomic uint64_t stopping;                 /* number that is being stopped; 0 none */
     /* written by the slot */
     _Alignas(64) _Atomic uint64_t written; /* bytes of the ring published so far */
+    _Atomic uint32_t birth;                /* enum birth_word */
+    _Atomic uint64_t functions_hash;       /* of what it has loaded; before READY */
     _Atomic uint32_t space_waiters;
     _Atomic uint64_t running;   /* number, 0 none; started_* are of it */
     _Atomic int64_t started_us; /* monotonic */
@@ -78,6 +83,7 @@ enum claim claim_read(struct statuspage *page, uint64_t number);
 int statuspage_create(void);
 struct statuspage *statuspage_map(int fd); /* NULL and errno */
 void statuspage_unmap(struct statuspage **page);
+enum birth_word birth_read(struct statuspage *page);
 void claim_hand(struct statuspage *page, uint64_t number);
 /* True: the slot will never start it. */
 bool claim_revoke(struct statuspage *page, uint64_t number);
@@ -104,6 +110,7 @@ bool progress_read(struct statuspage *page, uint64_t number, uint32_t *version, 
 /* ---- slot ---- */
 /* True: it is ours to run. */
 bool claim_start(struct statuspage *page, uint64_t number);
+void statuspage_birth(struct statuspage *page, enum birth_word word);
 void statuspage_run(struct statuspage *page, uint64_t number, int64_t mono_us, int64_t wall_ms);
 bool statuspage_is_stopping(struct statuspage *page, uint64_t number);
 /* Then the supervisor is to be told to look. */

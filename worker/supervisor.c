@@ -274,6 +274,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
     supervisor->plan = (struct zygote_plan){.program = options->program,
                                             .life = supervisor->life[0],
                                             .allow_commands = options->allow_commands,
+                                            .spawns = options->spawns,
                                             .level = options->level,
                                             .modules = options->modules,
                                             .module_count = options->module_count};
@@ -366,6 +367,7 @@ static void supervisor_fini(struct supervisor *supervisor)
     zygote_fini(&supervisor->zygote);
     buf_fini(&supervisor->frame);
     free(supervisor->slots);
+    free(supervisor->refusal);
     name_release(&supervisor->name);
     int fds[] = {supervisor->signals, supervisor->events, supervisor->life[0], supervisor->life[1]};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
@@ -404,6 +406,7 @@ int supervisor_run(const struct options *options)
             dialogue_begin(&supervisor);
             log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%u functions=%zu", supervisor.name.name, getpid(),
                       supervisor.places.slots, supervisor.function_count);
+            (void)herd_await_slot(&supervisor);
             while (supervisor.exit_status < 0) {
                 int64_t wake_ms = turn(&supervisor);
                 if (supervisor.exit_status < 0) {

@@ -40,8 +40,11 @@ struct supervisor {
     struct slot *slots; /* those configured, and further ones while some wait; see places */
     size_t slot_count;
     struct places places;
-    int64_t missing; /* slots to be made; below 0: surplus */
-    int64_t ask_ms;  /* ask for no slot before that */
+    int64_t missing;    /* slots to be made; below 0: surplus */
+    char *refusal;      /* why no slot, or no zygote, can be made; NULL: they can. Told once. */
+    unsigned stillborn; /* slots that died before they were ready, since one was */
+    bool had_slot;      /* one was ready, ever */
+    int64_t ask_ms;     /* ask for no slot before that */
     struct ledger ledger;
     struct pace pace;
     struct slot_yard yard;
@@ -69,6 +72,10 @@ void supervisor_abandoned(struct supervisor *supervisor);
 /* ---- herd.c ---- */
 /* Starts the zygote and waits for its list of functions: true, or exit_status is set. */
 bool herd_begin(struct supervisor *supervisor);
+/* Waits for the first slot that takes tasks: true, or exit_status is set. */
+bool herd_await_slot(struct supervisor *supervisor);
+/* None can run anything, and none can be made. */
+bool herd_is_barren(const struct supervisor *supervisor);
 /* What epoll reported. */
 void herd_events(struct supervisor *supervisor);
 /* Replaces what is missing; when it wants to be called again at the latest (monotonic ms). */

@@ -81,7 +81,7 @@ static int spawn_with_plan(struct zygote *zygote, const struct zygote_plan *plan
     char life_text[16];
     snprintf(socket_text, sizeof(socket_text), "%d", socket);
     snprintf(life_text, sizeof(life_text), "%d", plan->life);
-    const char **argv = xcalloc(plan->module_count + 7, sizeof(*argv));
+    const char **argv = xcalloc(plan->module_count + 8, sizeof(*argv));
     size_t count = 0;
     argv[count++] = plan->program;
     argv[count++] = ZYGOTE_ARGUMENT;
@@ -89,6 +89,7 @@ static int spawn_with_plan(struct zygote *zygote, const struct zygote_plan *plan
     argv[count++] = life_text;
     argv[count++] = plan->allow_commands ? "1" : "0";
     argv[count++] = level_words[plan->level];
+    argv[count++] = plan->spawns ? ZYGOTE_SPAWN : ZYGOTE_FORK_SERVER;
     for (size_t i = 0; i < plan->module_count; i++) {
         argv[count++] = plan->modules[i];
     }

@@ -24,6 +24,7 @@ struct zygote_plan {
     const char *program; /* argv[0] */
     int life;            /* read end of the life pipe */
     bool allow_commands;
+    bool spawns;
     enum log_level level;
     const char *const *modules;
     size_t module_count;

@@ -37,7 +37,12 @@ struct zygote_packet {
     char text[ZYGOTE_TEXT_SIZE_MAX];
 };
 
-/* Arguments of the program when it is started as a zygote: --quern-zygote SOCKET LIFE COMMANDS LEVEL [MODULE]... */
+/* Arguments of the program when it is started as a zygote: --quern-zygote SOCKET LIFE COMMANDS LEVEL START [MODULE]...
+ */
 #define ZYGOTE_ARGUMENT "--quern-zygote"
+#define ZYGOTE_FORK_SERVER "fork-server"
+#define ZYGOTE_SPAWN "spawn"
+/* And as a slot: --quern-slot SOCKET PAGE LIFE COMMANDS LEVEL [MODULE]... */
+#define SLOT_ARGUMENT "--quern-slot"
 
 #endif

@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -478,6 +479,110 @@ class Recycling(WorkerStory):
     def test_slots_are_kept_without_a_limit(self):
         self.begin(slots=1)
         self.assertEqual(len(self.pids("leak", 20 << 20, 12)), 1)
+
+
+class Births(WorkerStory):
+    """Two ways to make a slot, and what is done in each once."""
+
+    def births(self, worker, count=2):
+        self.wait_status(lambda status: len(self.processes(worker, "quern-slot")) == count, "slots")
+        found = {}
+        while len(found) < count:
+            for outcome in map(json.loads, self.quern("map", "births", "--jsonl", input="1\n" * 20).lines):
+                found[outcome["result"][3]] = outcome["result"]
+        return list(found.values())
+
+    def test_forked_slots_share_what_was_initialised_once(self):
+        worker = self.begin(slots=2)
+        zygote = self.processes(worker, "quern-zygote")[0]
+        for initialised, slot_initialised, times, own in self.births(worker):
+            self.assertEqual((initialised, slot_initialised, times), (zygote, own, 1))
+
+    def test_spawned_slots_are_fresh_starts(self):
+        worker = self.begin("--start", "spawn", slots=2)
+        for initialised, slot_initialised, times, own in self.births(worker):
+            self.assertEqual((initialised, slot_initialised, times), (own, own, 1))
+            with open(f"/proc/{own}/cmdline", "rb") as file:
+                self.assertIn(b"--quern-slot", file.read())
+        with open(f"/proc/{self.processes(worker, 'quern-zygote')[0]}/maps", encoding="utf-8") as maps:
+            self.assertNotIn("unruly", maps.read())  # nothing is loaded where slots are made
+
+    def test_spawned_slots_do_all_that_forked_ones_do(self):
+        worker = self.begin("--start", "spawn", "--allow-commands", slots=2)
+        self.works()
+        self.assertEqual(self.ask("abort")["error"]["cause"], "quarantined")
+        self.assertEqual(self.command(["echo", "hello"])["result"]["stdout"], "hello\n")
+        task = self.quern("submit", "--detach", "block_all", "1000").stdout.strip()
+        self.wait_status(lambda status: status["tasks"]["running"] == 1, "it to run")
+        self.assertEqual(self.quern("cancel", "--force", task).stdout, f"{task} cancelled\n")
+        os.kill(self.processes(worker, "quern-zygote")[0], signal.SIGKILL)
+        worker.wait_log("the zygote died")
+        self.works()
+        below = self.descendants(worker.pid)
+        worker.kill9()
+        stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 10)
+
+    def test_a_module_that_starts_a_thread_can_be_spawned(self):
+        for how in ("thread", "thread-at-load"):
+            worker = self.begin("--start", "spawn", env={"UNRULY": how})
+            self.works()
+            self.assertEqual(worker.end(), 0)
+            self.assertEqual(self.programs[0 if how == "thread" else 2].end(), 0)
+
+    def refused(self, *args, **env):
+        done = subprocess.run([os.path.join(stage.BIN, "quern-worker"), "--module", UNRULY, *args],
+                              env={**self.env, **env}, capture_output=True, timeout=stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return done.stderr.decode()
+
+    def test_a_slot_that_cannot_be_initialised_is_told_once_and_clearly(self):
+        for start in ("fork-server", "spawn"):
+            for how, text in (("slot-fail", "its initialiser of slots failed: the device is busy"),
+                              ("slot-crash", "slots die before they take tasks.*signal 6")):
+                said = self.refused("--start", start, UNRULY=how)
+                lines = [line for line in said.splitlines() if line.startswith("quern-worker: ")]
+                self.assertEqual(len(lines), 1, said)
+                self.assertRegex(lines[0], text)
+        for how, text in (("fail", "the model is missing"), ("crash", "signal 6")):
+            self.assertIn(text, self.refused("--start", "spawn", UNRULY=how))
+
+    def test_a_start_that_is_none_is_wrong_usage(self):
+        done = subprocess.run([os.path.join(stage.BIN, "quern-worker"), "--module", UNRULY, "--start", "magic"],
+                              env=self.env, capture_output=True, timeout=stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"--start: fork-server or spawn", done.stderr)
+
+    def test_a_worker_whose_slots_can_no_longer_be_initialised_takes_no_tasks_until_they_can(self):
+        file = self.path("busy")
+        worker = self.begin(slots=1, env={"UNRULY": "slot-fail", "UNRULY_WHILE": file})
+        self.works()
+        with open(file, "w", encoding="utf-8"):
+            pass
+        os.kill(self.processes(worker, "quern-slot")[0], signal.SIGKILL)
+        worker.wait_log("the device is busy")
+        tasks = [self.quern("submit", "--detach", "good", str(n)).stdout.strip() for n in range(5)]
+        self.wait_status(lambda status: status["tasks"]["ready"] == 5, "all to wait")
+        stage.wait_until(lambda: self.status()["workers"][0]["capacity"] == 0, "no capacity")
+        os.unlink(file)
+        for n, task in enumerate(tasks):
+            self.assertEqual(self.quern("result", "--wait", task).stdout, f"{n + 1}\n")
+        self.assertEqual(sum("the device is busy" in line for line in worker.log), 1)
+
+    def test_modules_that_changed_on_disk_are_not_taken_for_the_old_ones(self):
+        """A function's index would mean another function."""
+        module = self.path("module.so")
+        shutil.copy(UNRULY, module)
+        worker = self.begin("--start", "spawn", slots=1, module=module)
+        self.works()
+        shutil.copy(stage.MODULE, module + ".new")
+        os.rename(module + ".new", module)
+        os.kill(self.processes(worker, "quern-slot")[0], signal.SIGKILL)
+        worker.wait_log("modules changed on disk: restart the worker")
+        task = self.quern("submit", "--detach", "good", "1").stdout.strip()
+        self.wait_status(lambda status: status["tasks"]["ready"] == 1, "it to wait")
+        self.assertEqual(worker.end(), 0)
+        self.worker(slots=1, module=UNRULY)
+        self.assertEqual(self.quern("result", "--wait", task).stdout, "2\n")
 
 
 class Parents(WorkerStory):

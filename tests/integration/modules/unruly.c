@@ -310,6 +310,24 @@ static enum quern_err leak(struct quern_task *task, struct quern_reader *args, s
     return QUERN_OK;
 }
 
+static int64_t initialised_in;
+static int64_t slot_initialised_in;
+static int slot_initialised;
+
+/* [the pid where initialise ran, where initialise_slot did, how often, here] */
+static enum quern_err births(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)task;
+    (void)args;
+    usleep(20000); /* so that every slot has some */
+    quern_write_array(result, 4);
+    quern_write_i64(result, initialised_in);
+    quern_write_i64(result, slot_initialised_in);
+    quern_write_i64(result, slot_initialised);
+    quern_write_i64(result, getpid());
+    return QUERN_OK;
+}
+
 static enum quern_err own_pid(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     (void)task;
@@ -376,8 +394,27 @@ __attribute__((constructor)) static void loaded(void)
     }
 }
 
+static enum quern_err initialise_slot(const char **text_out)
+{
+    slot_initialised_in = getpid();
+    slot_initialised++;
+    /* UNRULY_WHILE: only while that file is there. */
+    if (getenv("UNRULY_WHILE") != NULL && access(getenv("UNRULY_WHILE"), F_OK) != 0) {
+        return QUERN_OK;
+    }
+    if (is_told("slot-fail")) {
+        *text_out = "the device is busy";
+        return QUERN_IO;
+    }
+    if (is_told("slot-crash")) {
+        abort();
+    }
+    return QUERN_OK;
+}
+
 static enum quern_err initialise(const char **text_out)
 {
+    initialised_in = getpid();
     if (is_told("fail")) {
         *text_out = "the model is missing";
         return QUERN_IO;
@@ -414,10 +451,11 @@ static const struct quern_function functions[] = {
     {"long_text", long_text},
     {"return_code", return_code},
     {"leak", leak},
+    {"births", births},
     {"own_pid", own_pid},
     {"effect", effect},
     {"slow_effect", slow_effect},
     {NULL, NULL},
 };
 
-QUERN_MODULE(.functions = functions, .initialise = initialise)
+QUERN_MODULE(.functions = functions, .initialise = initialise, .initialise_slot = initialise_slot)

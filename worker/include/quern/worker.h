@@ -67,9 +67,13 @@ struct quern_module {
     size_t size;                            /* sizeof(struct quern_module) */
     const struct quern_function *functions; /* ends with {NULL, NULL} */
     /* Called once in the zygote, before any slot is forked: load what all slots share (copy-on-write). It must leave no
-     * thread behind. Not QUERN_OK: the worker reports text (may point to a static string) and takes no tasks. May be
+     * thread behind. With --start spawn there is nothing to share: it is called once in every slot, and may. Not QUERN_OK: the worker reports text (may point to a static string) and takes no tasks. May be
      * NULL. */
     enum quern_err (*initialise)(const char **text_out);
+    /* Called once in every slot, before its first task: open what a slot does not share (connections, devices), start
+     * threads. Not QUERN_OK, when the worker starts: it reports text and ends; later: it reports text, takes no tasks
+     * while it has no slot, and tries again. May be NULL. */
+    enum quern_err (*initialise_slot)(const char **text_out);
 };
 
 /* The symbol the worker looks for. */

@@ -1,0 +1,219 @@
+/*
+ * birth.c owns the making of one slot process, by fork or afresh, up to the loop that runs tasks.
+ * It must not know when slots are made, nor tasks.
+ * Start reading at birth_slot.
+ */
+#include "worker/birth.h"
+
+#include "common/check.h"
+#include "common/log.h"
+#include "common/messages.h"
+#include "worker/child.h"
+#include "worker/command.h"
+#include "worker/zygotewire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern char **environ;
+
+bool birth_load(const struct birth *birth, struct registry *registry)
+{
+    registry->may_have_threads = birth->is_spawned;
+    if (strcmp(birth->allow_commands, "1") == 0 && !registry_add(registry, FUNCTION_COMMAND, command_run, "quern")) {
+        return false;
+    }
+    if (birth->program != NULL && !registry_add_module(registry, birth->program, "the program")) {
+        return false;
+    }
+    for (size_t i = 0; i < birth->module_count; i++) {
+        if (!registry_load(registry, birth->modules[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- in the slot ---- */
+
+/* Have the kernel send SIGKILL to our process group when the life pipe's writer, the supervisor, is gone. The pipe is
+ * opened anew, because who is told is a property of the open file, not of the pipe. Best effort beside the zygote. */
+static void die_with_supervisor(int life)
+{
+    char path[sizeof("/proc/self/fd/") + 16];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", life);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_SETOWN, -getpid()) != 0 || fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC) != 0) {
+        log_event(LOG_WARN, "a slot is not bound to its supervisor", "why=\"%s\"", strerror(errno));
+    }
+    close(life);
+    struct pollfd end = {.fd = fd, .events = 0};
+    if (fd >= 0 && poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) != 0) {
+        _exit(0);
+    }
+}
+
+static void default_signals(void)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++) {
+        signal(number, SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void own_process(int life)
+{
+    setpgid(0, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_NAME, "quern-slot");
+    die_with_supervisor(life);
+}
+
+__attribute__((noreturn)) static void become_slot(const struct birth *birth, int fd, struct statuspage *page)
+{
+    close(birth->closes[0]);
+    close(birth->closes[1]);
+    own_process(birth->life);
+    default_signals();
+    child_begin(fd, page, birth->registry);
+}
+
+/* A descriptor that our parent named; -1 if that is none. */
+static int fd_of(const char *text)
+{
+    char *end = NULL;
+    long fd = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || fd < 3 || fd > INT_MAX) {
+        return -1;
+    }
+    (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+    return (int)fd;
+}
+
+int birth_main(int argc, char **argv, const struct quern_module *program)
+{
+    static struct registry registry;
+    enum log_level level = LOG_INFO;
+    if (argc < 7) {
+        return 2;
+    }
+    int fd = fd_of(argv[2]);
+    int page_fd = fd_of(argv[3]);
+    int life = fd_of(argv[4]);
+    struct birth birth = {.program = program,
+                          .allow_commands = argv[5],
+                          .is_spawned = true,
+                          .modules = argv + 7,
+                          .module_count = (size_t)argc - 7};
+    struct statuspage *page = page_fd < 0 ? NULL : statuspage_map(page_fd);
+    if (fd < 0 || life < 0 || page == NULL) {
+        return 2;
+    }
+    close(page_fd);
+    (void)log_level_parse(argv[6], &level);
+    log_open("slot", level);
+    own_process(life);
+    if (!birth_load(&birth, &registry)) {
+        child_refuse(fd, page, &registry);
+    }
+    child_begin(fd, page, &registry);
+}
+
+/* ---- in the zygote ---- */
+
+/* A process of the program, started afresh; it leads a process group. 0, or errno. */
+static int spawn(const struct birth *birth, int fd, int page_fd, pid_t *pid_out)
+{
+    char texts[3][16];
+    const int fds[3] = {fd, page_fd, birth->life};
+    const char **argv = xcalloc(birth->module_count + 8, sizeof(*argv));
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    sigset_t all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    argv[0] = birth->program_name;
+    argv[1] = SLOT_ARGUMENT;
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "%d", fds[i]);
+        argv[2 + i] = texts[i];
+        /* onto itself: glibc then clears close-on-exec */
+        posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
+    }
+    argv[5] = birth->allow_commands;
+    argv[6] = birth->level;
+    memcpy(argv + 7, birth->modules, birth->module_count * sizeof(*argv));
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    int err = posix_spawn(pid_out, "/proc/self/exe", &actions, &attributes, (char **)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    free(argv);
+    return err;
+}
+
+static int fork_with(const struct birth *birth, int fds[4], pid_t *pid_out)
+{
+    struct statuspage *page = statuspage_map(fds[1]);
+    if (page == NULL) {
+        return errno;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        close(fds[1]);
+        become_slot(birth, fds[3], page);
+    }
+    int err = errno;
+    statuspage_unmap(&page);
+    if (pid < 0) {
+        return err;
+    }
+    setpgid(pid, pid); /* both sides do it: whoever comes first */
+    *pid_out = pid;
+    return 0;
+}
+
+int birth_slot(const struct birth *birth, int fds[4], pid_t *pid_out)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        return errno;
+    }
+    fds[0] = pair[0];
+    fds[3] = pair[1];
+    fds[1] = statuspage_create();
+    if (fds[1] < 0) {
+        return errno;
+    }
+    int err = birth->is_spawned ? spawn(birth, fds[3], fds[1], pid_out) : fork_with(birth, fds, pid_out);
+    if (err != 0) {
+        return err;
+    }
+    fds[2] = (int)syscall(SYS_pidfd_open, *pid_out, 0);
+    err = errno;
+    if (fds[2] < 0) {
+        kill(*pid_out, SIGKILL);
+        return err;
+    }
+    return 0;
+}

@@ -1,0 +1,33 @@
+/*
+ * birth.h: how a slot process is made: forked from the zygote, which has loaded the modules (fork-server), or started
+ * afresh from the program, so that it loads them itself (spawn). Belongs to the zygote; birth_main to a spawned slot.
+ */
+#ifndef QUERN_WORKER_BIRTH_H
+#define QUERN_WORKER_BIRTH_H
+
+#include "worker/modules.h"
+
+#include <sys/types.h>
+
+struct birth {
+    const char *program_name; /* argv[0] */
+    const struct quern_module *program;
+    int life;      /* read end of the life pipe */
+    int closes[2]; /* the zygote's own descriptors */
+    const char *allow_commands;
+    const char *level;
+    bool is_spawned;
+    char **modules;
+    size_t module_count;
+    struct registry *registry;
+};
+
+/* All functions, in the order that makes their indexes; false: registry->why. */
+bool birth_load(const struct birth *birth, struct registry *registry);
+/* fds: our socket end, the page, the pidfd, the child's socket end; -1 before, and those made are to be closed after.
+ * 0, or errno. */
+int birth_slot(const struct birth *birth, int fds[4], pid_t *pid_out);
+/* A spawned slot's main: argv as in zygotewire.h. */
+int birth_main(int argc, char **argv, const struct quern_module *program);
+
+#endif
