@@ -20,12 +20,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A zygote that could not load, or a slot that died before it ran anything, is replaced after this; */
+/* A zygote that could not load, or a slot that could not be made, is tried again after this; */
 #define AGAIN_MS 1000
 /* a zygote that had worked, sooner. */
 #define ZYGOTE_AGAIN_MS 100
 /* So many slots in a row that die before they are ready are no accident. */
 #define STILLBORN_COUNT_MAX 3
+/* In a row: with no more than this between them. */
+#define STILLBORN_ROW_MS 5000
+/* Pause after the second, four times as long after each further one, up to AGAIN_MS. */
+#define STILLBORN_PAUSE_MS 10
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
@@ -192,11 +196,34 @@ static void slot_ready(struct supervisor *supervisor, struct slot *slot)
         return;
     }
     slot->is_ready = true;
-    supervisor->stillborn = 0;
     supervisor->had_slot = true;
     free(supervisor->refusal);
     supervisor->refusal = NULL;
     meter_begin(&slot->meter, slot->pid, supervisor->now_us / 1000);
+}
+
+/* Once may be an accident, and the next is made at once; whatever kills one after another gets ever fewer to kill. */
+static void died_unused(struct supervisor *supervisor, const struct slot *slot, const struct reaped *death)
+{
+    int64_t now_ms = supervisor->now_us / 1000;
+    if (now_ms > supervisor->stillborn_ms + STILLBORN_ROW_MS) {
+        supervisor->stillborn = 0;
+    }
+    supervisor->stillborn_ms = now_ms;
+    supervisor->stillborn++;
+    log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
+    int64_t pause_ms = STILLBORN_PAUSE_MS;
+    for (unsigned i = 2; i < supervisor->stillborn && pause_ms < AGAIN_MS; i++) {
+        pause_ms *= 4;
+    }
+    if (supervisor->stillborn > 1) {
+        supervisor->ask_ms = now_ms + (pause_ms < AGAIN_MS ? pause_ms : AGAIN_MS);
+    }
+    if (!slot->is_ready && supervisor->stillborn >= STILLBORN_COUNT_MAX) {
+        char text[DEATH_TEXT_SIZE];
+        stillborn(death->status, text);
+        take_refusal(supervisor, xstrdup(text));
+    }
 }
 
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
@@ -207,16 +234,10 @@ static void bury(struct supervisor *supervisor, struct slot *slot, const struct 
         slot->is_doomed = true; /* it is known why it died */
         supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
     }
-    if (!slot->is_ready && !slot->is_doomed && !supervisor->is_draining &&
-        ++supervisor->stillborn >= STILLBORN_COUNT_MAX) {
-        char text[DEATH_TEXT_SIZE];
-        stillborn(death->status, text);
-        take_refusal(supervisor, xstrdup(text));
-    }
-    bool has_run = slot->has_run || slot_running(slot, &supervisor->yard) != NULL;
-    if (!has_run && !slot->is_doomed && !supervisor->is_draining) {
-        log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
-        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
+    if (slot->has_run || slot_running(slot, &supervisor->yard) != NULL) {
+        supervisor->stillborn = 0;
+    } else if (!slot->is_doomed && !supervisor->is_draining) {
+        died_unused(supervisor, slot, death);
     }
     slot_bury(slot, &supervisor->yard, death->status, death->cpu_us, death->peak_kib, supervisor->now_us);
 }

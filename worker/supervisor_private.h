@@ -40,11 +40,12 @@ struct supervisor {
     struct slot *slots; /* those configured, and further ones while some wait; see places */
     size_t slot_count;
     struct places places;
-    int64_t missing;    /* slots to be made; below 0: surplus */
-    char *refusal;      /* why no slot, or no zygote, can be made; NULL: they can. Told once. */
-    unsigned stillborn; /* slots that died before they were ready, since one was */
-    bool had_slot;      /* one was ready, ever */
-    int64_t ask_ms;     /* ask for no slot before that */
+    int64_t missing;      /* slots to be made; below 0: surplus */
+    char *refusal;        /* why no slot, or no zygote, can be made; NULL: they can. Told once. */
+    unsigned stillborn;   /* slots in a row that died before they ran anything, */
+    int64_t stillborn_ms; /* the last of them then */
+    bool had_slot;        /* one was ready, ever */
+    int64_t ask_ms;       /* ask for no slot before that */
     struct ledger ledger;
     struct pace pace;
     struct slot_yard yard;
