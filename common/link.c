@@ -10,6 +10,7 @@
  *  - ZMTP heartbeats together with a finite RCVHWM abort either side. No heartbeats (the protocol has its own), and
  *    RCVHWM 0: reading never stops; memory is bounded by credit, and by MAXMSGSIZE for one frame.
  *  - accept() out of descriptors aborts (ipc) or spins (tcp): link_accept.c.
+ *  - The parts of a message are kept until its last one comes, without a bound: link_stream.c.
  *  - LINGER does not mean delivery. Nothing rests on it: whoever must not lose a frame keeps it until it is answered.
  *  - A connecting socket that meets a protocol error never connects again, and zmq_connect to the same place then does
  *    nothing and says 0. Every connection of a dealer is a new socket; libzmq's own reconnecting is off.

@@ -4,7 +4,7 @@
  * accepts in a thread of its own, so nothing that reacts afterwards can be quick enough: this file stands in between.
  * Our accept4 is found before the C library's. It hands every call on; while the guard is armed it closes what does
  * not fit, and calls every failure an aborted connection, which libzmq takes calmly.
- * Must not know sockets or peers. Linked into a library it must stay hidden (no listener lives there).
+ * Must not know sockets or peers. Only the broker is linked with it.
  * Start at accept4.
  */
 #include "common/limits.h"
@@ -17,9 +17,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* Descriptors that connections leave to the store, to libzmq and to the rest of the process. */
-#define RESERVED_FD_COUNT 64
 
 static atomic_int fd_end = INT_MAX; /* INT_MAX: not armed */
 static atomic_ulong refused_count;
@@ -36,8 +33,7 @@ void accept_guard_arm(void)
     }
     /* The kernel gives out the lowest free number, so a number says how many are in use below it. */
     rlim_t end = limit.rlim_cur > 2 * RESERVED_FD_COUNT ? limit.rlim_cur - RESERVED_FD_COUNT : limit.rlim_cur / 2;
-    rlim_t end_max = CONNECTION_COUNT_MAX + RESERVED_FD_COUNT;
-    atomic_store(&fd_end, (int)(end < end_max ? end : end_max));
+    atomic_store(&fd_end, (int)(end < GUARDED_FD_COUNT_MAX ? end : GUARDED_FD_COUNT_MAX));
 }
 
 unsigned long accept_guard_refused(void)
@@ -50,7 +46,11 @@ __attribute__((visibility("default"))) int accept4(int listener, __SOCKADDR_ARG 
 {
     int fd = (int)syscall(SYS_accept4, listener, address.__sockaddr__, address_size, flags);
     int end = atomic_load_explicit(&fd_end, memory_order_relaxed);
-    if (end == INT_MAX || (fd >= 0 && fd < end)) {
+    if (end == INT_MAX) {
+        return fd;
+    }
+    if (fd >= 0 && fd < end) {
+        stream_guard_begin(fd);
         return fd;
     }
     if (fd >= 0) {

@@ -193,6 +193,13 @@ struct peer *peers_of_conn(const struct peers *peers, uint64_t conn)
     return conn == 0 ? NULL : map_get(&peers->by_conn, conn);
 }
 
+const char *peers_text(struct peers *peers, size_t listener, int fd)
+{
+    const struct slot *slot = slot_find(peers, listener, fd);
+    const struct peer *peer = slot == NULL ? NULL : peers_of_conn(peers, slot->conn);
+    return peer != NULL ? peer->text : "not heard yet";
+}
+
 static struct peer *peer_make(struct peers *peers, size_t listener, uint32_t routing_id, int fd)
 {
     struct peer *peer = xcalloc(1, sizeof *peer);

@@ -93,6 +93,8 @@ void peers_drained(struct peers *peers, size_t listener);
 
 struct peer *peers_find(const struct peers *peers, size_t listener, uint32_t routing_id);
 struct peer *peers_of_conn(const struct peers *peers, uint64_t conn);
+/* The text of the peer that is on the descriptor now; never NULL. */
+const char *peers_text(struct peers *peers, size_t listener, int fd);
 /* The first frame of a connection. NULL: it cannot be told whether this connection is the one on the descriptor now or
  * one before it (which said nothing else); the one that is there is broken off, it comes back. Or there are too many.
  */

@@ -1,12 +1,16 @@
 /*
- * What the files of the link share: the context, socket helpers, addresses, claims on socket paths, the guard on
- * accept. Included by common/link*.c and the test of the link alone. Nothing here includes zmq.h: sockets are void *.
+ * What the files of the link share: the context, socket helpers, addresses, claims on socket paths, the guards on
+ * accepting and reading. Included by common/link*.c and the test of the link alone. Nothing here includes zmq.h:
+ * sockets are void *.
  */
 #ifndef QUERN_COMMON_LINK_PRIVATE_H
 #define QUERN_COMMON_LINK_PRIVATE_H
 
 #include "common/bytes.h"
 #include "quern/err.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
 
 /* ---- context (link.c): one per process, made for its first user, ended with its last ---- */
 
@@ -58,11 +62,37 @@ void claim_drop(struct claim *claim);
  */
 QUERN_MUST_USE enum quern_err claim_check_directory(const char *path, char **why_out);
 
-/* ---- the guard on accept (link_accept.c) ---- */
+/* ---- the guard on accept (link_accept.c), in the broker alone ---- */
+
+/* Descriptors that connections leave to the store, to libzmq and to the rest of the process. */
+#define RESERVED_FD_COUNT 64
+/* A connection's descriptor is below this. */
+#define GUARDED_FD_COUNT_MAX (CONNECTION_COUNT_MAX + RESERVED_FD_COUNT)
 
 /* Raise the soft limit of descriptors to the hard one and turn connections away before they are used up. */
 void accept_guard_arm(void);
 /* Connections turned away so far. */
 unsigned long accept_guard_refused(void);
+
+/* ---- the guard on reading (link_stream.c), in the broker alone ---- */
+
+enum stream_at { STREAM_GREETING, STREAM_FLAGS, STREAM_SIZE, STREAM_BODY, STREAM_ENDED };
+
+/* How far a connection's bytes have come in ZMTP's framing. */
+struct stream {
+    ino_t inode; /* of the socket; 0: none that we accepted */
+    enum stream_at at;
+    uint8_t greeted;   /* bytes of the greeting */
+    uint8_t size_left; /* bytes of a size */
+    uint64_t left;     /* bytes of a body */
+    atomic_bool is_ended;
+};
+
+/* How many of the next n bytes libzmq may see; fewer than n: the connection has ended. */
+size_t stream_pass(struct stream *stream, const uint8_t *p, size_t n);
+/* A connection was accepted on this descriptor. */
+void stream_guard_begin(int fd);
+/* Was the last one there ended for what it sent? */
+bool stream_guard_has_ended(int fd);
 
 #endif

@@ -29,7 +29,8 @@
 #define TURN_FRAME_COUNT_MAX 64u
 /* Frames dropped in one call of router_next before the caller gets its thread back. */
 #define DROP_COUNT_MAX 256u
-#define REFUSED_LOG_MS 10000
+/* What a flood of strangers could repeat is logged this often. */
+#define STRANGER_LOG_MS 10000
 /* A routing id that libzmq gave: a zero, and a counter. */
 #define ROUTING_ID_SIZE 5u
 /* Its name is behind DRAFT in zmq.h, its value is in the manual page of zmq_msg_gets. */
@@ -55,6 +56,7 @@ struct router {
     int timer_fd;
     int64_t timer_ms; /* INT64_MAX: not set */
     int64_t refused_log_ms;
+    int64_t dropped_log_ms;
     zmq_msg_t frame; /* what the last event looks into */
 };
 
@@ -248,13 +250,30 @@ static void timer_run(struct router *router)
 
 /* ---- what the monitors say ---- */
 
-static void log_refused(struct router *router, const char *url)
+static bool may_log(int64_t *due_ms)
 {
     int64_t now_ms = clock_mono_ms();
-    if (now_ms >= router->refused_log_ms) {
-        router->refused_log_ms = now_ms + REFUSED_LOG_MS;
+    if (now_ms < *due_ms) {
+        return false;
+    }
+    *due_ms = now_ms + STRANGER_LOG_MS;
+    return true;
+}
+
+static void log_refused(struct router *router, const char *url)
+{
+    if (may_log(&router->refused_log_ms)) {
         log_event(LOG_WARN, "connections refused", "url=\"%s\" reason=\"descriptors are used up\" count=%lu", url,
                   accept_guard_refused());
+    }
+}
+
+static void log_disconnected(struct router *router, size_t index, int fd)
+{
+    if (stream_guard_has_ended(fd) && may_log(&router->dropped_log_ms)) {
+        log_event(LOG_WARN, "peer dropped",
+                  "url=\"%s\" peer=\"%s\" reason=\"messages of several parts, or not ZMTP 3\"",
+                  router->listeners[index].url, peers_text(&router->peers, index, fd));
     }
 }
 
@@ -270,6 +289,7 @@ static bool monitor_read(struct router *router, size_t index)
         if (event == ZMQ_EVENT_ACCEPTED) {
             peers_accepted(&router->peers, index, value, clock_mono_ms());
         } else if (event == ZMQ_EVENT_DISCONNECTED) {
+            log_disconnected(router, index, value);
             peers_disconnected(&router->peers, index, value);
         } else {
             log_refused(router, listener->url);
@@ -375,6 +395,7 @@ static enum received listener_receive(struct router *router, size_t index, struc
         return RECEIVED_NOTHING;
     }
     CHECK(zmq_msg_more(&id) && receive(socket, &router->frame));
+    /* Not several parts, while link_stream.c stands in between; but what if it did not? */
     bool is_whole = !zmq_msg_more(&router->frame) && zmq_msg_size(&router->frame) > 0;
     if (zmq_msg_more(&router->frame)) {
         receive_rest(socket);

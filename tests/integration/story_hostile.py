@@ -4,6 +4,7 @@ others (P10). Needs python3-zmq and python3-msgpack."""
 import os
 import random
 import socket
+import struct
 import threading
 
 import msgpack
@@ -16,6 +17,25 @@ PROTOCOL_MAJOR = 1
 
 def frame(generation, *messages):
     return msgpack.packb([PROTOCOL_MAJOR, generation]) + b"".join(msgpack.packb(message) for message in messages)
+
+
+def receive(stream, size):
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            raise ConnectionResetError("the end")
+        data += more
+    return data
+
+
+def greet(stream):
+    """ZMTP 3.0 by hand: greeting and READY, both ways."""
+    stream.sendall(b"\xff" + bytes(8) + b"\x7f\3\0" + b"NULL".ljust(20, b"\0") + bytes(32))
+    ready = b"\5READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
+    stream.sendall(bytes((4, len(ready))) + ready)
+    head = receive(stream, 64 + 2)[64:]
+    receive(stream, head[1])
 
 
 class Hostile(stage.Story):
@@ -103,6 +123,34 @@ class Hostile(stage.Story):
         self.check_alive()
         self.assertLess(self.rss_mib(), before + 150)
 
+    def check_parts_without_end(self, stream):
+        """ZeroMQ keeps the parts of a message until the last one has come, and shows nobody anything of them."""
+        before = self.rss_mib()
+        greet(stream)
+        part = b"\3" + struct.pack(">Q", 2**20) + b"\0" * 2**20  # long, and more to come
+        try:
+            for number in range(2048):
+                if number % 64 == 1:
+                    self.check_alive()
+                    self.assertLess(self.rss_mib(), before + 150)
+                stream.sendall(part)
+            self.fail("2 GiB of one message were taken")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        self.assertLess(self.rss_mib(), before + 150)
+        self.process.wait_log("peer dropped")
+        self.check_alive()
+
+    def test_a_message_of_endless_parts_does_not_reach_memory(self):
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(stage.PATIENCE_S)
+            stream.connect(self.url.removeprefix("ipc://"))
+            self.check_parts_without_end(stream)
+
+    def test_nor_does_it_on_tcp(self):
+        with socket.create_connection(("127.0.0.1", self.listen_on_tcp()), stage.PATIENCE_S) as stream:
+            self.check_parts_without_end(stream)
+
     def test_a_newer_major_version_is_answered(self):
         peer = self.dealer()
         peer.send(msgpack.packb([PROTOCOL_MAJOR + 1, 1]) + msgpack.packb([1, "whatever comes then"]))
@@ -148,11 +196,15 @@ class Hostile(stage.Story):
                 thread.join()
         self.check_alive()
 
-    def test_raw_bytes_on_tcp(self):
+    def listen_on_tcp(self):
+        """A new broker, on TCP too; the port."""
         self.assertEqual(self.process.end(), 0)
         self.process = self.broker("--listen", self.url, "--listen", "tcp://127.0.0.1:*", "--insecure-tcp")
         stage.wait_until(lambda: len(self.process.out) == 2, "two listeners")
-        port = int(self.process.out[1].rsplit(":", 1)[1])
+        return int(self.process.out[1].rsplit(":", 1)[1])
+
+    def test_raw_bytes_on_tcp(self):
+        port = self.listen_on_tcp()
         chance = random.Random(5)
         for _ in range(30):
             with socket.create_connection(("127.0.0.1", port)) as stream:

@@ -172,6 +172,17 @@ class Installed(stage.Story):
         self.assertEqual([name for name in names if not name.startswith("quern_")], ["QUERN_0"])
         self.assertIn("quern_submit", names)
 
+    def test_only_the_broker_stands_before_the_c_library(self):
+        """The link's accept4 and recv are for its connections, not for those of users' programs and functions."""
+        def guards(*names):
+            lines = self.run_tool("nm", "--defined-only", *map(str, names)).splitlines()
+            return sorted({line.split()[-1] for line in lines if line.split()[-1:] in (["accept4"], ["recv"])})
+
+        programs = {name: guards("-D", os.path.join(self.prefix, "bin", name))
+                    for name in ("quern-broker", "quern-worker", "quern")}
+        self.assertEqual(programs, {"quern-broker": ["accept4", "recv"], "quern-worker": [], "quern": []})
+        self.assertEqual(guards(os.path.join(self.library, "libquern.a")), [])
+
     def test_headers_stand_alone_also_in_cxx(self):
         for header in ("client.h", "pool.h", "worker.h", "value.h", "err.h"):
             for compiler, language, standard in (("cc", "c", "-std=c11"), ("c++", "c++", "-std=c++17")):
