@@ -335,6 +335,22 @@ static void test_a_peer_of_another_user_is_thrown_out(void **state)
     assert_int_equal(world->heard_count + world->closed_count, 0);
 }
 
+/* After a flood a descriptor's former connection may not have been heard to its end: then the new one is broken off and
+ * comes back, and who speaks says it again. */
+static void check_echo_at_last(const char *text)
+{
+    world->is_echo = true;
+    while (world->frame_count == 0) {
+        UNTIL(world, world->up_count > world->down_count);
+        unsigned up_count = world->up_count;
+        struct buf frame = frame_of(text);
+        (void)dealer_send(world->dealer, &frame);
+        UNTIL(world, world->frame_count > 0 || world->down_count == up_count);
+    }
+    assert_true(bytes_is(buf_bytes(&world->frame), text));
+    world->frame_count = 0;
+}
+
 /* Trap: out of descriptors, an ipc listener aborts and a tcp listener spins. */
 static void test_more_connections_than_descriptors_do_not_kill_the_broker(void **state)
 {
@@ -363,8 +379,7 @@ static void test_more_connections_than_descriptors_do_not_kill_the_broker(void *
     const char *back[] = {ipc_url, tcp_url};
     for (unsigned i = 0; i < 2; i++) {
         world_open_dealer(world, back[i]);
-        UNTIL(world, world->up_count == i + 1);
-        world_check_echo(world, "hello");
+        check_echo_at_last("hello");
         dealer_close(&world->dealer, 0);
         world->down_count++;
     }
