@@ -87,7 +87,9 @@ static void test_a_cancel_and_a_finish_agree_on_who_was_first(void **state)
 {
     struct fake *fake = *state;
     unsigned counts[2] = {0};
+    fake_lock(fake);
     fake->is_by_hand = fake->obeys_cancel = true;
+    fake_unlock(fake);
     struct quern_client *client = open_default(fake);
     pthread_t thread = start(end_each, fake);
     for (unsigned i = 0; i < ROUND_COUNT; i++) {
@@ -330,7 +332,9 @@ static void test_who_waits_while_the_client_is_closed_is_let_go(void **state)
 static void test_a_group_fails_while_it_is_submitted_to(void **state)
 {
     struct fake *fake = *state;
+    fake_lock(fake);
     fake->is_by_hand = fake->obeys_cancel = true;
+    fake_unlock(fake);
     struct quern_client *client = open_default(fake);
     struct quern_call call = call_of("\x91\x07");
     for (unsigned i = 0; i < ROUND_COUNT / 30; i++) {
