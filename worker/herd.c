@@ -492,15 +492,22 @@ static int64_t tend_idle(struct supervisor *supervisor, struct slot *slot)
     return INT64_MAX;
 }
 
-/* How many slots there are too few; too many: below 0. */
-static int64_t slots_missing(const struct supervisor *supervisor)
+/* How many slots there are too few (too many: below 0), and room to make them. Few are looked at while few are used. */
+static void count_slots(struct supervisor *supervisor)
 {
-    int64_t missing =
-        supervisor->is_draining && supervisor->places.waiting == 0 ? 0 : places_slots(&supervisor->places);
+    const struct places *places = &supervisor->places;
+    size_t used = 0;
+    size_t end = 0;
     for (size_t i = 0; i < supervisor->slot_count; i++) {
-        missing -= supervisor->slots[i].state != SLOT_NONE;
+        if (supervisor->slots[i].state != SLOT_NONE) {
+            used++;
+            end = i + 1;
+        }
     }
-    return missing;
+    size_t wanted = supervisor->is_draining && places->waiting == 0 ? 0 : places_slots(places);
+    size_t count = wanted > places->slots ? wanted : places->slots;
+    supervisor->missing = (int64_t)wanted - (int64_t)used;
+    supervisor->slot_count = end > count ? end : count;
 }
 
 /* Has it run its share, or grown too large? When to look again. */
@@ -570,7 +577,7 @@ int64_t herd_tend(struct supervisor *supervisor)
         herd_reap(supervisor);
         wake_ms = now_ms + REAPER_LOOK_MS < wake_ms ? now_ms + REAPER_LOOK_MS : wake_ms;
     }
-    supervisor->missing = slots_missing(supervisor);
+    count_slots(supervisor);
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         int64_t slot_ms = tend_slot(supervisor, &supervisor->slots[i]);
         wake_ms = slot_ms < wake_ms ? slot_ms : wake_ms;

@@ -256,18 +256,19 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
                                       .lease_told_ms = INT64_MIN,
                                       .name = {.file = -1, .socket = -1},
                                       .parent = options->parent,
-                                      .slot_count = places_slots_max(options->slot_count),
+                                      .slot_count = options->slot_count,
                                       .places = {.slots = options->slot_count}};
     if (gethostname(supervisor->host, sizeof(supervisor->host) - 1) != 0 ||
         !bytes_is_utf8(bytes_text(supervisor->host))) {
         memcpy(supervisor->host, "localhost", sizeof("localhost"));
     }
-    supervisor->slots = xcalloc(supervisor->slot_count, sizeof(supervisor->slots[0]));
-    for (size_t i = 0; i < supervisor->slot_count; i++) {
+    size_t slots_max = places_slots_max(options->slot_count);
+    supervisor->slots = xcalloc(slots_max, sizeof(supervisor->slots[0]));
+    for (size_t i = 0; i < slots_max; i++) {
         slot_init(&supervisor->slots[i]);
     }
     parent_begin(&supervisor->parent);
-    make_room(supervisor->slot_count);
+    make_room(slots_max);
     signals_begin(supervisor);
     zygote_init(&supervisor->zygote);
     ledger_init(&supervisor->ledger);

@@ -37,8 +37,8 @@ struct supervisor {
     int64_t zygote_again_ms; /* start it again then */
     char **functions;
     size_t function_count;
-    struct slot *slots; /* those configured, and further ones while some wait; see places */
-    size_t slot_count;
+    struct slot *slots; /* places_slots_max of them */
+    size_t slot_count;  /* from here on none is used: those configured, and further ones while some wait */
     struct places places;
     int64_t missing;      /* slots to be made; below 0: surplus */
     char *refusal;        /* why no slot, or no zygote, can be made; NULL: they can. Told once. */
