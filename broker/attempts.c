@@ -272,6 +272,19 @@ static const char *slot_label(struct worker *worker, uint64_t pid)
     return worker->slot_label;
 }
 
+/* The worker waits for none: one that would go alone goes along with the next task. */
+static void receipt_send_soon(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict)
+{
+    struct message head = {.kind = MSG_RECEIPT};
+    struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
+    struct buf *to = send_soon(core, conn);
+    struct run run;
+    run_open(&run, to, &head);
+    item_receipt_put(to, &item);
+    run.count = 1;
+    run_close(&run);
+}
+
 static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
 {
     struct ending ending = {.state = item->state == FINISHED_DONE ? TASK_DONE : TASK_FAILED,
@@ -311,6 +324,7 @@ static bool is_of_volatile(const struct core *core, const struct task *task, uin
 void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished)
 {
     struct item_finished item;
+    bool is_alone = finished->items.count == 1;
     while (conn->worker != NULL && item_finished_next(&finished->items, &item)) {
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
         struct task *task = task_find(core, item.task);
@@ -325,7 +339,11 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
             verdict = task != NULL || outcome_find(core, item.task) != NULL ? RECEIPT_STALE : RECEIPT_UNKNOWN;
             core->counters.finished_stale++;
         }
-        receipt_send(core, conn, token, verdict, gated);
+        if (is_alone && !gated) {
+            receipt_send_soon(core, conn, token, verdict);
+        } else {
+            receipt_send(core, conn, token, verdict, gated);
+        }
     }
 }
 

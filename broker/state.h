@@ -427,6 +427,9 @@ struct conn {
     uint64_t asked_batch;
     struct outlet now;
     struct outlet gated;
+    struct buf soon; /* messages that leave with the next frame */
+    uint32_t soon_count;
+    bool is_soon_listed;
     struct opening *opening; /* a client that was challenged */
     struct session *session;
     struct series *series;
@@ -452,6 +455,10 @@ void conn_sweep(struct core *core); /* heartbeats, and peers that are silent */
 /* A frame to append one message to. */
 struct buf *send_now(struct core *core, struct conn *conn);
 struct buf *send_gated(struct core *core, struct conn *conn);
+/* To append one message that nobody waits for and that rests on no commit: it leaves with the next frame that leaves at
+ * once, at the latest SOON_MS from now. A peer that is not woken for it has its time for what is waited for. */
+struct buf *send_soon(struct core *core, struct conn *conn);
+void conns_send_soon(struct core *core); /* what has waited long enough */
 /* A frame with a run of that kind open at its end: append one item, then call run_added. */
 struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
 struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
@@ -459,6 +466,7 @@ void run_added(struct core *core, struct conn *conn, bool gated);
 /* To a client: gated, unless its session is volatile: what rests on no commit leaves at once. */
 bool answer_is_gated(struct core *core, struct conn *conn);
 struct buf *send_answer(struct core *core, struct conn *conn);
+struct buf *send_answer_soon(struct core *core, struct conn *conn); /* gated, or soon */
 void conns_fini(struct core *core);
 
 /* ---- batch.c: the open batch ---- */
@@ -599,6 +607,9 @@ struct core {
     uint64_t challenge_count;
     uint64_t load_number;
 
+    int64_t soon_ms; /* messages that leave soon leave now at the latest; INT64_MAX none */
+    uint64_t *soon;  /* the connections that may have some */
+    size_t soon_count, soon_cap;
     int64_t sweep_ms; /* next look at lifetimes, leases, heartbeats */
 };
 

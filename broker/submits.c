@@ -44,7 +44,7 @@ static void answer_send(struct core *core, struct conn *conn, const struct answe
     uint64_t series = conn->series->id;
     if (answer->kind == MSG_ACCEPTED) {
         struct msg_ACCEPTED message = {.series = series, .sequence = answer->first, .count = answer->count};
-        msg_ACCEPTED_put(send_answer(core, conn), &message);
+        msg_ACCEPTED_put(send_answer_soon(core, conn), &message);
     } else if (answer->kind == MSG_FORGOTTEN) {
         struct msg_FORGOTTEN message = {.series = series, .sequence = answer->first, .count = answer->count};
         msg_FORGOTTEN_put(send_answer(core, conn), &message);

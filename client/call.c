@@ -283,6 +283,17 @@ static enum quern_err answers_await(struct quern_client *client, uint64_t number
     }
 }
 
+/* In a volatile session ACCEPTED leaves with whatever leaves next: let there be something. */
+static void answers_draw(struct quern_client *client)
+{
+    if (client->ledger.options.is_volatile && client->ledger.submits.count > 0) {
+        client_ledger_barrier(&client->ledger);
+        if (io_poke(client)) {
+            io_wake(client);
+        }
+    }
+}
+
 enum quern_err quern_flush(struct quern_client *client, int timeout_ms)
 {
     enum quern_err err = client_check(client);
@@ -293,6 +304,7 @@ enum quern_err quern_flush(struct quern_client *client, int timeout_ms)
     client_ref(client);
     err = client_end(client);
     if (err == QUERN_OK) {
+        answers_draw(client);
         err = answers_await(client, client->ledger.submits.number_last, deadline_of(timeout_ms));
     }
     err = err != QUERN_OK ? err : flush_verdict(client);

@@ -614,6 +614,82 @@ static void test_who_opens_when_no_series_is_left_is_refused(void **state)
     scene_end(&scene);
 }
 
+static void moment(struct scene *scene)
+{
+    struct event event = {.kind = EVENT_TICK};
+    scene->now += 10;
+    step(scene, &event);
+    update_clear(&scene->update);
+}
+
+static void volatile_client_comes(struct scene *scene)
+{
+    struct msg_HELLO_CLIENT hello = {
+        .instance = {{5}}, .pid = 2, .is_volatile = true, .credit_count = INT64_MAX, .credit_bytes = INT64_MAX};
+    msg_HELLO_CLIENT_put(say(scene), &hello);
+    said(scene, CLIENT);
+    struct msg_ECHO echo = {.nonce = scene->nonce};
+    msg_ECHO_put(say(scene), &echo);
+    said(scene, CLIENT);
+    commit(scene);
+    (void)has_heard(scene, "");
+}
+
+/* Who waits for a result is not woken for ACCEPTED first: it comes along, ahead of what rests on it. */
+static void test_what_nobody_waits_for_goes_along_with_the_next_frame(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    volatile_client_comes(&scene);
+    submit_at(&scene, CLIENT, 1, bytes_text("\xc0"));
+    assert_false(has_heard(&scene, "ACCEPTED"));
+    struct msg_PING ping = {.number = 7};
+    msg_PING_put(say(&scene), &ping);
+    said(&scene, CLIENT);
+    buf_put_u8(&scene.heard, 0);
+    const char *accepted = strstr((const char *)scene.heard.p, "ACCEPTED");
+    const char *pong = strstr((const char *)scene.heard.p, "PONG");
+    assert_true(accepted != NULL && pong != NULL && accepted < pong);
+    scene.heard.n = 0;
+    moment(&scene);
+    assert_false(has_heard(&scene, "ACCEPTED")); /* once */
+    scene_end(&scene);
+}
+
+/* It does not wait for ever: without company it goes alone. */
+static void test_what_nobody_waits_for_goes_alone_after_a_moment(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    volatile_client_comes(&scene);
+    submit_at(&scene, CLIENT, 1, bytes_text("\xc0"));
+    moment(&scene);
+    assert_true(has_heard(&scene, "ACCEPTED"));
+    for (uint32_t i = 2; i <= 200; i++) {
+        submit_at(&scene, CLIENT, i, bytes_text("\xc0"));
+    }
+    assert_true(has_heard(&scene, "ACCEPTED")); /* nor beyond a number of them */
+    scene_end(&scene);
+}
+
+/* Nobody is left for it. */
+static void test_what_would_leave_soon_goes_with_its_connection(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    volatile_client_comes(&scene);
+    submit_at(&scene, CLIENT, 1, bytes_text("\xc0"));
+    struct event closed = {.kind = EVENT_CLOSED, .conn = CLIENT};
+    step(&scene, &closed);
+    update_clear(&scene.update);
+    moment(&scene);
+    assert_false(has_heard(&scene, "ACCEPTED"));
+    scene_end(&scene);
+}
+
 /* Without a store nothing durable can be promised: who wants it is told what to do. */
 static void test_a_broker_without_a_store_serves_volatile_sessions_only(void **state)
 {
@@ -631,6 +707,7 @@ static void test_a_broker_without_a_store_serves_volatile_sessions_only(void **s
     said(&scene, 9);
     assert_true(has_heard(&scene, "WELCOME_CLIENT"));
     submit_at(&scene, 9, 1, bytes_text("\xc0"));
+    moment(&scene);
     assert_true(has_heard(&scene, "ACCEPTED"));
     assert_int_equal(scene.core->tasks.count, 1);
     scene_end(&scene);
@@ -639,6 +716,9 @@ static void test_a_broker_without_a_store_serves_volatile_sessions_only(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_nobody_waits_for_goes_along_with_the_next_frame),
+        cmocka_unit_test(test_what_nobody_waits_for_goes_alone_after_a_moment),
+        cmocka_unit_test(test_what_would_leave_soon_goes_with_its_connection),
         cmocka_unit_test(test_a_broker_without_a_store_serves_volatile_sessions_only),
         cmocka_unit_test(test_a_question_about_task_zero_is_answered),
         cmocka_unit_test(test_what_is_open_is_told_to_the_owner_alone),
