@@ -20,16 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A zygote that could not load, or a slot that could not be made, is tried again after this; */
-#define AGAIN_MS 1000
-/* a zygote that had worked, sooner. */
+/* A zygote that had worked is tried again sooner than one that had not. */
 #define ZYGOTE_AGAIN_MS 100
-/* So many slots in a row that die before they are ready are no accident. */
-#define STILLBORN_COUNT_MAX 3
-/* In a row: with no more than this between them. */
-#define STILLBORN_ROW_MS 5000
-/* Pause after the second, four times as long after each further one, up to AGAIN_MS. */
-#define STILLBORN_PAUSE_MS 10
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
@@ -124,25 +116,10 @@ static void zygote_ready(struct supervisor *supervisor)
     supervisor->zygote_is_ready = true;
 }
 
-/* Nothing runs without what could not be loaded or initialised. Before the first slot was ready, whoever started the
- * worker is told, and it ends; later it is tried again, and told again only if the reason is another. */
-static void take_refusal(struct supervisor *supervisor, char *why)
-{
-    bool is_news = supervisor->refusal == NULL || strcmp(supervisor->refusal, why) != 0;
-    if (!supervisor->had_slot && supervisor->exit_status < 0) {
-        complain("%s", why);
-        supervisor->exit_status = 1;
-    } else if (supervisor->had_slot && is_news) {
-        log_event(LOG_ERROR, "no slot can be made", "why=\"%s\"", why);
-    }
-    free(supervisor->refusal);
-    supervisor->refusal = why;
-}
-
 static void refused(struct supervisor *supervisor)
 {
     const struct zygote_packet *packet = supervisor->zygote.packet;
-    take_refusal(supervisor, bytes_dup_text(bytes_of(packet->text, packet->head.text_size)));
+    birth_refused(supervisor, bytes_dup_text(bytes_of(packet->text, packet->head.text_size)));
 }
 
 /* ---- birth and death of slots ---- */
@@ -178,6 +155,8 @@ static void no_slot(struct supervisor *supervisor, int err)
     struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
     log_event(LOG_ERROR, "a slot could not be forked", "why=\"%s\"", strerror(err));
     supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
+    supervisor->stillborn++; /* those there are go to work without it */
+    supervisor->stillborn_ms = supervisor->now_us / 1000;
     if (slot != NULL) {
         slot->state = SLOT_NONE;
     }
@@ -189,7 +168,7 @@ static void slot_ready(struct supervisor *supervisor, struct slot *slot)
     uint64_t hash = atomic_load_explicit(&slot->page->functions_hash, memory_order_relaxed);
     if (hash != names_hash(supervisor->functions, supervisor->function_count)) {
         /* A spawned slot loads what is there now; its indexes would mean other functions. */
-        take_refusal(supervisor, xstrdup("modules changed on disk: restart the worker to serve them"));
+        birth_refused(supervisor, xstrdup("modules changed on disk: restart the worker to serve them"));
         slot->is_doomed = true;
         supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS * 10;
         slot_signal(slot, SIGKILL);
@@ -202,42 +181,18 @@ static void slot_ready(struct supervisor *supervisor, struct slot *slot)
     meter_begin(&slot->meter, slot->pid, supervisor->now_us / 1000);
 }
 
-/* Once may be an accident, and the next is made at once; whatever kills one after another gets ever fewer to kill. */
-static void died_unused(struct supervisor *supervisor, const struct slot *slot, const struct reaped *death)
-{
-    int64_t now_ms = supervisor->now_us / 1000;
-    if (now_ms > supervisor->stillborn_ms + STILLBORN_ROW_MS) {
-        supervisor->stillborn = 0;
-    }
-    supervisor->stillborn_ms = now_ms;
-    supervisor->stillborn++;
-    log_event(LOG_WARN, "a slot died before it ran anything", "pid=%d status=%d", slot->pid, death->status);
-    int64_t pause_ms = STILLBORN_PAUSE_MS;
-    for (unsigned i = 2; i < supervisor->stillborn && pause_ms < AGAIN_MS; i++) {
-        pause_ms *= 4;
-    }
-    if (supervisor->stillborn > 1) {
-        supervisor->ask_ms = now_ms + (pause_ms < AGAIN_MS ? pause_ms : AGAIN_MS);
-    }
-    if (!slot->is_ready && supervisor->stillborn >= STILLBORN_COUNT_MAX) {
-        char text[DEATH_TEXT_SIZE];
-        stillborn(death->status, text);
-        take_refusal(supervisor, xstrdup(text));
-    }
-}
-
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
 {
     char *refusal = slot_refusal(slot);
     if (refusal != NULL) {
-        take_refusal(supervisor, refusal);
+        birth_refused(supervisor, refusal);
         slot->is_doomed = true; /* it is known why it died */
         supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
     }
     if (slot->has_run || slot_running(slot, &supervisor->yard) != NULL) {
         supervisor->stillborn = 0;
     } else if (!slot->is_doomed && !supervisor->is_draining) {
-        died_unused(supervisor, slot, death);
+        slot_died_unused(supervisor, slot, death);
     }
     slot_bury(slot, &supervisor->yard, death->status, death->cpu_us, death->peak_kib, supervisor->now_us);
 }
@@ -464,6 +419,7 @@ static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
         /* Without it what the slot left behind comes to us, and we clear it away. */
         log_event(LOG_WARN, "the zygote reaps no more", "pid=%d", supervisor->zygote.pid);
         zygote_gone(supervisor);
+        slot->dead_ms = now_ms;
         return now_ms;
     }
     bool is_zygote_dying = supervisor->zygote.pid > 0 && supervisor->zygote.socket < 0;
@@ -646,18 +602,9 @@ bool herd_begin(struct supervisor *supervisor)
     return supervisor->exit_status < 0;
 }
 
-bool herd_is_barren(const struct supervisor *supervisor)
+bool herd_await_slots(struct supervisor *supervisor)
 {
-    bool has_slot = false;
-    for (size_t i = 0; !has_slot && i < supervisor->slot_count; i++) {
-        has_slot = supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].is_ready;
-    }
-    return !has_slot && supervisor->refusal != NULL;
-}
-
-bool herd_await_slot(struct supervisor *supervisor)
-{
-    while (supervisor->exit_status < 0 && !supervisor->had_slot) {
+    while (supervisor->exit_status < 0 && !herd_is_complete(supervisor)) {
         supervisor->now_us = clock_mono_us();
         herd_events(supervisor);
         int64_t wake_ms = herd_tend(supervisor);
@@ -665,7 +612,7 @@ bool herd_await_slot(struct supervisor *supervisor)
         struct pollfd event = {.fd = supervisor->events, .events = POLLIN};
         if (supervisor->is_draining) {
             supervisor->exit_status = 0;
-        } else if (supervisor->exit_status < 0 && !supervisor->had_slot) {
+        } else if (supervisor->exit_status < 0 && !herd_is_complete(supervisor)) {
             (void)poll(&event, 1, left_ms < 0 ? 0 : left_ms > AGAIN_MS ? AGAIN_MS : (int)left_ms);
         }
     }
@@ -683,6 +630,9 @@ void herd_end(struct supervisor *supervisor)
         }
     }
     zygote_leave(&supervisor->zygote);
+    if (!supervisor->zygote_is_ready && supervisor->zygote.pid > 0) {
+        kill(supervisor->zygote.pid, SIGKILL); /* it looks at no socket while it loads */
+    }
     /* The zygote clears up behind its slots and ends; what is ours besides goes too. */
     while (clock_mono_ms() < until_ms) {
         herd_reap(supervisor);

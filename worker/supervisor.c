@@ -407,7 +407,7 @@ int supervisor_run(const struct options *options)
             dialogue_begin(&supervisor);
             log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%u functions=%zu", supervisor.name.name, getpid(),
                       supervisor.places.slots, supervisor.function_count);
-            (void)herd_await_slot(&supervisor);
+            (void)herd_await_slots(&supervisor);
             while (supervisor.exit_status < 0) {
                 int64_t wake_ms = turn(&supervisor);
                 if (supervisor.exit_status < 0) {

@@ -1,6 +1,6 @@
 /*
  * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), herd.c (zygote and
- * slots: birth, reading, death) and assign.c (what goes where, what takes too long).
+ * slots: birth, reading, death), refusals.c (what cannot be made) and assign.c (what goes where, what takes too long).
  */
 #ifndef QUERN_WORKER_SUPERVISOR_PRIVATE_H
 #define QUERN_WORKER_SUPERVISOR_PRIVATE_H
@@ -73,10 +73,8 @@ void supervisor_abandoned(struct supervisor *supervisor);
 /* ---- herd.c ---- */
 /* Starts the zygote and waits for its list of functions: true, or exit_status is set. */
 bool herd_begin(struct supervisor *supervisor);
-/* Waits for the first slot that takes tasks: true, or exit_status is set. */
-bool herd_await_slot(struct supervisor *supervisor);
-/* None can run anything, and none can be made. */
-bool herd_is_barren(const struct supervisor *supervisor);
+/* Waits until the slots take tasks: true, or exit_status is set. */
+bool herd_await_slots(struct supervisor *supervisor);
 /* What epoll reported. */
 void herd_events(struct supervisor *supervisor);
 /* Replaces what is missing; when it wants to be called again at the latest (monotonic ms). */
@@ -91,6 +89,18 @@ void herd_reap(struct supervisor *supervisor);
 /* ---- waits.c ---- */
 /* Answer slots that want to wait, and count who runs and who waits. */
 void waits_look(struct supervisor *supervisor);
+
+/* ---- refusals.c ---- */
+/* A zygote that could not load, or a slot that could not be made, is tried again after this. */
+#define AGAIN_MS 1000
+/* why: taken. */
+void birth_refused(struct supervisor *supervisor, char *why);
+/* A slot died before it ran anything, and was not told to: sets when the next may be asked for. */
+void slot_died_unused(struct supervisor *supervisor, const struct slot *slot, const struct reaped *death);
+/* None can run anything, and none can be made. */
+bool herd_is_barren(const struct supervisor *supervisor);
+/* All slots are ready that there are to be; or at least one, where not all can be made. */
+bool herd_is_complete(const struct supervisor *supervisor);
 
 /* ---- assign.c ---- */
 /* Hand waiting attempts to slots. */
