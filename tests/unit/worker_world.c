@@ -99,11 +99,16 @@ static char *log_level(void)
 
 void ww_worker(struct world *world, const char *slots)
 {
+    ww_worker_of(world, slots, "lib/quern/examples.so");
+}
+
+void ww_worker_of(struct world *world, const char *slots, const char *file)
+{
     const char *build = getenv("QUERN_BUILD") != NULL ? getenv("QUERN_BUILD") : BUILD_DIR;
     char program[512];
     char module[512];
     snprintf(program, sizeof(program), "%s/bin/quern-worker", build);
-    snprintf(module, sizeof(module), "%s/lib/quern/examples.so", build);
+    snprintf(module, sizeof(module), "%s/%s", build, file);
     char *argv[] = {program,    "--url", world->url,         "--slots",     (char *)(uintptr_t)slots,
                     "--module", module,  "--allow-commands", "--log-level", log_level(),
                     NULL};
@@ -321,6 +326,8 @@ static void on_message(struct world *world, const struct message *message)
         break;
     case MSG_CAPACITY:
         world->capacity = message->CAPACITY.count;
+        world->nested = message->CAPACITY.nested;
+        world->nested_depth = message->CAPACITY.depth;
         break;
     case MSG_BYE:
         world->byes++;
@@ -450,6 +457,7 @@ void ww_dispatch(struct world *world, uint64_t task, const struct ww_call *call,
         CHECK(n > 0);
     }
     struct item_dispatch item = item_of(world, task, bytes_of(p, n));
+    item.depth = call->depth;
     struct buf frame = frame_of(world);
     struct message head = {.kind = MSG_DISPATCH,
                            .DISPATCH = {.function = bytes_text(call->function),

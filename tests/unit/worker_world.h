@@ -52,6 +52,8 @@ struct world {
     unsigned finished;
     unsigned returned;
     uint64_t capacity;
+    uint64_t nested;
+    uint64_t nested_depth;
     unsigned held[3]; /* of the last HELLO, by state */
     unsigned held_counts;
     struct seen tasks[WORLD_TASK_MAX]; /* by number 1.. */
@@ -60,6 +62,8 @@ struct world {
 struct world *ww_begin(void);
 /* Starts the worker with the example module, commands allowed, and so many slots; waits for its HELLO. */
 void ww_worker(struct world *world, const char *slots);
+/* The same with another module, by its path below the build directory. */
+void ww_worker_of(struct world *world, const char *slots, const char *module);
 /* The same with this very program as the worker: its main must hand over to quern_worker_main if ww_is_program(). */
 void ww_program(struct world *world, const char *slots);
 bool ww_is_program(int argc, char **argv);
@@ -85,6 +89,7 @@ struct ww_call {
     const char *function;
     uint64_t timeout_ms;
     bool at_most_once;
+    uint64_t depth;
 };
 void ww_dispatch(struct world *world, uint64_t task, const struct ww_call *call, struct quern_writer *args);
 void ww_dispatch_i64(struct world *world, uint64_t task, const char *function, int64_t arg);

@@ -23,14 +23,14 @@
  * quern/value.h and this header declare, so a module needs no libquern.
  *
  * A handler may be a client of its own broker (quern/client.h; then the module links libquern): quern_client_open finds
- * the broker, in QUERN_URL. Open it in the handler, not in the initialiser, and keep it in a static variable: it is
- * good for all tasks of the slot. What is submitted is one deeper than the task that runs (64 at most) and goes before
- * what is less deep. While the handler waits for its tasks, others have the place of its slot, so that this works with
- * one slot too; its own timeout goes on. At most 64 slots of a worker wait so (twice as many as it has, if it has more
- * than 32): beyond that a wait fails at once with QUERN_FULL. Waits in other threads than the handler's own give no
- * place. A slot that dies leaves the session of its client behind: what it had submitted and not started is cancelled
- * once the session has been without a client for a while (session_gone_ms), what runs goes on; the task itself is tried
- * again, as after any crash, and submits anew.
+ * the broker, in QUERN_URL (with is_volatile, where that has no store). Open it in the handler, not in the initialiser,
+ * and keep it in a static variable: it is good for all tasks of the slot. What is submitted is one deeper than the task
+ * that runs (64 at most) and goes before what is less deep. While the handler waits for its tasks, others have the
+ * place of its slot, so that this works with one slot too; its own timeout goes on. At most 64 slots of a worker wait
+ * so (twice as many as it has, if it has more than 32): beyond that a wait fails at once with QUERN_FULL. Waits in
+ * other threads than the handler's own give no place. A slot that dies leaves the session of its client behind: what it
+ * had submitted and not started is cancelled once the session has been without a client for a while (session_gone_ms),
+ * what runs goes on; the task itself is tried again, as after any crash, and submits anew.
  *
  * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
  */
@@ -67,8 +67,8 @@ struct quern_module {
     size_t size;                            /* sizeof(struct quern_module) */
     const struct quern_function *functions; /* ends with {NULL, NULL} */
     /* Called once in the zygote, before any slot is forked: load what all slots share (copy-on-write). It must leave no
-     * thread behind. With --start spawn there is nothing to share: it is called once in every slot, and may. Not QUERN_OK: the worker reports text (may point to a static string) and takes no tasks. May be
-     * NULL. */
+     * thread behind. With --start spawn there is nothing to share: it is called once in every slot, and may. Not
+     * QUERN_OK: the worker reports text (may point to a static string) and takes no tasks. May be NULL. */
     enum quern_err (*initialise)(const char **text_out);
     /* Called once in every slot, before its first task: open what a slot does not share (connections, devices), start
      * threads. Not QUERN_OK, when the worker starts: it reports text and ends; later: it reports text, takes no tasks
