@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/report.h"
 
 /* A map whose pairs are counted as they are written. */
 struct pairs {
@@ -305,6 +306,24 @@ static void options_put(struct buf *out, const struct task_options *option)
     pairs_close(&row);
 }
 
+static void pair_signal(struct pairs *row, unsigned number)
+{
+    pair_text(row, "signal_name", number != 0 ? signal_name(number) : NULL);
+}
+
+static void pair_report(struct pairs *row, struct bytes bytes)
+{
+    struct report report;
+    struct buf *out = pair(row, "report");
+    size_t before = out->n;
+    if (report_read(bytes, &report)) {
+        report_put(out, &report); /* what is known, and no deeper than that */
+    }
+    if (out->n == before) {
+        put_nil(out);
+    }
+}
+
 static void failures_put(struct buf *out, const struct loaded *loaded)
 {
     put_array(out, (uint32_t)loaded->failure_count);
@@ -319,7 +338,12 @@ static void failures_put(struct buf *out, const struct loaded *loaded)
         pair_str(&row, "message", from->message);
         pair_bin(&row, "detail", from->detail);
         pair_u64(&row, "signal", from->signal);
+        pair_signal(&row, from->signal);
         pair_u64(&row, "exit_status", from->exit_status);
+        pair_u64(&row, "run_us", from->run_us);
+        pair_u64(&row, "cpu_us", from->cpu_us);
+        pair_u64(&row, "peak_kib", from->peak);
+        pair_report(&row, from->report);
         pairs_close(&row);
     }
 }
@@ -355,6 +379,8 @@ static void show_live(struct pairs *row, const struct core *core, const struct t
     pair_time(row, "finished_ms", 0);
     pair_time(row, "due_ms", task->due);
     pair_u64(row, "run_us", 0);
+    pair_u64(row, "cpu_us", 0);
+    pair_u64(row, "peak_kib", 0);
     pair_text(row, "worker", is_held ? task->worker->label : NULL);
     pair_u64(row, "ordinal", task->ordinal);
     pair_id(row, "retry_of", task->retry_of);
@@ -362,7 +388,9 @@ static void show_live(struct pairs *row, const struct core *core, const struct t
     pair_text(row, "message", NULL);
     pair_text(row, "detail", NULL);
     pair_u64(row, "signal", 0);
+    pair_signal(row, 0);
     pair_u64(row, "exit_status", 0);
+    pair_text(row, "report", NULL);
     pair_bin(row, "args", task_args(task));
     pair_text(row, "result", NULL);
     if (task->progress == NULL) {
@@ -392,6 +420,8 @@ static void show_outcome(struct pairs *row, const struct core *core, const struc
     pair_time(row, "finished_ms", from->finished);
     pair_time(row, "due_ms", 0);
     pair_u64(row, "run_us", from->run_us);
+    pair_u64(row, "cpu_us", from->cpu_us);
+    pair_u64(row, "peak_kib", from->peak);
     pair_str(row, "worker", from->worker);
     pair_u64(row, "ordinal", from->ordinal);
     pair_id(row, "retry_of", from->retry_of);
@@ -399,7 +429,9 @@ static void show_outcome(struct pairs *row, const struct core *core, const struc
     pair_str(row, "message", from->message);
     pair_bin(row, "detail", from->detail);
     pair_u64(row, "signal", from->signal);
+    pair_signal(row, from->signal);
     pair_u64(row, "exit_status", from->exit_status);
+    pair_report(row, from->report);
     pair_bin(row, "args", from->args);
     pair_bin(row, "result", from->result);
     put_nil(pair(row, "progress"));

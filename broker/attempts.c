@@ -94,9 +94,13 @@ static void failure_note(struct core *core, const struct task *task, const struc
                                            .cause = ending->cause,
                                            .signal = ending->signal,
                                            .exit_status = ending->exit_status,
+                                           .run_us = ending->run_us,
+                                           .cpu_us = ending->cpu_us,
+                                           .peak = ending->peak,
                                            .kind = arena_copy(arena, ending->kind),
                                            .message = arena_copy(arena, ending->message),
-                                           .detail = arena_copy(arena, ending->detail)};
+                                           .detail = arena_copy(arena, ending->detail),
+                                           .report = arena_copy(arena, ending->report)};
 }
 
 static void fail_for_good(struct core *core, struct task *task, const struct ending *ending, enum cause cause)
@@ -293,11 +297,14 @@ static void finish_by(struct core *core, struct worker *worker, struct task *tas
                             .kind = item->kind,
                             .message = item->message,
                             .detail = item->detail,
+                            .report = item->report,
                             .worker = bytes_text(slot_label(worker, item->pid)),
                             .signal = (uint32_t)item->signal,
                             .exit_status = (uint32_t)item->exit_status,
                             .started = (int64_t)item->started,
-                            .run_us = item->run_us};
+                            .run_us = item->run_us,
+                            .cpu_us = item->cpu_us,
+                            .peak = item->peak};
     if (item->state == FINISHED_KILLED) {
         ending.state = TASK_CANCELLED;
         ending.cause = CAUSE_NONE;

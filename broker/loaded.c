@@ -52,7 +52,7 @@ static void keep(struct loaded *loaded, struct bytes *const views[], size_t coun
 
 static void keep_outcome(struct loaded *loaded, struct outcome_row *row)
 {
-    KEEP(loaded, &row->worker, &row->kind, &row->message, &row->detail, &row->result, &row->args);
+    KEEP(loaded, &row->worker, &row->kind, &row->message, &row->detail, &row->report, &row->result, &row->args);
 }
 
 static void keep_failure(void *context, const struct failure_row *row)
@@ -60,7 +60,7 @@ static void keep_failure(void *context, const struct failure_row *row)
     struct loaded *loaded = context;
     struct failure_row *kept = &loaded->failures[loaded->failure_count++];
     *kept = *row;
-    KEEP(loaded, &kept->worker, &kept->kind, &kept->message, &kept->detail);
+    KEEP(loaded, &kept->worker, &kept->kind, &kept->message, &kept->detail, &kept->report);
 }
 
 static void keep_list_row(void *context, const struct list_row *row)

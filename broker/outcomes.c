@@ -54,8 +54,8 @@ static struct record *record_new(struct core *core, struct task *task, const str
 {
     bool keeps_args = ending->state != TASK_DONE || task->args_size <= core->limits.args_keep_size;
     struct bytes args = keeps_args ? task_args(task) : bytes_of(NULL, 0);
-    size_t memory_size =
-        ending->result.n + ending->kind.n + ending->message.n + ending->detail.n + ending->worker.n + args.n;
+    size_t memory_size = ending->result.n + ending->kind.n + ending->message.n + ending->detail.n + ending->report.n +
+                         ending->worker.n + args.n;
     struct record *record = spares_take(&core->record_spares, sizeof *record + memory_size);
     uint8_t *at = record->memory;
     record->memory_size = memory_size;
@@ -78,6 +78,8 @@ static struct record *record_new(struct core *core, struct task *task, const str
                                        .started = ending->started,
                                        .finished = core->wall,
                                        .run_us = ending->run_us,
+                                       .cpu_us = ending->cpu_us,
+                                       .peak = ending->peak,
                                        .ordinal = task->ordinal,
                                        .retry_of = task->retry_of,
                                        .args_size = task->args_size,
@@ -86,6 +88,7 @@ static struct record *record_new(struct core *core, struct task *task, const str
     record->row.kind = copy_behind(&at, ending->kind);
     record->row.message = copy_behind(&at, ending->message);
     record->row.detail = copy_behind(&at, ending->detail);
+    record->row.report = copy_behind(&at, ending->report);
     record->row.worker = copy_behind(&at, ending->worker);
     record->row.args = copy_behind(&at, args);
     return record;
@@ -93,7 +96,8 @@ static struct record *record_new(struct core *core, struct task *task, const str
 
 static uint64_t row_size(const struct outcome_row *row)
 {
-    return OUTCOME_OVERHEAD + row->result.n + row->kind.n + row->message.n + row->detail.n + row->args.n;
+    return OUTCOME_OVERHEAD + row->result.n + row->kind.n + row->message.n + row->detail.n + row->report.n +
+           row->args.n;
 }
 
 /* ---- the session's ring of outcomes behind its acknowledged prefix ---- */
@@ -232,12 +236,16 @@ static void outcome_send(struct core *core, struct session *session, const struc
                                 .run_us = row->run_us,
                                 .signal = row->signal,
                                 .exit_status = row->exit_status,
-                                .args = conn->want_args ? row->args : bytes_of(NULL, 0)};
+                                .args = conn->want_args ? row->args : bytes_of(NULL, 0),
+                                .attempt = row->attempt,
+                                .cpu_us = row->cpu_us,
+                                .peak = row->peak,
+                                .report = row->report};
     bool gated = answer_is_gated(core, conn);
     item_outcome_put(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item);
     run_added(core, conn, gated);
     session->sent_count++;
-    session->sent_bytes += row->result.n + row->detail.n + item.args.n;
+    session->sent_bytes += row->result.n + row->detail.n + row->report.n + item.args.n;
     session->next_send = row->completion + 1;
     core->counters.outcomes_sent++;
 }

@@ -181,11 +181,14 @@ struct ending {
     struct bytes kind;
     struct bytes message;
     struct bytes detail;
+    struct bytes report;
     struct bytes worker; /* "HOST:PID" */
     uint32_t signal;
     uint32_t exit_status;
     int64_t started;
     uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak;
 };
 /* Record the outcome of a task and forget the task. */
 void task_finish(struct core *core, struct task *task, const struct ending *ending);

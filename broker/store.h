@@ -106,11 +106,14 @@ struct outcome_row {
     int64_t started;
     int64_t finished;
     uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak; /* KiB */
     uint64_t ordinal;
     uint64_t retry_of;
     struct bytes kind;
     struct bytes message;
     struct bytes detail;
+    struct bytes report; /* report.h; the broker looks into it only for `show` */
     struct bytes result;
     struct bytes args; /* none if not kept */
     uint64_t args_size;
@@ -126,9 +129,13 @@ struct failure_row {
     uint32_t cause;
     uint32_t signal;
     uint32_t exit_status;
+    uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak;
     struct bytes kind;
     struct bytes message;
     struct bytes detail;
+    struct bytes report;
 };
 
 /* ---- batches ---- */
@@ -207,7 +214,8 @@ QUERN_MUST_USE enum quern_err store_open(const char *path, const struct limits *
                                          struct store_facts *facts_out, char **why_out);
 
 /* Called with every row that a broker needs in memory. Views hold for the call. Order: calls, sessions, taken,
- * series, workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail: sizes in their place).
+ * series, workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail, report: sizes in their
+ * place).
  */
 struct store_visitor {
     void *context;
@@ -217,7 +225,7 @@ struct store_visitor {
     void (*series)(void *context, const struct series_row *row);
     void (*worker)(void *context, const struct worker_row *row);
     void (*task)(void *context, const struct task_row *row);
-    /* size: bytes of args, result, kind, message and detail, as counted against limits */
+    /* size: bytes of args, result, kind, message, detail and report, as counted against limits */
     void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);
 };
 QUERN_MUST_USE enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out);

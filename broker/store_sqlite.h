@@ -29,11 +29,13 @@ struct sqlite3_stmt;
 
 #define SQL_OUTCOME_COLUMNS                                                                                            \
     "id, session, completion, finished, size, call, state, cause, attempt, attempts, signal, exit_status, created,"    \
-    " started, run_us, ordinal, retry_of, args_size, args_hash, worker, kind, message, detail, args, result"
+    " started, run_us, cpu_us, peak, ordinal, retry_of, args_size, args_hash, worker, kind, message, detail, report,"  \
+    " args, result"
 #define SQL_TASK_COLUMNS                                                                                               \
     "id, session, call, state, priority, attempt, epoch, worker, attempts, crashes, losses, due, created, ordinal,"    \
     " retry_of, args"
-#define SQL_FAILURE_COLUMNS "task, attempt, at, cause, signal, exit_status, worker, kind, message, detail"
+#define SQL_FAILURE_COLUMNS                                                                                            \
+    "task, attempt, at, cause, signal, exit_status, run_us, cpu_us, peak, worker, kind, message, detail, report"
 
 #define STATEMENT_LIST(X)                                                                                              \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
@@ -64,10 +66,10 @@ struct sqlite3_stmt;
     X(TASK_DELETE, "DELETE FROM task WHERE id = ?1")                                                                   \
     X(OUTCOME, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ")"                                               \
                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
-               " ?21, ?22, ?23, ?24, ?25)")                                                                            \
+               " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)")                                                             \
     X(OUTCOME_DELETE, "DELETE FROM outcome WHERE id = ?1")                                                             \
     X(FAILURE, "INSERT OR REPLACE INTO failure (" SQL_FAILURE_COLUMNS ")"                                              \
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                                                    \
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")                                \
     X(FAILURE_DELETE, "DELETE FROM failure WHERE task = ?1")                                                           \
     X(READ_META, "SELECT uuid, inode, born_ns, epoch, is_clean, series_next, session_next, worker_next, call_next"     \
                  " FROM meta")                                                                                         \

@@ -217,7 +217,7 @@ static int apply_task_state(struct store *store, const struct task_row *row)
 
 static uint64_t outcome_size(const struct outcome_row *row)
 {
-    return row->kind.n + row->message.n + row->detail.n + row->args.n + row->result.n;
+    return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n;
 }
 
 static int apply_outcome(struct store *store, const struct outcome_row *row, bool had_task)
@@ -238,6 +238,8 @@ static int apply_outcome(struct store *store, const struct outcome_row *row, boo
     bind_i64(&b, row->created);
     bind_i64(&b, row->started);
     bind_u64(&b, row->run_us);
+    bind_u64(&b, row->cpu_us);
+    bind_u64(&b, row->peak);
     bind_u64(&b, row->ordinal);
     bind_u64(&b, row->retry_of);
     bind_u64(&b, row->args_size);
@@ -246,6 +248,7 @@ static int apply_outcome(struct store *store, const struct outcome_row *row, boo
     bind_text(&b, row->kind);
     bind_text(&b, row->message);
     bind_blob(&b, row->detail);
+    bind_blob(&b, row->report);
     bind_blob(&b, row->args);
     bind_blob(&b, row->result);
     int code = binder_run(&b, store, STATEMENT_OUTCOME);
@@ -261,10 +264,14 @@ static int apply_failure(struct store *store, const struct failure_row *row)
     bind_u64(&b, row->cause);
     bind_u64(&b, row->signal);
     bind_u64(&b, row->exit_status);
+    bind_u64(&b, row->run_us);
+    bind_u64(&b, row->cpu_us);
+    bind_u64(&b, row->peak);
     bind_text(&b, row->worker);
     bind_text(&b, row->kind);
     bind_text(&b, row->message);
     bind_blob(&b, row->detail);
+    bind_blob(&b, row->report);
     return binder_run(&b, store, STATEMENT_FAILURE);
 }
 

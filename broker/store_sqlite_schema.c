@@ -49,12 +49,14 @@ static const char step_1[] =
     " id INTEGER PRIMARY KEY, session INTEGER NOT NULL, completion INTEGER NOT NULL, finished INTEGER NOT NULL,"
     " size INTEGER NOT NULL, call INTEGER NOT NULL, state INTEGER NOT NULL, cause INTEGER NOT NULL,"
     " attempt INTEGER NOT NULL, attempts INTEGER NOT NULL, signal INTEGER NOT NULL, exit_status INTEGER NOT NULL,"
-    " created INTEGER NOT NULL, started INTEGER NOT NULL, run_us INTEGER NOT NULL, ordinal INTEGER NOT NULL,"
-    " retry_of INTEGER NOT NULL, args_size INTEGER NOT NULL, args_hash INTEGER NOT NULL, worker TEXT, kind TEXT,"
-    " message TEXT, detail BLOB, args BLOB, result BLOB) STRICT;"
+    " created INTEGER NOT NULL, started INTEGER NOT NULL, run_us INTEGER NOT NULL, cpu_us INTEGER NOT NULL,"
+    " peak INTEGER NOT NULL, ordinal INTEGER NOT NULL, retry_of INTEGER NOT NULL, args_size INTEGER NOT NULL,"
+    " args_hash INTEGER NOT NULL, worker TEXT, kind TEXT, message TEXT, detail BLOB, report BLOB, args BLOB,"
+    " result BLOB) STRICT;"
     "CREATE TABLE failure ("
     " task INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL, cause INTEGER NOT NULL,"
-    " signal INTEGER NOT NULL, exit_status INTEGER NOT NULL, worker TEXT, kind TEXT, message TEXT, detail BLOB,"
+    " signal INTEGER NOT NULL, exit_status INTEGER NOT NULL, run_us INTEGER NOT NULL, cpu_us INTEGER NOT NULL,"
+    " peak INTEGER NOT NULL, worker TEXT, kind TEXT, message TEXT, detail BLOB, report BLOB,"
     " PRIMARY KEY (task, attempt)) STRICT, WITHOUT ROWID;";
 
 const char *const schema_steps[] = {step_1};

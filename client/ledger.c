@@ -261,7 +261,7 @@ static void on_refused(struct client_ledger *ledger, const struct msg_REFUSED *r
 
 uint64_t outcome_payload_size(const struct item_outcome *outcome)
 {
-    return outcome->result.n + outcome->detail.n + outcome->args.n;
+    return outcome->result.n + outcome->detail.n + outcome->report.n + outcome->args.n;
 }
 
 static void on_outcomes(struct client_ledger *ledger, struct list items)

@@ -6,6 +6,7 @@
 #include "client/inside.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,10 +44,26 @@ static const char *copy_text(char **at, struct bytes bytes)
     return copy;
 }
 
+/* Room for what the report says, as texts with their NUL. */
+static size_t report_size(const struct report *report)
+{
+    return report->backtrace.n + report->tail.n + 2;
+}
+
+static void put_report(struct quern_outcome *outcome, const struct report *report, char **at)
+{
+    outcome->core_dumped = report->core_dumped;
+    outcome->backtrace = copy_text(at, report->backtrace);
+    outcome->stderr_text = copy_text(at, report->tail);
+    outcome->stderr_size = report->tail.n;
+}
+
 struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item)
 {
-    struct delivery *delivery = delivery_make(client, item->result.n + item->kind.n + item->message.n + item->detail.n +
-                                                          item->worker.n + item->args.n + 3);
+    struct report report = {0};
+    bool has_report = item->report.n > 0 && report_read(item->report, &report);
+    size_t size = item->result.n + item->kind.n + item->message.n + item->detail.n + item->worker.n + item->args.n + 3;
+    struct delivery *delivery = delivery_make(client, size + (has_report ? report_size(&report) : 0));
     char *at = delivery->memory;
     delivery->size = outcome_payload_size(item);
     delivery->outcome = (struct quern_outcome){
@@ -71,7 +88,16 @@ struct delivery *delivery_of_outcome(struct quern_client *client, const struct i
         .exit_status = (unsigned)item->exit_status,
         .args = copy_bytes(&at, item->args),
         .args_size = item->args.n,
+        .attempt = (unsigned)item->attempt,
+        .cpu_us = item->cpu_us,
+        .peak_kib = item->peak,
+        .signal_name = signal_name((unsigned)item->signal),
+        .backtrace = "",
+        .stderr_text = "",
     };
+    if (has_report) {
+        put_report(&delivery->outcome, &report, &at);
+    }
     return delivery;
 }
 
@@ -88,6 +114,9 @@ struct delivery *delivery_of_refusal(struct quern_client *client, const struct s
         .kind = "",
         .message = copy_text(&at, text),
         .worker = "",
+        .signal_name = "",
+        .backtrace = "",
+        .stderr_text = "",
         .refusal = (uint32_t)refusal->code,
     };
     return delivery;
@@ -107,6 +136,9 @@ struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint
         .kind = "",
         .message = copy_text(&at, text),
         .worker = "",
+        .signal_name = "",
+        .backtrace = "",
+        .stderr_text = "",
     };
     return delivery;
 }

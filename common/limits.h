@@ -22,6 +22,11 @@
 #define ERROR_KIND_SIZE_MAX 128u
 #define ERROR_MESSAGE_SIZE_MAX 4096u
 #define ERROR_DETAIL_SIZE_MAX (64u * 1024u)
+/* Of what an attempt wrote to stderr: its end, kept if it failed. */
+#define ERROR_STDERR_SIZE_MAX 4096u
+#define BACKTRACE_SIZE_MAX (8u * 1024u)
+/* Both together, and what else is told of a failure: see report.h. */
+#define REPORT_SIZE_MAX (16u * 1024u)
 #define PROGRESS_TEXT_SIZE_MAX 256u
 #define DESCRIPTION_SIZE_MAX (64u * 1024u)
 #define OPTIONS_SIZE_MAX 256u

@@ -61,7 +61,7 @@
     T##_u64(pid, INT32_MAX)
 
 /* How an attempt ended. state: 0 done, 1 failed, 2 killed as ordered by REVOKE. cause: enum cause, 0 when done.
- * started: wall clock, ms since 1970. signal, exit_status: of a slot that died, or 0. peak: KiB. */
+ * started: wall clock, ms since 1970. signal, exit_status: of a slot that died, or 0. peak: KiB. report: report.h. */
 #define ITEM_finished(T)                                                                                               \
     ITEM_token(T)                                                                                                      \
     T##_u64(state, 2)                                                                                                  \
@@ -76,7 +76,8 @@
     T##_u64(signal, 255)                                                                                               \
     T##_u64(exit_status, 255)                                                                                          \
     T##_u64(cpu_us, INT64_MAX)                                                                                         \
-    T##_u64(peak, INT64_MAX)
+    T##_u64(peak, INT64_MAX)                                                                                           \
+    T##_bin(report, REPORT_SIZE_MAX)
 
 /* verdict: 0 recorded, 1 stale, 2 unknown: each frees the worker's copy */
 #define ITEM_receipt(T)                                                                                                \
@@ -89,7 +90,7 @@
     T##_str(text, PROGRESS_TEXT_SIZE_MAX)
 
 /* state: enum task_state (done, failed or cancelled). worker: "HOST:PID" of the last attempt or nil.
- * args: only if HELLO asked for it and they are kept. */
+ * args: only if HELLO asked for it and they are kept. attempt to report: of the last attempt. */
 #define ITEM_outcome(T)                                                                                                \
     T##_u64(task, INT64_MAX)                                                                                           \
     T##_u64(completion, INT64_MAX)                                                                                     \
@@ -108,7 +109,11 @@
     T##_u64(run_us, INT64_MAX)                                                                                         \
     T##_u64(signal, 255)                                                                                               \
     T##_u64(exit_status, 255)                                                                                          \
-    T##_payload(args)
+    T##_payload(args)                                                                                                  \
+    T##_u64(attempt, UINT32_MAX)                                                                                       \
+    T##_u64(cpu_us, INT64_MAX)                                                                                         \
+    T##_u64(peak, INT64_MAX)                                                                                           \
+    T##_bin(report, REPORT_SIZE_MAX)
 
 #define ITEM_LIST(X)                                                                                                   \
     X(range)                                                                                                           \

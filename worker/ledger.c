@@ -126,13 +126,14 @@ static void args_keep(struct ledger *ledger, struct attempt *attempt, struct byt
 
 static void outcome_keep(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
 {
-    size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n;
+    size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n + outcome->report.n;
     uint8_t *at = memory_take(attempt, size);
     attempt->outcome = *outcome;
     attempt->outcome.result = copy_into(&at, outcome->result);
     attempt->outcome.kind = copy_into(&at, outcome->kind);
     attempt->outcome.message = copy_into(&at, outcome->message);
     attempt->outcome.detail = copy_into(&at, outcome->detail);
+    attempt->outcome.report = copy_into(&at, outcome->report);
     attempt->outcome_bytes = size;
     ledger->finished_bytes += size;
 }
@@ -382,7 +383,8 @@ static void finished_put(struct buf *buf, const struct attempt *attempt)
                                  .signal = o->signal,
                                  .exit_status = o->exit_status,
                                  .cpu_us = o->cpu_us,
-                                 .peak = o->peak};
+                                 .peak = o->peak,
+                                 .report = o->report};
     item_finished_put(buf, &item);
 }
 

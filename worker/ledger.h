@@ -46,6 +46,7 @@ struct outcome {
     struct bytes kind;
     struct bytes message;
     struct bytes detail;
+    struct bytes report; /* report.h */
     uint64_t pid;
     uint64_t started; /* wall clock, ms */
     uint64_t run_us;

@@ -36,36 +36,88 @@ static void put_time(struct buf *to, const char *label, struct bytes row, const 
     }
 }
 
-static void put_failure(struct buf *to, struct bytes row, const char *indent)
+/* Text of several lines beside its label; what would move the cursor is written out. */
+static void put_block(struct buf *to, const char *label, struct bytes text)
 {
-    struct bytes detail = answer_bytes(row, "detail");
-    uint64_t signal = answer_u64(row, "signal");
-    uint64_t exit_status = answer_u64(row, "exit_status");
-    const char *kind = answer_shown(row, "kind");
-    buf_printf(to, "%s%s%s%s: %s", indent, answer_shown(row, "cause"), kind[0] != '\0' ? ", " : "", kind,
-               answer_shown(row, "message"));
-    if (signal != 0) {
-        buf_printf(to, " (signal %" PRIu64 ")", signal);
-    } else if (exit_status != 0) {
-        buf_printf(to, " (exit status %" PRIu64 ")", exit_status);
+    bool is_new = true;
+    size_t end = text.n > 0 && text.p[text.n - 1] == '\n' ? text.n - 1 : text.n;
+    for (size_t i = 0; i < end; i++) {
+        if (is_new) {
+            buf_printf(to, "%-11s", i == 0 ? label : "");
+        }
+        is_new = text.p[i] == '\n';
+        if ((text.p[i] < 0x20 && text.p[i] != '\t' && !is_new) || text.p[i] == 0x7f) {
+            buf_printf(to, "\\x%02x", text.p[i]);
+        } else {
+            buf_put_u8(to, text.p[i]);
+        }
     }
-    buf_put_u8(to, '\n');
-    if (detail.n > 0) {
-        buf_printf(to, "%sdetail ", indent);
-        json_put_text_or_bin(to, detail);
+    if (end > 0) {
         buf_put_u8(to, '\n');
     }
 }
 
+static void put_end(struct buf *to, struct bytes row)
+{
+    uint64_t signal = answer_u64(row, "signal");
+    uint64_t exit_status = answer_u64(row, "exit_status");
+    if (signal != 0) {
+        buf_printf(to, "%-11s%" PRIu64 " %s%s\n", "signal", signal, answer_shown(row, "signal_name"),
+                   answer_flag(answer_field(row, "report"), "core_dumped") ? ", core dumped" : "");
+    } else if (exit_status != 0) {
+        buf_printf(to, "%-11s%" PRIu64 "\n", "exit", exit_status);
+    }
+}
+
+/* How long it ran, and what it took. */
+static void put_figures(struct buf *to, struct bytes row)
+{
+    uint64_t peak_kib = answer_u64(row, "peak_kib");
+    if (answer_u64(row, "run_us") == 0 && peak_kib == 0) {
+        return;
+    }
+    buf_printf(to, "%-11s%g ms, CPU %g ms", "ran", (double)answer_u64(row, "run_us") / 1000.0,
+               (double)answer_u64(row, "cpu_us") / 1000.0);
+    if (peak_kib != 0) {
+        buf_printf(to, ", memory %.1f MiB at most", (double)peak_kib / 1024.0);
+    }
+    buf_put_u8(to, '\n');
+}
+
+static void put_failure(struct buf *to, struct bytes row, const char *label)
+{
+    struct bytes detail = answer_bytes(row, "detail");
+    struct bytes report = answer_field(row, "report");
+    const char *kind = answer_shown(row, "kind");
+    buf_printf(to, "%-11s%s%s%s: %s\n", label, answer_shown(row, "cause"), kind[0] != '\0' ? ", " : "", kind,
+               answer_shown(row, "message"));
+    put_end(to, row);
+    put_figures(to, row);
+    if (detail.n > 0) {
+        buf_printf(to, "%-11s", "detail");
+        json_put_text_or_bin(to, detail);
+        buf_put_u8(to, '\n');
+    }
+    put_block(to, "backtrace", answer_bytes(report, "backtrace"));
+    put_block(to, "stderr", answer_bytes(report, "stderr"));
+}
+
+/* The attempts that failed, but for the one whose failure became the outcome: that is told already. */
 static void put_failures(struct buf *to, struct bytes answer)
 {
     struct answer_walk walk;
     struct bytes row;
+    bool is_told = bytes_is(answer_bytes(answer, "state"), "failed");
     for (answer_walk_array(&walk, answer_field(answer, "failures")); answer_walk_next(&walk, &row);) {
         char age[AGE_SIZE];
-        buf_printf(to, "attempt %" PRIu64 " failed on %s, %s ago\n", answer_u64(row, "attempt"),
-                   answer_shown(row, "worker"), age_text(answer_i64(row, "at_ms"), age));
-        put_failure(to, row, "           ");
+        uint64_t attempt = answer_u64(row, "attempt");
+        buf_printf(to, "\nattempt %" PRIu64 " failed on %s, %s ago\n", attempt, answer_shown(row, "worker"),
+                   age_text(answer_i64(row, "at_ms"), age));
+        if (is_told && attempt == answer_u64(answer, "attempt")) {
+            put_line(to, "because", "as above");
+        } else {
+            put_failure(to, row, "because");
+        }
     }
 }
 
@@ -123,8 +175,9 @@ static void put_show(struct buf *to, struct bytes answer)
         buf_put_u8(to, '\n');
     }
     if (bytes_is(state, "failed") || bytes_is(state, "cancelled")) {
-        buf_printf(to, "%-11s", "because");
-        put_failure(to, answer, "");
+        put_failure(to, answer, "because");
+    } else if (bytes_is(state, "done")) {
+        put_figures(to, answer);
     }
     put_failures(to, answer);
 }

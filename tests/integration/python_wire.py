@@ -34,13 +34,14 @@ DONE, FAILED, CANCELLED = 7, 8, 9  # states of outcomes
 Held = collections.namedtuple("Held", "task epoch attempt state")
 Started = collections.namedtuple("Started", "task epoch attempt pid")
 Finished = collections.namedtuple("Finished", "task epoch attempt state cause result kind message detail pid started "
-                                              "run_us signal exit_status cpu_us peak")
+                                              "run_us signal exit_status cpu_us peak report")
 Dispatched = collections.namedtuple("Dispatched", "task attempt args")
 Revoked = collections.namedtuple("Revoked", "task epoch attempt force")
 Token = collections.namedtuple("Token", "task epoch attempt")
 Receipt = collections.namedtuple("Receipt", "task epoch attempt verdict")
 Outcome = collections.namedtuple("Outcome", "task completion ordinal state cause result kind message detail attempts "
-                                            "worker created started finished run_us signal exit_status args")
+                                            "worker created started finished run_us signal exit_status args attempt "
+                                            "cpu_us peak report")
 
 # Messages: section 15. Kind, name, fields in their order.
 MESSAGES = {}

@@ -241,7 +241,8 @@ class Worker(Peer):
         attempt.report = Finished(
             *attempt.token, *report, pid=attempt.pid or 0, started=attempt.started_ms,
             run_us=int((time.monotonic() - attempt.began) * 1e6), signal=signal_number, exit_status=0,
-            cpu_us=int((usage.ru_utime + usage.ru_stime) * 1e6) if usage else 0, peak=usage.ru_maxrss if usage else 0)
+            cpu_us=int((usage.ru_utime + usage.ru_stime) * 1e6) if usage else 0, peak=usage.ru_maxrss if usage else 0,
+            report=None)
         if self.welcome:
             self._send_finished(attempt)
 

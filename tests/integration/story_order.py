@@ -124,7 +124,7 @@ class Order(stage.Story):
 
     def finish(self, worker, dispatch):
         task, attempt = dispatch[4][0][:2]  # more fields may follow
-        worker.say([FINISHED, [[task, worker.epoch, attempt, 0, 0, msgpack.packb(49), None, None, None, 3, 1, 1, 0, 0, 0, 0]]])
+        worker.say([FINISHED, [[task, worker.epoch, attempt, 0, 0, msgpack.packb(49), None, None, None, 3, 1, 1, 0, 0, 0, 0, None]]])
 
     def test_nothing_is_told_before_its_sync_while_work_goes_on(self):
         client, worker = self.welcome_client(), self.welcome_worker()

@@ -54,12 +54,13 @@ static const struct shape {
     [WORKERS] = {sizeof(struct worker_row), 2, {AT(worker_row, name), AT(worker_row, host)}},
     [TASKS] = {sizeof(struct task_row), 1, {AT(task_row, args)}},
     [OUTCOMES] = {sizeof(struct outcome_row),
-                  6,
+                  7,
                   {AT(outcome_row, worker), AT(outcome_row, kind), AT(outcome_row, message), AT(outcome_row, detail),
-                   AT(outcome_row, result), AT(outcome_row, args)}},
+                   AT(outcome_row, report), AT(outcome_row, result), AT(outcome_row, args)}},
     [FAILURES] = {sizeof(struct failure_row),
-                  4,
-                  {AT(failure_row, worker), AT(failure_row, kind), AT(failure_row, message), AT(failure_row, detail)}},
+                  5,
+                  {AT(failure_row, worker), AT(failure_row, kind), AT(failure_row, message), AT(failure_row, detail),
+                   AT(failure_row, report)}},
 };
 
 static struct bytes *view_at(void *row, size_t at)
@@ -422,7 +423,7 @@ const char *memstore_apply(struct memstore *store, const struct change *changes,
 
 static uint64_t outcome_payload(const struct outcome_row *row)
 {
-    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n;
+    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n + row->report.n;
 }
 
 #define EACH(store, table, type, row)                                                                                  \
@@ -730,10 +731,11 @@ static void dump_fixed(struct buf *out, enum table_kind kind, const void *data)
         buf_printf(out, " signal=%u exit=%u %" PRId64 " %" PRId64 " %" PRId64 " run=%" PRIu64 " ordinal=%" PRIu64,
                    row->signal, row->exit_status, row->created, row->started, row->finished, row->run_us, row->ordinal);
         buf_printf(out, " of=%" PRIx64 " args=%" PRIu64 "/%" PRIx64, row->retry_of, row->args_size, row->args_hash);
+        buf_printf(out, " cpu=%" PRIu64 " peak=%" PRIu64, row->cpu_us, row->peak);
     } else if (kind == FAILURES) {
         const struct failure_row *row = data;
-        buf_printf(out, " at=%" PRId64 " cause=%u signal=%u exit=%u", row->at, row->cause, row->signal,
-                   row->exit_status);
+        buf_printf(out, " at=%" PRId64 " cause=%u signal=%u exit=%u run=%" PRIu64 "/%" PRIu64 "/%" PRIu64, row->at,
+                   row->cause, row->signal, row->exit_status, row->run_us, row->cpu_us, row->peak);
     }
 }
 

@@ -139,7 +139,10 @@ static void outcome(struct buf *frame)
          .created = WALL_MS,
          .started = WALL_MS + 1,
          .finished = WALL_MS + 2,
-         .run_us = 3});
+         .run_us = 3,
+         .attempt = 1,
+         .cpu_us = 2,
+         .peak = 2048});
 }
 
 static void taken(struct buf *frame)
@@ -405,6 +408,17 @@ static void forgotten(struct buf *frame)
     msg_FORGOTTEN_put(frame, &(struct msg_FORGOTTEN){.series = 7, .sequence = 1, .count = 1});
 }
 
+/* {"stderr": "b is 0\n"} */
+#define REPORT_OF_ERROR                                                                                                \
+    LITERAL("\x81\xa6stderr\xa7"                                                                                       \
+            "b is 0\n")
+/* {"core_dumped": true, "backtrace": "#0 divide+0x12\n"} */
+#define REPORT_OF_CRASH                                                                                                \
+    LITERAL("\x82\xab"                                                                                                 \
+            "core_dumped\xc3\xa9"                                                                                      \
+            "backtrace\xaf"                                                                                            \
+            "#0 divide+0x12\n")
+
 static void outcome_failed(struct buf *frame)
 {
     struct message head = {.kind = MSG_OUTCOME};
@@ -425,7 +439,11 @@ static void outcome_failed(struct buf *frame)
          .started = WALL_MS + 5000,
          .finished = WALL_MS + 5001,
          .run_us = 12,
-         .args = LITERAL("\x91\x00")},
+         .args = LITERAL("\x91\x00"),
+         .attempt = 4,
+         .cpu_us = 11,
+         .peak = 2048,
+         .report = REPORT_OF_ERROR},
         {.task = TASK + 2,
          .completion = 3,
          .ordinal = 12,
@@ -452,7 +470,8 @@ static void finished_crashed(struct buf *frame)
          .run_us = 1000000,
          .signal = 11,
          .cpu_us = 900000,
-         .peak = 131072},
+         .peak = 131072,
+         .report = REPORT_OF_CRASH},
         {.task = TASK + 2,
          .epoch = 3,
          .attempt = 1,

@@ -152,11 +152,14 @@ static struct change change_outcome(uint32_t number, uint32_t index, uint32_t se
                     .started = 1600000000500 + number,
                     .finished = 1600000000900 + number,
                     .run_us = 400000,
+                    .cpu_us = 390000,
+                    .peak = 70000,
                     .ordinal = sequence,
                     .retry_of = is_done ? 0 : id_make(2, sequence),
                     .kind = is_done ? (struct bytes){0} : bytes_text("DivisionByZero"),
                     .message = is_done ? (struct bytes){0} : bytes_text("division by zero"),
                     .detail = is_done ? (struct bytes){0} : pattern(sequence, 700),
+                    .report = is_done ? (struct bytes){0} : pattern(sequence + 2, 300),
                     .result = is_done ? pattern(sequence + 1, payload_size(sequence + 1)) : (struct bytes){0},
                     .args = is_done ? (struct bytes){0} : pattern(sequence, payload_size(sequence)),
                     .args_size = payload_size(sequence),
@@ -177,7 +180,11 @@ static struct change change_failure(uint32_t number, uint32_t index)
                     .exit_status = 0,
                     .kind = bytes_text("Signal"),
                     .message = bytes_text("killed by signal 9"),
-                    .detail = pattern(number, number % 4 * 500)},
+                    .detail = pattern(number, number % 4 * 500),
+                    .run_us = 5000 + number,
+                    .cpu_us = 4000 + number,
+                    .peak = 3000 + number,
+                    .report = pattern(number, number % 3 * 400)},
     };
 }
 
@@ -377,14 +384,15 @@ static void dump_outcome_row(struct buf *text, const struct outcome_row *row)
 {
     buf_printf(text,
                "whole %" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u %u %u %u %u %u %" PRId64 " %" PRId64
-               " %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+               " %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
                row->id, row->session, row->completion, row->call, row->state, row->cause, row->attempt, row->attempts,
-               row->signal, row->exit_status, row->created, row->started, row->finished, row->run_us, row->ordinal,
-               row->retry_of, row->args_size, row->args_hash);
+               row->signal, row->exit_status, row->created, row->started, row->finished, row->run_us, row->cpu_us,
+               row->peak, row->ordinal, row->retry_of, row->args_size, row->args_hash);
     put_view(text, row->worker);
     put_view(text, row->kind);
     put_view(text, row->message);
     put_view(text, row->detail);
+    put_view(text, row->report);
     put_view(text, row->result);
     put_view(text, row->args);
     buf_printf(text, "\n");
@@ -393,12 +401,13 @@ static void dump_outcome_row(struct buf *text, const struct outcome_row *row)
 static void dump_failure(void *context, const struct failure_row *row)
 {
     struct buf *text = context;
-    buf_printf(text, "failure %" PRIx64 " %u %" PRId64 " %u %u %u", row->task, row->attempt, row->at, row->cause,
-               row->signal, row->exit_status);
+    buf_printf(text, "failure %" PRIx64 " %u %" PRId64 " %u %u %u %" PRIu64 " %" PRIu64 " %" PRIu64, row->task,
+               row->attempt, row->at, row->cause, row->signal, row->exit_status, row->run_us, row->cpu_us, row->peak);
     put_view(text, row->worker);
     put_view(text, row->kind);
     put_view(text, row->message);
     put_view(text, row->detail);
+    put_view(text, row->report);
     buf_printf(text, "\n");
 }
 

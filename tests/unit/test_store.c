@@ -98,6 +98,8 @@ static void expect_outcome(const struct outcome_row *got, const struct outcome_r
     SAME(started);
     SAME(finished);
     SAME(run_us);
+    SAME(cpu_us);
+    SAME(peak);
     SAME(ordinal);
     SAME(retry_of);
     SAME(args_size);
@@ -106,6 +108,7 @@ static void expect_outcome(const struct outcome_row *got, const struct outcome_r
     expect_view(got->kind, put->kind);
     expect_view(got->message, put->message);
     expect_view(got->detail, put->detail);
+    expect_view(got->report, put->report);
     expect_view(got->result, put->result);
     expect_view(got->args, put->args);
 }

@@ -240,6 +240,16 @@ struct quern_outcome {
      * QUERN_DUPLICATE: its ordinal was accepted earlier; that task has its own outcome. QUERN_FORGOTTEN: it was done,
      * but its outcome is deleted. */
     uint32_t refusal;
+    /* Of the last attempt; its host and pid are in worker. */
+    unsigned attempt;        /* its number: rises with every dispatch; 0: never dispatched */
+    uint64_t cpu_us;         /* CPU time, that of its child processes included */
+    uint64_t peak_kib;       /* most resident memory of its process; 0 not measured (it was short) */
+    const char *signal_name; /* "SIGSEGV"; "" if signal is 0 */
+    bool core_dumped;
+    const char *backtrace;   /* of a crash: a line for each frame, innermost first; "" if there is none */
+    const char *stderr_text; /* of a failure: the end of what it wrote to stderr, up to 4 KiB; ends with a NUL, and may
+                              * have others inside; "" if nothing */
+    size_t stderr_size;
 };
 
 /* Releases the outcome and acknowledges it (the first release of any copy counts): once the broker has read that, at
