@@ -46,9 +46,12 @@ enum quern_err client_ask(struct quern_client *client, struct message *message, 
     if (err != QUERN_OK) {
         return err;
     }
-    struct request *request = requests_ask(&client->ledger.requests, message);
-    if (request == NULL) {
-        return error_set(QUERN_FULL, "%u requests are under way already; wait for one of them", REQUEST_COUNT_MAX);
+    struct request *request = NULL;
+    err = requests_ask(&client->ledger.requests, message, &request);
+    if (err != QUERN_OK) {
+        return err == QUERN_NO_MEMORY
+                   ? error_memory("a request")
+                   : error_set(err, "%u requests are under way already; wait for one of them", REQUEST_COUNT_MAX);
     }
     if (io_poke(client)) {
         io_wake(client);
@@ -235,6 +238,9 @@ enum quern_err quern_query(struct quern_client *client, const char *what, const 
         return err;
     }
     if (body.n == 0) {
+        if (!buf_try_reserve(&body, 1)) {
+            return error_memory("the answer");
+        }
         put_nil(&body);
     }
     *answer_out = buf_release(&body, size_out);

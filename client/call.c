@@ -160,6 +160,9 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
     if (future != NULL && future->group != NULL && future->group->is_cancelled) {
         return error_set(QUERN_CANCELLED, "the group was cancelled or has failed; nothing was submitted");
     }
+    if (future != NULL && !map_try_reserve(&client->futures, 1)) {
+        return error_memory("a submit");
+    }
     struct task_options options = call_options(call);
     struct msg_SUBMIT head = {
         .function = bytes_text(call->function),
@@ -174,6 +177,9 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
     if (err == QUERN_FULL) {
         return error_set(err, "this client has used up the numbers of its series; open a new one");
     }
+    if (err == QUERN_NO_MEMORY) {
+        return error_memory("a submit");
+    }
     return err == QUERN_OK ? err : error_set(err, "the client cannot submit any more");
 }
 
@@ -183,6 +189,9 @@ static enum quern_err submit_locked(struct quern_client *client, const struct qu
     struct bytes args = call->args == NULL ? args_none() : bytes_of(call->args, call->args_size);
     struct submit *submit = submit_make(args, call->ordinal, call->wait_ms != 0, future);
     uint64_t id = 0;
+    if (submit == NULL) {
+        return error_memory("a submit");
+    }
     pthread_mutex_lock(&client->lock);
     client_ref(client);
     enum quern_err err = submit_queue(client, call, &submit, &id);
@@ -230,6 +239,9 @@ enum quern_err quern_submit(struct quern_client *client, const struct quern_call
     }
     struct quern_future *future = future_out == NULL ? NULL : future_make(client);
     uint64_t id = 0;
+    if (future_out != NULL && future == NULL) {
+        return error_memory("a future");
+    }
     err = call_submit(client, given, future, &id);
     if (err != QUERN_OK) {
         future_free(future);

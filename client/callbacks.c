@@ -149,7 +149,7 @@ enum quern_err quern_future_on_done(struct quern_future *future, quern_callback 
     }
     struct callback *callback = malloc(sizeof(*callback));
     if (callback == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory for a callback");
+        return error_memory("a callback");
     }
     *callback = (struct callback){.future = future, .function = function, .context = context};
     pthread_mutex_lock(&future->client->lock);

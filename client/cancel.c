@@ -119,8 +119,9 @@ static bool cancels_ask(struct quern_client *client, const struct quern_future *
 {
     struct message message = {.kind = MSG_CANCEL};
     message.CANCEL = (struct msg_CANCEL){.task = future->id, .force = future->group->is_forced};
-    *place = requests_ask(&client->ledger.requests, &message);
-    return *place != NULL;
+    enum quern_err err = requests_ask(&client->ledger.requests, &message, place);
+    client->cancels.is_due = client->cancels.is_due || err == QUERN_NO_MEMORY; /* whatever comes next brings us back */
+    return err == QUERN_OK;
 }
 
 /* Takes an answer from its place; what the broker had no room for is asked again there. */

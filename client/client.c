@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <sodium.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -71,7 +72,6 @@ static void client_free(struct quern_client *client)
     spares_fini(&client->delivery_spares);
     spares_fini(&client->item_spares);
     free(client->url_text);
-    free(client->down_why);
     free(client->refusal_text);
     free(client->lost_why);
     pthread_cond_destroy(&client->arrived);
@@ -188,7 +188,10 @@ void client_tell(struct quern_client *client)
 
 static enum quern_err urls_parse(struct quern_client *client, const char *text)
 {
-    client->url_text = text != NULL ? xstrdup(text) : link_default_url();
+    client->url_text = text != NULL ? strdup(text) : link_try_default_url();
+    if (client->url_text == NULL) {
+        return error_memory("a client");
+    }
     char *rest = client->url_text;
     char *url;
     while ((url = strsep(&rest, ",")) != NULL) {
@@ -246,13 +249,17 @@ static void locks_init(struct quern_client *client)
     pthread_condattr_destroy(&monotonic);
 }
 
+/* NULL: no memory. */
 static struct quern_client *client_make(const struct quern_client_options *options)
 {
-    struct quern_client *client = xcalloc(1, sizeof(*client));
+    struct quern_client *client = calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return NULL;
+    }
     client->fork_count = client_fork_count();
     client->refs = 1;
     client->ready_fd = client->wake_fd = -1;
-    client->down_why = xstrdup("no connection yet");
+    (void)snprintf(client->down_why, sizeof(client->down_why), "no connection yet");
     client->is_operator = options->no_session;
     client->on_connection = options->on_connection;
     client->context = options->context;
@@ -271,7 +278,7 @@ static const char *program_default(void)
     return size > 0 && size <= PROGRAM_NAME_SIZE_MAX && bytes_is_utf8(bytes_of(name, size)) ? name : "program";
 }
 
-static void ledger_begin(struct quern_client *client, const struct quern_client_options *options)
+static enum quern_err ledger_begin(struct quern_client *client, const struct quern_client_options *options)
 {
     struct limits limits = limits_default();
     char host[HOST_NAME_SIZE_MAX + 1] = "localhost";
@@ -297,7 +304,7 @@ static void ledger_begin(struct quern_client *client, const struct quern_client_
         .heartbeat_ms = limits.heartbeat_ms,
         .dead_ms = limits.dead_ms,
     };
-    client_ledger_begin(client, &ledger);
+    return client_ledger_begin(client, &ledger) ? QUERN_OK : error_memory("a client");
 }
 
 /* What a half-open or closing client holds, once its thread is gone. */
@@ -363,8 +370,11 @@ enum quern_err quern_client_open(const struct quern_client_options *given, struc
     }
     (void)pthread_once(&once, fork_watch);
     struct quern_client *client = client_make(&options);
-    ledger_begin(client, &options);
-    err = urls_parse(client, options.url != NULL ? options.url : getenv("QUERN_URL"));
+    if (client == NULL) {
+        return error_memory("a client");
+    }
+    err = ledger_begin(client, &options);
+    err = err != QUERN_OK ? err : urls_parse(client, options.url != NULL ? options.url : getenv("QUERN_URL"));
     err = err != QUERN_OK ? err : client_connect(client, options.connect_timeout_ms);
     if (err != QUERN_OK) {
         client_empty(client);

@@ -56,6 +56,13 @@ static uint64_t numbers_in(const struct ranges *ranges)
     return count;
 }
 
+/* What is held now can be taken without memory: the application's call that takes it has no way to fail. */
+static void takes_reserve(struct completions *completions)
+{
+    ranges_reserve(&completions->taken, completions->taken.count + completions->held_count);
+    ranges_reserve(&completions->fresh, completions->fresh.count + completions->held_count);
+}
+
 /* HELLO names what was taken; what does not fit is told after WELCOME. */
 static void taken_hello(struct completions *completions, struct msg_HELLO_CLIENT *hello, struct buf *ranges)
 {
@@ -67,6 +74,7 @@ static void taken_hello(struct completions *completions, struct msg_HELLO_CLIENT
     for (; index < completions->taken.count; index++) {
         ranges_add(&completions->fresh, completions->taken.at[index].first, completions->taken.at[index].last);
     }
+    takes_reserve(completions);
 }
 
 void completions_hello(struct completions *completions, bool is_resume, struct msg_HELLO_CLIENT *hello,
@@ -93,6 +101,7 @@ void completions_welcome(struct completions *completions, const struct msg_WELCO
     if (welcome->acked_prefix > 0) {
         ranges_add(&completions->taken, 1, welcome->acked_prefix);
         ranges_add(&completions->received, 1, welcome->acked_prefix);
+        takes_reserve(completions);
     }
     uint64_t due = welcome->live + welcome->untaken;
     completions->remaining = due > completions->held_at_hello ? due - completions->held_at_hello : 0;
@@ -127,6 +136,7 @@ bool completions_receive(struct completions *completions, uint64_t completion, u
     if (ranges_has(&completions->received, completion)) {
         if (ranges_has(&completions->taken, completion)) {
             ranges_add(&completions->fresh, completion, completion);
+            takes_reserve(completions);
             credit_return(completions, size);
         }
         return false;
@@ -134,6 +144,7 @@ bool completions_receive(struct completions *completions, uint64_t completion, u
     ranges_add(&completions->received, completion, completion);
     completions->held_count++;
     completions->held_bytes += size;
+    takes_reserve(completions);
     if (completions->remaining > 0) {
         completions->remaining--;
     }

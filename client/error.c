@@ -20,6 +20,12 @@ enum quern_err error_set(enum quern_err code, const char *format, ...)
     return code;
 }
 
+enum quern_err error_memory(const char *what)
+{
+    return error_set(QUERN_NO_MEMORY, "there is no memory for %s; nothing was changed, ask again when there is some",
+                     what);
+}
+
 const char *quern_last_error(void)
 {
     return error_text;

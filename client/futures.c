@@ -13,9 +13,11 @@ static const struct owner_kind future_kind;
 
 struct quern_future *future_make(struct quern_client *client)
 {
-    struct quern_future *future = xcalloc(1, sizeof(*future));
-    future->owner.kind = &future_kind;
-    future->client = client;
+    struct quern_future *future = calloc(1, sizeof(*future));
+    if (future != NULL) {
+        future->owner.kind = &future_kind;
+        future->client = client;
+    }
     return future;
 }
 
@@ -63,9 +65,14 @@ void future_queued(struct quern_future *future, uint64_t id)
     }
 }
 
-struct quern_future *future_of_task(struct quern_client *client, uint64_t id, struct delivery *delivery)
+bool futures_try_reserve(struct quern_client *client, size_t more)
 {
-    struct quern_future *future = future_make(client);
+    return map_try_reserve(&client->futures, more) && queue_try_reserve(&client->queue, more);
+}
+
+void future_of_task(struct quern_future *future, uint64_t id, struct delivery *delivery)
+{
+    struct quern_client *client = future->client;
     future->id = id;
     future->delivery = delivery;
     future->is_done = delivery != NULL;
@@ -74,15 +81,33 @@ struct quern_future *future_of_task(struct quern_client *client, uint64_t id, st
     client->refs++;
     client->pending_count += future->is_done ? 0 : 1;
     map_put(&client->futures, id, future);
-    return future;
+    if (future->is_done) {
+        queue_expect(&client->queue);
+    }
+}
+
+/* Nobody holds it, and nothing of ours will speak of it: what comes of its task goes by, for quern_next. */
+static void future_forget(struct quern_future *future)
+{
+    struct quern_client *client = future->client;
+    if (!future->is_held && !client->is_closed && (future->is_accepted || future->is_done)) {
+        (void)map_remove(&client->futures, future->id);
+        if (!future->is_done) {
+            future_unref(future);
+        }
+    }
 }
 
 static void future_accepted(struct owner *owner)
 {
     struct quern_future *future = (struct quern_future *)owner;
+    bool is_first = !future->is_accepted;
     future->is_accepted = true;
     if (future->group != NULL && future->group->is_in_cancels) {
         future->client->cancels.is_due = true; /* it can be asked for now */
+    }
+    if (is_first) {
+        future_forget(future);
     }
     future_unref(future);
 }
@@ -109,6 +134,7 @@ static void future_complete(struct quern_future *future, struct delivery *delive
     future->is_done = true;
     if (future->is_held) {
         future->delivery = delivery;
+        queue_expect(&client->queue);
         client->pending_count--;
         client->settled_wake = client->settled_wake || future->waiters > 0;
         ties_done(future);
@@ -191,6 +217,7 @@ void futures_lost(struct quern_client *client, struct unfinished *lost)
         uint64_t ordinal = 0;
         (void)unfinished_remove(lost, ids[i], &ordinal);
         struct delivery *delivery = delivery_of_loss(client, ids[i], ordinal);
+        CHECK_THAT(delivery != NULL, "memory is used up");
         if (!futures_outcome(client, delivery)) {
             delivery_unref(delivery); /* it was done, and is held */
         }
@@ -347,12 +374,11 @@ static void future_let_go(struct quern_future *future)
     future->is_held = false;
     ties_cut(future);
     callbacks_drop(future);
-    if (future->is_done && !client->is_closed) {
-        (void)map_remove(&client->futures, future->id);
-    }
+    future_forget(future);
     if (delivery == NULL) {
         client->pending_count -= client->is_closed ? 0 : 1;
     } else if (future->is_asked) {
+        queue_unexpect(&client->queue);
         delivery_take(delivery);
     } else if (!client->is_closed) {
         future->delivery = NULL;

@@ -145,7 +145,7 @@ enum quern_err quern_group_open(struct quern_client *client, struct quern_group 
     }
     struct quern_group *group = calloc(1, sizeof(*group));
     if (group == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory for a group");
+        return error_memory("a group");
     }
     group->client = client;
     group->flags = flags;
@@ -172,6 +172,9 @@ enum quern_err quern_group_submit(struct quern_group *group, const struct quern_
     }
     struct quern_future *future = future_make(group->client);
     uint64_t id = 0;
+    if (future == NULL) {
+        return error_memory("a future");
+    }
     future->group = group;
     err = call_submit(group->client, call, future, &id);
     if (err != QUERN_OK) {

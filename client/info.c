@@ -149,6 +149,9 @@ static enum quern_err info_ask(struct quern_client *client, uint64_t id, int64_t
     struct buf params = {0};
     struct buf body = {0};
     struct message message = {.kind = MSG_QUERY};
+    if (!buf_try_reserve(&params, PARAMS_SIZE_MAX)) {
+        return error_memory("a request");
+    }
     put_map(&params, 1);
     put_text(&params, "id");
     put_u64(&params, id);

@@ -53,6 +53,7 @@ struct outcome_queue {
     struct delivery *first;
     struct delivery *last;
     struct heap late;
+    size_t expected; /* outcomes that futures keep: there is room for them among the late ones */
 };
 
 /* A function that the application wants called when a future is done. */
@@ -139,8 +140,8 @@ struct quern_client {
     int wake_fd;
     bool is_sleeping; /* the I/O thread: poke it */
     bool must_stop;
-    char *down_why; /* why there is no connection; never NULL */
-    int ready_fd;   /* -1 until asked for */
+    char down_why[LEDGER_WHY_SIZE_MAX]; /* why there is no connection */
+    int ready_fd;                       /* -1 until asked for */
     bool is_ready;
     void (*on_connection)(void *context, bool is_up, const char *text);
     void *context;
@@ -182,6 +183,8 @@ struct quern_future {
 #define ERROR_TEXT_SIZE_MAX 5120u
 /* Sets the text of quern_last_error and returns the code. */
 enum quern_err error_set(enum quern_err code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* QUERN_NO_MEMORY: none for what. Whoever answers it has changed nothing. */
+enum quern_err error_memory(const char *what);
 
 /* ---- options: without lock ---- */
 /* Copies a struct that begins with its size into ours, which holds the defaults. QUERN_INVALID: no size, or it has
@@ -218,7 +221,7 @@ QUERN_MUST_USE enum quern_err client_wait_answer(struct quern_client *client, pt
 void client_tell(struct quern_client *client);
 
 /* ---- io.c ---- */
-void client_ledger_begin(struct quern_client *client, const struct ledger_options *options);
+QUERN_MUST_USE bool client_ledger_begin(struct quern_client *client, const struct ledger_options *options);
 QUERN_MUST_USE enum quern_err io_start(struct quern_client *client);
 void io_stop(struct quern_client *client); /* without lock; joins the thread */
 /* True: call io_wake after unlocking. */
@@ -228,13 +231,17 @@ void io_wake(const struct quern_client *client); /* without lock */
 /* ---- futures.c ---- */
 /* QUERN_OK if this is a future that this process may use. Without lock. */
 QUERN_MUST_USE enum quern_err future_check(const struct quern_future *future);
-struct quern_future *future_make(struct quern_client *client); /* without lock */
+struct quern_future *future_make(struct quern_client *client); /* without lock; NULL: no memory */
 void future_free(struct quern_future *future);                 /* one that was never queued; without lock */
+/* Needs no memory once map_try_reserve(&client->futures, 1) has said yes. */
 void future_queued(struct quern_future *future, uint64_t id);
 /* The future behind an owner; NULL: it is something else, or nothing. */
 struct quern_future *owner_future(struct owner *owner);
-/* For a task that was submitted earlier; delivery: its outcome, if it is here, which goes over to the future. */
-struct quern_future *future_of_task(struct quern_client *client, uint64_t id, struct delivery *delivery);
+/* A new one becomes that of a task that was submitted earlier; delivery: its outcome, if it is here, which goes over to
+ * the future. Needs no memory once futures_try_reserve has said yes. */
+void future_of_task(struct quern_future *future, uint64_t id, struct delivery *delivery);
+/* Room for so many further ones of tasks that were submitted earlier. False: no memory. */
+QUERN_MUST_USE bool futures_try_reserve(struct quern_client *client, size_t more);
 /* Takes its outcome and releases it. */
 void future_acknowledge(struct quern_future *future);
 /* What an outcome says, as quern_future_result answers; sets the text. Without lock. */
@@ -249,7 +256,7 @@ void futures_end(struct quern_client *client);
 /* ---- outcomes.c ---- */
 struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item);
 struct delivery *delivery_of_refusal(struct quern_client *client, const struct submit_refusal *refusal);
-/* A failure as lost, with client->lost_why as its message. */
+/* A failure as lost, with client->lost_why as its message. NULL: no memory. */
 struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint64_t ordinal);
 void delivery_unref(struct delivery *delivery);
 /* Give it to the application: a reference for it. */
@@ -259,10 +266,14 @@ void delivery_take(struct delivery *delivery);
 void queue_init(struct outcome_queue *queue);
 void queue_fini(struct outcome_queue *queue);
 void queue_push(struct outcome_queue *queue, struct delivery *delivery);
+/* A future keeps an outcome that may come to queue_push_late: until it does, or is taken (queue_unexpect). */
+QUERN_MUST_USE bool queue_try_reserve(struct outcome_queue *queue, size_t more);
+void queue_expect(struct outcome_queue *queue);
+void queue_unexpect(struct outcome_queue *queue);
 void queue_push_late(struct outcome_queue *queue, struct delivery *delivery);
 bool queue_is_empty(const struct outcome_queue *queue);
-/* Takes out the outcomes of these tasks, and those found out of ids: a list by `next`. */
-struct delivery *queue_extract(struct outcome_queue *queue, struct map *ids);
+/* Takes out the outcomes of these tasks: a list by `next`. */
+struct delivery *queue_extract(struct outcome_queue *queue, const struct map *ids);
 /* Nothing is outstanding for quern_next. */
 bool client_is_drained(const struct quern_client *client);
 /* Somebody found no outcome: tell the broker what was taken, stretch credit. True: call io_wake after unlocking. */
@@ -303,6 +314,8 @@ bool maps_are_quiet(const struct quern_client *client);
 void maps_end(struct quern_client *client);
 
 /* ---- ask.c ---- */
+/* Of a query: one name and one number. */
+#define PARAMS_SIZE_MAX 32u
 /* One question, one answer; body (may be NULL) gets the answer's body, also with an error. */
 enum quern_err client_ask(struct quern_client *client, struct message *message, int64_t deadline_ms, struct buf *body);
 /* End the own session as flags (QUERN_CLOSE_*) say. */

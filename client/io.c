@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -108,6 +109,7 @@ static void sink_lost(void *context, void *owner, uint64_t id, uint64_t ordinal)
     struct quern_client *client = context;
     lost_why_keep(client, client->ledger.why);
     struct delivery *delivery = delivery_of_loss(client, id, ordinal);
+    CHECK_THAT(delivery != NULL, "memory is used up");
     client->settled_wake = client->settled_wake || client->flush_waiters > 0;
     if (owner != NULL) {
         kind_of(owner)->refused(owner, delivery);
@@ -153,19 +155,18 @@ static const struct ledger_sink io_sink = {
     .replied = sink_replied,
 };
 
-void client_ledger_begin(struct quern_client *client, const struct ledger_options *options)
+bool client_ledger_begin(struct quern_client *client, const struct ledger_options *options)
 {
     struct ledger_sink sink = io_sink;
     sink.context = client;
-    client_ledger_init(&client->ledger, options, &sink);
+    return client_ledger_init(&client->ledger, options, &sink);
 }
 
 /* ---- the connection ---- */
 
 static void down_why_set(struct quern_client *client, const char *why)
 {
-    free(client->down_why);
-    client->down_why = xstrdup(why);
+    (void)snprintf(client->down_why, sizeof(client->down_why), "%s", why);
 }
 
 /* Tells the application when the session is usable again or not any more. Without lock. */

@@ -6,6 +6,7 @@
 #include "client/ledger.h"
 #include "common/check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,26 +14,37 @@
 
 static void why_set(struct client_ledger *ledger, struct bytes why)
 {
-    free(ledger->why);
-    ledger->why = bytes_dup_text(why);
+    (void)snprintf(ledger->why, sizeof(ledger->why), "%.*s", (int)why.n, (const char *)why.p);
 }
 
-void client_ledger_init(struct client_ledger *ledger, const struct ledger_options *options,
+/* False: no memory. */
+static bool text_copy(const char **text_out, const char *text)
+{
+    *text_out = text == NULL ? NULL : strdup(text);
+    return text == NULL || *text_out != NULL;
+}
+
+bool client_ledger_init(struct client_ledger *ledger, const struct ledger_options *options,
                         const struct ledger_sink *sink)
 {
-    *ledger = (struct client_ledger){.options = *options, .sink = *sink, .why = xstrdup("")};
-    ledger->options.host = xstrdup(options->host);
-    ledger->options.program = xstrdup(options->program);
-    ledger->options.session = options->session == NULL ? NULL : xstrdup(options->session);
-    buf_put(&ledger->description, options->description.p, options->description.n);
+    *ledger = (struct client_ledger){.options = *options, .sink = *sink};
+    ledger->options.host = ledger->options.program = ledger->options.session = NULL;
+    bool has_texts = text_copy(&ledger->options.host, options->host) &&
+                     text_copy(&ledger->options.program, options->program) &&
+                     text_copy(&ledger->options.session, options->session) &&
+                     buf_try_reserve(&ledger->description, options->description.n);
+    if (has_texts) {
+        buf_put(&ledger->description, options->description.p, options->description.n);
+    }
     ledger->options.description = (struct bytes){NULL, 0};
     ledger->sink.submits.context = sink->context;
     ledger->options.series_renew_at = options->series_renew_at > 0 ? options->series_renew_at : SEQUENCE_MAX / 2;
     ledger->heartbeat_ms = options->heartbeat_ms;
     ledger->dead_ms = options->dead_ms;
-    submits_init(&ledger->submits, &ledger->sink.submits);
-    ledger->submits.is_volatile = options->is_volatile;
     completions_init(&ledger->completions, options->window_count, options->window_bytes);
+    bool has_submits = submits_init(&ledger->submits, &ledger->sink.submits);
+    ledger->submits.is_volatile = options->is_volatile;
+    return has_texts && has_submits;
 }
 
 void client_ledger_fini(struct client_ledger *ledger)
@@ -45,7 +57,6 @@ void client_ledger_fini(struct client_ledger *ledger)
     free((char *)ledger->options.host);
     free((char *)ledger->options.program);
     free((char *)ledger->options.session);
-    free(ledger->why);
     *ledger = (struct client_ledger){0};
 }
 

@@ -25,7 +25,11 @@
 #include "client/completions.h"
 #include "client/request.h"
 #include "client/submits.h"
+#include "common/limits.h"
 #include "common/message.h"
+
+/* A broker's text, and some words of ours. */
+#define LEDGER_WHY_SIZE_MAX (ERROR_MESSAGE_SIZE_MAX + 64u)
 
 struct ledger_options {
     struct uuid instance; /* of this client, random */
@@ -81,8 +85,8 @@ struct client_ledger {
     struct ledger_sink sink;
     enum ledger_phase phase;
     enum ledger_renewal renewal;
-    enum quern_err end_code; /* ENDED */
-    char *why;               /* of the last verdict that was not GO_ON; never NULL */
+    enum quern_err end_code;       /* ENDED */
+    char why[LEDGER_WHY_SIZE_MAX]; /* of the last verdict that was not GO_ON */
     uint32_t generation;
     bool is_challenged; /* on this connection: the broker answers, and a WELCOME has to wait for its disk */
     bool is_welcomed;   /* once */
@@ -119,8 +123,9 @@ struct client_ledger {
     struct buf control; /* messages that go out with the next frame of this connection */
 };
 
-void client_ledger_init(struct client_ledger *ledger, const struct ledger_options *options,
-                        const struct ledger_sink *sink);
+/* False: no memory; finish it all the same. */
+QUERN_MUST_USE bool client_ledger_init(struct client_ledger *ledger, const struct ledger_options *options,
+                                       const struct ledger_sink *sink);
 void client_ledger_fini(struct client_ledger *ledger);
 
 void client_ledger_up(struct client_ledger *ledger, int64_t now_ms);

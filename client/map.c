@@ -13,6 +13,7 @@
 #include "quern/value.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -60,13 +61,14 @@ struct quern_map {
     uint64_t read_count;
     uint64_t given_count;
     enum quern_err input_end; /* QUERN_OK: there may be more inputs; QUERN_END; or the error they ended with */
-    char *input_text;         /* of that error; NULL none */
-    uint64_t stopped_at;      /* the failure that was acted upon; UINT64_MAX none */
-    uint64_t batch_count;     /* inputs to be read at once; */
-    uint64_t batch_count_min; /* it adapts within these */
+    char input_text[ERROR_TEXT_SIZE_MAX]; /* of that error */
+    uint64_t stopped_at;                  /* the failure that was acted upon; UINT64_MAX none */
+    uint64_t batch_count;                 /* inputs to be read at once; */
+    uint64_t batch_count_min;             /* it adapts within these */
     uint64_t batch_count_max;
     struct buf staged_args;
     struct staged *staged; /* batch_count_max of them */
+    bool is_unstaged;      /* the writer has one that there was no memory for */
     size_t staged_at;
     size_t staged_count;
     uint64_t staged_bytes;
@@ -88,25 +90,32 @@ static void inputs_end(struct quern_map *map, enum quern_err err)
 {
     map->input_end = err;
     if (err != QUERN_END) {
-        free(map->input_text);
-        map->input_text = xstrdup(quern_last_error());
+        (void)snprintf(map->input_text, sizeof(map->input_text), "%s", quern_last_error());
     }
 }
 
-/* The next input is staged; false: there is none. */
-static bool input_read(struct quern_map *map)
+/* False: the inputs have ended. */
+static bool input_ask(struct quern_map *map)
 {
-    const void *p;
-    size_t n;
     quern_writer_reset(map->writer);
     enum quern_err err = map->input(map->context, map->writer);
     if (err != QUERN_OK) {
         inputs_end(map, err == QUERN_END ? err : error_set(err, "the inputs ended: %s", quern_err_text(err)));
+    }
+    return err == QUERN_OK;
+}
+
+/* The next input is staged; false: there is none, or no memory for it. */
+static bool input_read(struct quern_map *map)
+{
+    const void *p;
+    size_t n;
+    if (!map->is_unstaged && !input_ask(map)) {
         return false;
     }
     quern_writer_bytes(map->writer, &p, &n);
     struct bytes args = n > 0 ? bytes_of(p, n) : args_none();
-    err = quern_writer_error(map->writer);
+    enum quern_err err = quern_writer_error(map->writer);
     if (err != QUERN_OK || (n == 0 && !quern_writer_is_empty(map->writer))) {
         err = error_set(err != QUERN_OK ? err : QUERN_INVALID, "input %llu: its arguments were not written completely",
                         (unsigned long long)map->read_count);
@@ -115,6 +124,10 @@ static bool input_read(struct quern_map *map)
     }
     if (err != QUERN_OK) {
         inputs_end(map, err);
+        return false;
+    }
+    map->is_unstaged = !buf_try_reserve(&map->staged_args, args.n);
+    if (map->is_unstaged) {
         return false;
     }
     map->staged[map->staged_count++] = (struct staged){.at = map->staged_args.n, .size = args.n};
@@ -164,19 +177,27 @@ static enum quern_err one_queue(struct quern_map *map, const struct msg_SUBMIT *
 {
     struct client_ledger *ledger = &map->client->ledger;
     struct map_item *item = map_item_make(map->client, &map->window, index, args.n);
-    struct submit *submit = submits_make(&ledger->submits, args, map->may_wait, &item->owner);
+    struct submit *submit = item == NULL ? NULL : submits_make(&ledger->submits, args, map->may_wait, &item->owner);
+    enum quern_err err = QUERN_NO_MEMORY;
     uint64_t id;
-    enum quern_err err = client_ledger_submit(ledger, head, &map->options, &submit, &id);
-    if (err != QUERN_OK) {
-        submits_unmake(&ledger->submits, submit);
-        map_item_unmake(item);
-        return error_set(err, "item %llu cannot be submitted: %s", (unsigned long long)index, quern_err_text(err));
+    if (submit != NULL && map_try_reserve(&map->client->futures, 1)) {
+        err = client_ledger_submit(ledger, head, &map->options, &submit, &id);
     }
-    map_item_queued(item, id);
-    return QUERN_OK;
+    if (err == QUERN_OK) {
+        map_item_queued(item, id);
+        return QUERN_OK;
+    }
+    if (submit != NULL) {
+        submits_unmake(&ledger->submits, submit);
+    }
+    if (item != NULL) {
+        map_item_unmake(item);
+    }
+    return error_set(err, "item %llu cannot be submitted: %s", (unsigned long long)index, quern_err_text(err));
 }
 
-static void staged_queue(struct quern_map *map)
+/* QUERN_NO_MEMORY: what is left stays staged. */
+static enum quern_err staged_queue(struct quern_map *map)
 {
     struct msg_SUBMIT head = {
         .function = bytes_text(map->function), .queue = bytes_text(map->queue), .delay_ms = map->delay_ms};
@@ -184,10 +205,13 @@ static void staged_queue(struct quern_map *map)
         const struct staged *staged = &map->staged[map->staged_at];
         uint64_t index = map->read_count - (map->staged_count - map->staged_at);
         enum quern_err err = one_queue(map, &head, index, bytes_of(map->staged_args.p + staged->at, staged->size));
+        if (err == QUERN_NO_MEMORY) {
+            return err;
+        }
         if (err != QUERN_OK) {
             inputs_end(map, err);
             staged_drop(map);
-            return;
+            return QUERN_OK;
         }
         map->staged_bytes -= staged->size;
         map->staged_at++;
@@ -195,6 +219,7 @@ static void staged_queue(struct quern_map *map)
     if (map->staged_at == map->staged_count && map->staged_args.cap > STAGED_KEEP_SIZE) {
         buf_fini(&map->staged_args);
     }
+    return map->is_unstaged && map->staged_count == 0 ? error_memory("one more input") : QUERN_OK;
 }
 
 static uint64_t window_used(const struct quern_map *map)
@@ -215,8 +240,8 @@ static bool can_submit(const struct quern_map *map)
     return (map->staged_at < map->staged_count || read_room(map) > 0) && may_queue(map);
 }
 
-/* Reads inputs and queues them; the lock is free while inputs are read. */
-static void map_submit(struct quern_map *map)
+/* Reads inputs and queues them; the lock is free while inputs are read. QUERN_NO_MEMORY: not all of them. */
+static enum quern_err map_submit(struct quern_map *map)
 {
     struct quern_client *client = map->client;
     if (map->staged_at == map->staged_count) {
@@ -228,11 +253,12 @@ static void map_submit(struct quern_map *map)
         pthread_mutex_lock(&client->lock);
         map->is_reading = false;
     }
-    staged_queue(map);
+    enum quern_err err = staged_queue(map);
     client_ready_update(client);
     if (client->ledger.phase == LEDGER_UP && submits_has_news(&client->ledger.submits, 0) && io_poke(client)) {
         io_wake(client);
     }
+    return err;
 }
 
 /* ---- giving: under the lock ---- */
@@ -333,9 +359,10 @@ static enum quern_err hand_await(struct quern_map *map, int64_t deadline_ms)
 {
     struct quern_client *client = map->client;
     for (;;) {
+        enum quern_err submitted = QUERN_OK;
         map_stop(map);
         if (can_submit(map)) {
-            map_submit(map);
+            submitted = map_submit(map);
             map_stop(map);
         }
         if (hand_is_empty(map)) {
@@ -345,6 +372,7 @@ static enum quern_err hand_await(struct quern_map *map, int64_t deadline_ms)
             return QUERN_OK;
         }
         enum quern_err err = map_verdict(map);
+        err = err != QUERN_OK ? err : submitted;
         if (err != QUERN_OK) {
             return err;
         }
@@ -445,40 +473,6 @@ static enum quern_err options_read(const struct quern_map_options *given, struct
     return err != QUERN_OK ? err : call_check(&call);
 }
 
-static struct quern_map *map_make(struct quern_client *client, const struct quern_map_options *options)
-{
-    pthread_condattr_t monotonic;
-    struct quern_map *map = xcalloc(1, sizeof(*map));
-    map->window = (struct map_window){.order = options->order,
-                                      .stops_at_failure = options->stop_at_failure,
-                                      .force = options->force,
-                                      .failed_index = UINT64_MAX};
-    map->client = client;
-    map->function = xstrdup(options->call.function);
-    map->queue = options->call.queue == NULL ? NULL : xstrdup(options->call.queue);
-    map->options = call_options(&options->call);
-    map->delay_ms = options->call.delay_ms;
-    map->may_wait = options->call.wait_ms != 0;
-    map->window_count = options->window_count;
-    map->window_bytes = options->window_bytes;
-    map->batch_count_max = options->chunk > 0 ? options->chunk : MAP_BATCH_COUNT_MAX;
-    map->batch_count = map->batch_count_min = options->chunk > 0 ? options->chunk : 1;
-    map->staged = xcalloc(map->batch_count_max, sizeof(map->staged[0]));
-    map->read_step =
-        options->window_count / 4 < map->batch_count_max ? options->window_count / 4 : map->batch_count_max;
-    map->read_step = map->read_step > 0 ? map->read_step : 1;
-    map->deadline_ms = deadline_of(options->timeout_ms);
-    map->writer = quern_writer_new();
-    CHECK(map->writer != NULL);
-    map->stopped_at = UINT64_MAX;
-    map->fd = -1;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&map->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    return map;
-}
-
 static void map_free(struct quern_map *map)
 {
     if (map->fd >= 0) {
@@ -489,8 +483,54 @@ static void map_free(struct quern_map *map)
     free(map->staged);
     free(map->function);
     free(map->queue);
-    free(map->input_text);
     free(map);
+}
+
+static bool has_memory(const struct quern_map *map, const struct quern_map_options *options)
+{
+    return map->function != NULL && (map->queue != NULL || options->call.queue == NULL) && map->staged != NULL &&
+           map->writer != NULL;
+}
+
+/* NULL: no memory. */
+static struct quern_map *map_make(struct quern_client *client, const struct quern_map_options *options)
+{
+    pthread_condattr_t monotonic;
+    struct quern_map *map = calloc(1, sizeof(*map));
+    if (map == NULL) {
+        return NULL;
+    }
+    map->window = (struct map_window){.order = options->order,
+                                      .stops_at_failure = options->stop_at_failure,
+                                      .force = options->force,
+                                      .failed_index = UINT64_MAX};
+    map->client = client;
+    map->function = strdup(options->call.function);
+    map->queue = options->call.queue == NULL ? NULL : strdup(options->call.queue);
+    map->options = call_options(&options->call);
+    map->delay_ms = options->call.delay_ms;
+    map->may_wait = options->call.wait_ms != 0;
+    map->window_count = options->window_count;
+    map->window_bytes = options->window_bytes;
+    map->batch_count_max = options->chunk > 0 ? options->chunk : MAP_BATCH_COUNT_MAX;
+    map->batch_count = map->batch_count_min = options->chunk > 0 ? options->chunk : 1;
+    map->staged = calloc(map->batch_count_max, sizeof(map->staged[0]));
+    map->read_step =
+        options->window_count / 4 < map->batch_count_max ? options->window_count / 4 : map->batch_count_max;
+    map->read_step = map->read_step > 0 ? map->read_step : 1;
+    map->deadline_ms = deadline_of(options->timeout_ms);
+    map->writer = quern_writer_new();
+    map->stopped_at = UINT64_MAX;
+    map->fd = -1;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&map->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (!has_memory(map, options)) {
+        map_free(map);
+        return NULL;
+    }
+    return map;
 }
 
 enum quern_err quern_map_open(struct quern_client *client, const struct quern_map_options *given, quern_input *input,
@@ -509,6 +549,9 @@ enum quern_err quern_map_open(struct quern_client *client, const struct quern_ma
         return err;
     }
     struct quern_map *map = map_make(client, &options);
+    if (map == NULL) {
+        return error_memory("a map");
+    }
     map->input = input;
     map->context = context;
     pthread_mutex_lock(&client->lock);

@@ -12,7 +12,10 @@ static const struct owner_kind item_kind;
 
 struct map_item *map_item_make(struct quern_client *client, struct map_window *window, uint64_t index, size_t args_size)
 {
-    struct map_item *item = spares_take(&client->item_spares, sizeof(*item));
+    struct map_item *item = spares_try(&client->item_spares, sizeof(*item));
+    if (item == NULL) {
+        return NULL;
+    }
     *item = (struct map_item){
         .owner = {&item_kind}, .client = client, .window = window, .index = index, .args_size = (uint32_t)args_size};
     return item;
@@ -297,9 +300,8 @@ static void cancels_ask(struct quern_client *client)
         }
         struct message message = {.kind = MSG_CANCEL};
         message.CANCEL = (struct msg_CANCEL){.task = item->id, .force = item->must_force};
-        maps->cancels[i] = requests_ask(&client->ledger.requests, &message);
-        if (maps->cancels[i] == NULL) {
-            return;
+        if (requests_ask(&client->ledger.requests, &message, &maps->cancels[i]) != QUERN_OK) {
+            return; /* whatever comes next brings us back */
         }
         maps->cancel_count++;
         unlist(item);

@@ -47,10 +47,11 @@ struct map_item {
     bool must_force;
 };
 
-/* Not queued yet: queue it, or give it back. */
+/* Not queued yet: queue it, or give it back. NULL: no memory. */
 struct map_item *map_item_make(struct quern_client *client, struct map_window *window, uint64_t index,
                                size_t args_size);
 void map_item_unmake(struct map_item *item);
+/* Needs no memory once map_try_reserve(&client->futures, 1) has said yes. */
 void map_item_queued(struct map_item *item, uint64_t id);
 
 /* Is there something to take? */

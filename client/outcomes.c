@@ -15,10 +15,21 @@
 
 /* ---- deliveries ---- */
 
+/* NULL: no memory. */
+static struct delivery *delivery_try(struct quern_client *client, size_t size)
+{
+    struct delivery *delivery = spares_try(&client->delivery_spares, sizeof(*delivery) + size);
+    if (delivery == NULL) {
+        return NULL;
+    }
+    *delivery = (struct delivery){.client = client, .refs = 1, .memory_size = size, .losses = client->ledger.losses};
+    return delivery;
+}
+
 static struct delivery *delivery_make(struct quern_client *client, size_t size)
 {
-    struct delivery *delivery = spares_take(&client->delivery_spares, sizeof(*delivery) + size);
-    *delivery = (struct delivery){.client = client, .refs = 1, .memory_size = size, .losses = client->ledger.losses};
+    struct delivery *delivery = delivery_try(client, size);
+    CHECK_THAT(delivery != NULL, "memory is used up: an outcome of %zu bytes", size);
     return delivery;
 }
 
@@ -125,7 +136,10 @@ struct delivery *delivery_of_refusal(struct quern_client *client, const struct s
 struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint64_t ordinal)
 {
     struct bytes text = bytes_text(client->lost_why);
-    struct delivery *delivery = delivery_make(client, text.n + 1);
+    struct delivery *delivery = delivery_try(client, text.n + 1);
+    if (delivery == NULL) {
+        return NULL;
+    }
     char *at = delivery->memory;
     delivery->is_taken = true;
     delivery->outcome = (struct quern_outcome){
@@ -194,8 +208,25 @@ void queue_push(struct outcome_queue *queue, struct delivery *delivery)
     queue->last = delivery;
 }
 
+bool queue_try_reserve(struct outcome_queue *queue, size_t more)
+{
+    return heap_try_reserve(&queue->late, queue->expected + more);
+}
+
+void queue_expect(struct outcome_queue *queue)
+{
+    CHECK_THAT(queue_try_reserve(queue, 1), "memory is used up: %zu outcomes", queue->expected);
+    queue->expected++;
+}
+
+void queue_unexpect(struct outcome_queue *queue)
+{
+    queue->expected--;
+}
+
 void queue_push_late(struct outcome_queue *queue, struct delivery *delivery)
 {
+    queue_unexpect(queue);
     heap_push(&queue->late, delivery);
 }
 
@@ -219,13 +250,13 @@ static struct delivery *queue_pop(struct outcome_queue *queue)
 }
 
 /* Those in line that are asked for, in front of `list`. */
-static struct delivery *line_extract(struct outcome_queue *queue, struct map *ids, struct delivery *list)
+static struct delivery *line_extract(struct outcome_queue *queue, const struct map *ids, struct delivery *list)
 {
     struct delivery **at = &queue->first;
     queue->last = NULL;
     while (*at != NULL) {
         struct delivery *delivery = *at;
-        if (map_remove(ids, delivery->outcome.id) != NULL) {
+        if (map_get(ids, delivery->outcome.id) != NULL) {
             *at = delivery->next;
             delivery->next = list;
             list = delivery;
@@ -237,25 +268,22 @@ static struct delivery *line_extract(struct outcome_queue *queue, struct map *id
     return list;
 }
 
-struct delivery *queue_extract(struct outcome_queue *queue, struct map *ids)
+struct delivery *queue_extract(struct outcome_queue *queue, const struct map *ids)
 {
     struct delivery *list = ids->count == 0 ? NULL : line_extract(queue, ids, NULL);
-    struct heap late = queue->late;
-    if (ids->count == 0 || late.count == 0) {
-        return list;
-    }
-    heap_init(&queue->late, late.index_offset, late.is_before);
-    for (size_t i = 0; i < late.count; i++) {
-        struct delivery *delivery = late.items[i];
+    size_t count = ids->count == 0 ? 0 : queue->late.count;
+    queue->late.count -= count;
+    for (size_t i = 0; i < count;
+         i++) { /* those that stay are pushed anew, in front of what is still to be looked at */
+        struct delivery *delivery = queue->late.items[i];
         delivery->heap_index = 0;
-        if (map_remove(ids, delivery->outcome.id) == NULL) {
+        if (map_get(ids, delivery->outcome.id) == NULL) {
             heap_push(&queue->late, delivery);
         } else {
             delivery->next = list;
             list = delivery;
         }
     }
-    heap_fini(&late);
     return list;
 }
 
@@ -330,9 +358,11 @@ static enum quern_err queue_take(struct quern_client *client, struct quern_outco
     }
     struct delivery *delivery = queue_pop(&client->queue);
     if (delivery == NULL && client->lost.count > 0) {
-        uint64_t ordinal = 0;
-        uint64_t id = unfinished_pop(&client->lost, &ordinal);
-        delivery = delivery_of_loss(client, id, ordinal);
+        delivery = delivery_of_loss(client, 0, 0);
+        if (delivery == NULL) {
+            return error_memory("an outcome");
+        }
+        delivery->outcome.id = unfinished_pop(&client->lost, &delivery->outcome.ordinal);
     }
     if (delivery != NULL) {
         *outcome_out = delivery_hand_out(delivery);

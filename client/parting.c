@@ -101,6 +101,9 @@ static enum quern_err list_ask(struct quern_client *client, const char *session,
     struct quern_writer *params = quern_writer_new();
     const void *p = NULL;
     size_t n = 0;
+    if (params == NULL) {
+        return error_memory("a request");
+    }
     quern_write_map(params, 3);
     quern_write_text(params, "state");
     quern_write_text(params, state);
@@ -109,7 +112,9 @@ static enum quern_err list_ask(struct quern_client *client, const char *session,
     quern_write_text(params, "limit");
     quern_write_u64(params, CANCEL_COUNT_MAX);
     quern_writer_bytes(params, &p, &n);
-    enum quern_err err = quern_query(client, "list", p, n, QUERN_FOREVER, answer_out, size_out);
+    enum quern_err err = quern_writer_error(params);
+    err = err != QUERN_OK ? error_memory("a request")
+                          : quern_query(client, "list", p, n, QUERN_FOREVER, answer_out, size_out);
     quern_writer_free(params);
     return err;
 }

@@ -93,11 +93,18 @@ static enum quern_err options_check(const struct quern_pool_options *options)
     return functions_check(options);
 }
 
+/* NULL: no memory. */
 static struct quern_pool *pool_make(const struct quern_pool_options *options)
 {
-    struct quern_pool *pool = xcalloc(1, sizeof(*pool));
+    struct quern_pool *pool = calloc(1, sizeof(*pool));
+    char *session = options->session != NULL ? strdup(options->session) : NULL;
+    if (pool == NULL || (options->session != NULL && session == NULL)) {
+        free(pool);
+        free(session);
+        return NULL;
+    }
     pool->pid = getpid();
-    pool->session = options->session != NULL ? xstrdup(options->session) : NULL;
+    pool->session = session;
     pool->keeper_wake = -1;
     pool->directory = (struct pool_directory)POOL_DIRECTORY_INIT;
     pthread_mutex_init(&pool->lock, NULL);
@@ -116,7 +123,6 @@ static void pool_free(struct quern_pool *pool)
     pthread_cond_destroy(&pool->over);
     pthread_mutex_destroy(&pool->lock);
     free(pool->session);
-    free(pool->end_text);
     free(pool);
 }
 
@@ -139,6 +145,9 @@ enum quern_err quern_pool_open(const struct quern_pool_options *given, struct qu
         return err;
     }
     struct quern_pool *pool = pool_make(&options);
+    if (pool == NULL) {
+        return error_memory("a pool");
+    }
     err = url_of_others(&options) != NULL ? join_others(pool, &options) : pool_start(pool, &options);
     if (err != QUERN_OK) {
         pool_free(pool);
@@ -176,14 +185,13 @@ static void pool_finish(struct quern_pool *pool)
     bool is_whole = err == QUERN_OK;
     enum quern_err parted = client_part(pool->client, 0, "the pool was shut down");
     err = is_whole ? parted : err;
-    char *text = err == QUERN_OK ? NULL : xstrdup(quern_last_error());
+    (void)snprintf(pool->end_text, sizeof(pool->end_text), "%s", quern_last_error());
     if (pool->has_processes) {
         pool_stop(pool, is_whole);
     }
     pthread_mutex_lock(&pool->lock);
     pool->phase = POOL_OVER;
     pool->end_code = err;
-    pool->end_text = text;
     bool is_let_go = pool->is_let_go;
     pthread_cond_broadcast(&pool->over);
     pthread_mutex_unlock(&pool->lock);

@@ -7,7 +7,6 @@
 
 #include "client/inside.h"
 #include "common/bytes.h"
-#include "common/check.h"
 
 #include <dlfcn.h>
 #include <libgen.h>
@@ -19,26 +18,47 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Directories that an error names. */
+#define LOOKED_SIZE_MAX 2048u
+
 static bool is_program(const char *path)
 {
     struct stat facts;
     return stat(path, &facts) == 0 && S_ISREG(facts.st_mode) && access(path, X_OK) == 0;
 }
 
-/* One place; the path if it is there. What was looked at is added to looked. */
-static char *look_in(struct bytes directory, const char *name, struct buf *looked)
+/* What was found, and where was looked: the end of a long list is cut. */
+struct search {
+    const char *name;
+    char found[PATH_MAX];
+    char looked[LOOKED_SIZE_MAX];
+    size_t looked_size;
+};
+
+static void looked_add(struct search *search, struct bytes directory)
+{
+    size_t room = sizeof(search->looked) - search->looked_size;
+    int n = snprintf(search->looked + search->looked_size, room, "%s%.*s", search->looked_size > 0 ? ", " : "",
+                     (int)directory.n, (const char *)directory.p);
+    search->looked_size += n > 0 && (size_t)n < room ? (size_t)n : room - 1;
+}
+
+/* One place; true if it is there. */
+static bool look_in(struct search *search, struct bytes directory)
 {
     char path[PATH_MAX];
     if (directory.n == 0) {
-        return NULL;
+        return false;
     }
-    int n = snprintf(path, sizeof(path), "%.*s/%s", (int)directory.n, (const char *)directory.p, name);
-    if (n > 0 && (size_t)n < sizeof(path) && is_program(path)) {
-        char *whole = realpath(path, NULL); /* the program may change its directory before a restart */
-        return whole != NULL ? whole : xstrdup(path);
+    int n = snprintf(path, sizeof(path), "%.*s/%s", (int)directory.n, (const char *)directory.p, search->name);
+    if (n <= 0 || (size_t)n >= sizeof(path) || !is_program(path)) {
+        looked_add(search, directory);
+        return false;
     }
-    buf_printf(looked, "%s%.*s", looked->n > 0 ? ", " : "", (int)directory.n, (const char *)directory.p);
-    return NULL;
+    if (realpath(path, search->found) == NULL) { /* the program may change its directory before a restart */
+        (void)snprintf(search->found, sizeof(search->found), "%s", path);
+    }
+    return true;
 }
 
 /* The file this code is in: libquern, or the program if it was linked in. False: not known. */
@@ -52,44 +72,38 @@ static bool own_file(char file[PATH_MAX])
     return realpath(map->l_name[0] == '\0' ? "/proc/self/exe" : map->l_name, file) != NULL;
 }
 
-static char *look_beside(const char *name, struct buf *looked)
+static bool look_beside(struct search *search)
 {
     char file[PATH_MAX];
-    struct buf directory = {0};
-    char *found = NULL;
-    if (own_file(file)) {
-        buf_printf(&directory, "%s/../bin", dirname(file));
-        found = look_in(buf_bytes(&directory), name, looked);
+    char directory[PATH_MAX + sizeof("/../bin")];
+    if (!own_file(file)) {
+        return false;
     }
-    buf_fini(&directory);
-    return found;
+    (void)snprintf(directory, sizeof(directory), "%s/../bin", dirname(file));
+    return look_in(search, bytes_text(directory));
 }
 
-static char *look_in_path(const char *name, struct buf *looked)
+static bool look_in_path(struct search *search)
 {
     const char *at = getenv("PATH");
-    char *found = NULL;
-    while (found == NULL && at != NULL) {
+    bool is_found = false;
+    while (!is_found && at != NULL) {
         const char *colon = strchrnul(at, ':');
-        found = look_in(bytes_of(at, (size_t)(colon - at)), name, looked);
+        is_found = look_in(search, bytes_of(at, (size_t)(colon - at)));
         at = *colon == ':' ? colon + 1 : NULL;
     }
-    return found;
+    return is_found;
 }
 
 enum quern_err pool_find(const char *name, char **path_out)
 {
-    struct buf looked = {0};
+    struct search search = {.name = name};
     const char *given = secure_getenv("QUERN_BIN");
-    char *found = given != NULL ? look_in(bytes_text(given), name, &looked) : NULL;
-    found = found != NULL ? found : look_beside(name, &looked);
-    found = found != NULL ? found : look_in_path(name, &looked);
-    enum quern_err err = QUERN_OK;
-    if (found == NULL) {
-        err = error_set(QUERN_UNKNOWN, "%s was not found in %.*s; set QUERN_BIN to the directory that it is in", name,
-                        (int)looked.n, (const char *)looked.p);
+    *path_out = NULL;
+    if (!(given != NULL && look_in(&search, bytes_text(given))) && !look_beside(&search) && !look_in_path(&search)) {
+        return error_set(QUERN_UNKNOWN, "%s was not found in %s; set QUERN_BIN to the directory that it is in", name,
+                         search.looked);
     }
-    buf_fini(&looked);
-    *path_out = found;
-    return err;
+    *path_out = strdup(search.found);
+    return *path_out != NULL ? QUERN_OK : error_memory("a pool");
 }

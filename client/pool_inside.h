@@ -35,7 +35,7 @@ struct quern_pool {
     enum pool_phase phase;
     bool is_let_go;          /* nobody has it any more: whoever ends it frees it */
     enum quern_err end_code; /* of the end, when it is over */
-    char *end_text;
+    char end_text[ERROR_TEXT_SIZE_MAX];
     char *session; /* NULL: unnamed */
     struct quern_client *client;
 

@@ -32,15 +32,28 @@ extern char **environ;
 
 /* ---- the ground ---- */
 
+static void texts_free(char **texts)
+{
+    for (size_t i = 0; texts != NULL && texts[i] != NULL; i++) {
+        free(texts[i]);
+    }
+    free(texts);
+}
+
+/* NULL: no memory. */
 static char **environment_copy(void)
 {
     size_t count = 0;
     while (environ != NULL && environ[count] != NULL) {
         count++;
     }
-    char **copy = xcalloc(count + 1, sizeof(*copy));
-    for (size_t i = 0; i < count; i++) {
-        copy[i] = xstrdup(environ[i]);
+    char **copy = calloc(count + 1, sizeof(*copy));
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(environ[i]);
+        if (copy[i] == NULL) {
+            texts_free(copy);
+            return NULL;
+        }
     }
     return copy;
 }
@@ -74,6 +87,9 @@ enum quern_err pool_ground_open(struct pool_ground *ground_out)
 {
     *ground_out = (struct pool_ground){.directory = -1, .tie = {-1, -1}, .self = -1};
     ground_out->environment = environment_copy();
+    if (ground_out->environment == NULL) {
+        return error_memory("a pool");
+    }
     ground_out->directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     ground_out->self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (ground_out->directory < 0 || !fd_raise(&ground_out->directory) || !fd_raise(&ground_out->self) ||
@@ -85,10 +101,7 @@ enum quern_err pool_ground_open(struct pool_ground *ground_out)
 
 void pool_ground_close(struct pool_ground *ground)
 {
-    for (size_t i = 0; ground->environment != NULL && ground->environment[i] != NULL; i++) {
-        free(ground->environment[i]);
-    }
-    free(ground->environment);
+    texts_free(ground->environment);
     ground->environment = NULL;
     close_fd(&ground->directory);
     close_fd(&ground->tie[0]);
@@ -101,7 +114,6 @@ void pool_ground_close(struct pool_ground *ground)
 void pool_process_init(struct pool_process *process)
 {
     *process = (struct pool_process){.pidfd = -1, .ready_fd = -1};
-    process->argv = xcalloc(1, sizeof(*process->argv));
 }
 
 void pool_process_fini(struct pool_process *process)
@@ -114,12 +126,20 @@ void pool_process_fini(struct pool_process *process)
     process->argv = NULL;
     process->path = NULL;
     process->argc = 0;
+    process->is_short = false;
 }
 
 void pool_process_add(struct pool_process *process, const char *argument)
 {
-    process->argv = xrealloc(process->argv, (process->argc + 2) * sizeof(*process->argv));
-    process->argv[process->argc++] = xstrdup(argument);
+    char *copy = argument == NULL ? NULL : strdup(argument);
+    char **argv = copy == NULL ? NULL : realloc(process->argv, (process->argc + 2) * sizeof(*process->argv));
+    process->argv = argv != NULL ? argv : process->argv;
+    if (argv == NULL) {
+        process->is_short = true;
+        free(copy);
+        return;
+    }
+    process->argv[process->argc++] = copy;
     process->argv[process->argc] = NULL;
 }
 

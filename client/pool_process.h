@@ -26,9 +26,10 @@ struct pool_process {
     char *path;  /* of the program */
     char **argv; /* ends with NULL */
     size_t argc;
-    pid_t pid;    /* 0: none */
-    int pidfd;    /* -1: none */
-    int ready_fd; /* -1: it is ready, or gone */
+    bool is_short; /* there was no memory for an argument */
+    pid_t pid;     /* 0: none */
+    int pidfd;     /* -1: none */
+    int ready_fd;  /* -1: it is ready, or gone */
     bool is_ready;
     char words[POOL_WORDS_SIZE_MAX]; /* its errors before it was ready */
     size_t words_size;
@@ -41,13 +42,13 @@ struct pool_process {
 #define POOL_SELF_WORD "4"
 #define POOL_READY_WORD "5"
 
-/* QUERN_IO with the text set. */
+/* QUERN_IO, QUERN_NO_MEMORY with the text set. */
 QUERN_MUST_USE enum quern_err pool_ground_open(struct pool_ground *ground_out);
 void pool_ground_close(struct pool_ground *ground); /* cuts the tie: processes that hold it end at once */
 
 void pool_process_init(struct pool_process *process);
 void pool_process_fini(struct pool_process *process); /* one that does not run */
-/* Copies. */
+/* Copies; notes in is_short if it cannot. NULL: what the argument was made from could not. */
 void pool_process_add(struct pool_process *process, const char *argument);
 
 /* 0, or errno. */

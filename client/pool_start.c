@@ -31,8 +31,9 @@ __attribute__((format(printf, 2, 3))) static void add(struct pool_process *proce
     char *argument = NULL;
     va_list arguments;
     va_start(arguments, format);
-    CHECK(vasprintf(&argument, format, arguments) >= 0);
+    int size = vasprintf(&argument, format, arguments);
     va_end(arguments);
+    argument = size < 0 ? NULL : argument;
     pool_process_add(process, argument);
     free(argument);
 }
@@ -58,11 +59,16 @@ static void add_all(struct pool_process *process, const char *const *arguments)
     }
 }
 
+/* NULL: no memory. */
 static char *url_of(const struct quern_pool *pool)
 {
     char *url = NULL;
-    CHECK(asprintf(&url, "ipc://%s/broker.sock", pool->directory.path) > 0);
-    return url;
+    return asprintf(&url, "ipc://%s/broker.sock", pool->directory.path) < 0 ? NULL : url;
+}
+
+static enum quern_err told(const struct pool_process *process)
+{
+    return process->is_short ? error_memory("a pool") : QUERN_OK;
 }
 
 static int store_wait_ms(const struct quern_pool_options *options)
@@ -89,7 +95,7 @@ static enum quern_err broker_tell(struct quern_pool *pool, const struct quern_po
     }
     add_all(broker, options->broker_args);
     free(url);
-    return err;
+    return err != QUERN_OK ? err : told(broker);
 }
 
 static void worker_tell_limits(struct pool_process *worker, const struct quern_pool_options *options)
@@ -119,7 +125,8 @@ static enum quern_err worker_tell(struct quern_pool *pool, const struct quern_po
     char *url = url_of(pool);
     enum quern_err err = QUERN_OK;
     if (program->has_functions) {
-        worker->path = xstrdup("/proc/self/exe");
+        worker->path = strdup("/proc/self/exe");
+        worker->is_short = worker->path == NULL;
         pool_process_add(worker, program->name);
         pool_process_add(worker, QUERN_WORKER_ARGUMENT);
     } else {
@@ -135,7 +142,7 @@ static enum quern_err worker_tell(struct quern_pool *pool, const struct quern_po
     }
     add_all(worker, options->worker_args);
     free(url);
-    return err;
+    return err != QUERN_OK ? err : told(worker);
 }
 
 /* ---- starting ---- */
@@ -185,6 +192,9 @@ static enum quern_err client_start(struct quern_pool *pool, const struct quern_p
     struct quern_client_options ours = QUERN_CLIENT_OPTIONS_INIT;
     int64_t left_ms = deadline_ms - clock_mono_ms();
     char *url = url_of(pool);
+    if (url == NULL) {
+        return error_memory("a pool");
+    }
     ours.url = url;
     ours.session = options->session;
     ours.is_volatile = options->database == NULL;
@@ -209,10 +219,14 @@ static enum quern_err ground_make(struct quern_pool *pool)
 {
     char *why = NULL;
     enum quern_err err = pool_ground_open(&pool->ground);
-    if (err == QUERN_OK && pool_directory_make(&pool->directory, &why) != QUERN_OK) {
-        err = error_set(QUERN_IO, "%s", why);
-        free(why);
+    if (err != QUERN_OK) {
+        return err;
     }
+    err = pool_directory_make(&pool->directory, &why);
+    if (err != QUERN_OK) {
+        err = err == QUERN_NO_MEMORY || why == NULL ? error_memory("a pool") : error_set(err, "%s", why);
+    }
+    free(why);
     return err;
 }
 

@@ -19,7 +19,7 @@ struct found {
     struct quern_future **futures;
     size_t count;
     size_t cap;
-    struct map maybe; /* ids that have an outcome here: in the queue, or given out */
+    struct map maybe; /* ids that have an outcome here, in the queue, or given out: each with a future to be used */
     bool has_own;     /* also what this process submitted */
     bool has_duplicate;
 };
@@ -51,11 +51,26 @@ static enum quern_err found_reserve(struct found *found, size_t more)
     }
     struct quern_future **futures = realloc(found->futures, cap * sizeof(struct quern_future *));
     if (futures == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory for %zu futures", cap);
+        return error_memory("futures");
     }
     found->futures = futures;
     found->cap = cap;
     return QUERN_OK;
+}
+
+/* A future for one task more, and room for all that will be done with it. */
+static enum quern_err candidate_make(struct found *found, struct quern_future **future_out)
+{
+    size_t more = found->maybe.count + 1;
+    enum quern_err err = found_reserve(found, more);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    if (!futures_try_reserve(found->client, more) || !map_try_reserve(&found->maybe, 1)) {
+        return error_memory("futures");
+    }
+    *future_out = future_make(found->client);
+    return *future_out == NULL ? error_memory("futures") : QUERN_OK;
 }
 
 /* completion: of its outcome, 0: the broker knows of none. */
@@ -72,29 +87,38 @@ static enum quern_err candidate_settle(struct found *found, uint64_t id, uint64_
     }
     bool has_come = completion != 0 ? ranges_has(&client->ledger.completions.received, completion)
                                     : map_get(&client->seen, id) != NULL;
-    if (has_come) {
-        map_put(&found->maybe, id, client);
+    struct quern_future *future = NULL;
+    if (map_get(&found->maybe, id) != NULL) {
         return QUERN_OK;
     }
-    enum quern_err err = found_reserve(found, 1);
-    if (err == QUERN_OK) {
-        found->futures[found->count++] = future_of_task(client, id, NULL);
+    enum quern_err err = candidate_make(found, &future);
+    if (err == QUERN_OK && has_come) {
+        map_put(&found->maybe, id, future);
+    } else if (err == QUERN_OK) {
+        future_of_task(future, id, NULL);
+        found->futures[found->count++] = future;
     }
     return err;
 }
 
 /* Those that lie in the queue go over to futures; others were given out. */
-static enum quern_err queue_search(struct found *found)
+static void queue_search(struct found *found)
 {
-    enum quern_err err = found_reserve(found, found->maybe.count);
-    struct delivery *list = err == QUERN_OK ? queue_extract(&found->client->queue, &found->maybe) : NULL;
+    struct delivery *list = queue_extract(&found->client->queue, &found->maybe);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
     while (list != NULL) {
         struct delivery *delivery = list;
+        struct quern_future *future = map_remove(&found->maybe, delivery->outcome.id);
         list = delivery->next;
-        found->futures[found->count++] = future_of_task(found->client, delivery->outcome.id, delivery);
+        future_of_task(future, delivery->outcome.id, delivery);
+        found->futures[found->count++] = future;
+    }
+    while (map_next(&found->maybe, &at, &id, &value)) {
+        future_free(value);
     }
     map_fini(&found->maybe);
-    return err;
 }
 
 /* ---- the broker's answer ---- */
@@ -181,9 +205,10 @@ static enum quern_err page_settle(struct found *found, struct page *page)
     uint64_t id = 0;
     uint64_t count = 0;
     uint64_t completion = 0;
-    for (uint32_t i = 0; i < page->task_numbers; i += 2) {
+    for (uint32_t i = 0; err == QUERN_OK && i < page->task_numbers; i += 2) {
         if (!two_next(&page->tasks, &id, &count) || id == 0 || count > QUERY_OPEN_COUNT_MAX) {
-            return page_malformed();
+            err = page_malformed();
+            break;
         }
         for (; err == QUERN_OK && count > 0; count--) {
             err = candidate_settle(found, id++, 0);
@@ -191,12 +216,13 @@ static enum quern_err page_settle(struct found *found, struct page *page)
     }
     for (uint32_t i = 0; err == QUERN_OK && i < page->outcome_numbers; i += 2) {
         if (!two_next(&page->outcomes, &completion, &id) || id == 0 || completion == 0) {
-            return page_malformed();
+            err = page_malformed();
+            break;
         }
         err = candidate_settle(found, id, completion);
     }
-    enum quern_err searched = queue_search(found);
-    return err != QUERN_OK ? err : searched;
+    queue_search(found);
+    return err;
 }
 
 /* Asks with one number of that name; the answer's numbers lie in body. */
@@ -205,6 +231,9 @@ static enum quern_err page_ask(struct quern_client *client, const char *key, uin
 {
     struct buf params = {0};
     struct message message = {.kind = MSG_QUERY};
+    if (!buf_try_reserve(&params, PARAMS_SIZE_MAX)) {
+        return error_memory("a request");
+    }
     put_map(&params, 1);
     put_text(&params, key);
     put_u64(&params, number);

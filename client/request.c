@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a request's message all but its texts: kind, numbers, flags, heads of the texts. */
+#define MESSAGE_REST_SIZE_MAX 64u
+
 static void request_free(struct request *request)
 {
     buf_fini(&request->text);
@@ -53,12 +56,30 @@ static void request_encode(struct request *request, struct message *message)
     }
 }
 
-struct request *requests_ask(struct requests *requests, struct message *message)
+/* With room for the message as it is sent: its texts, and what stands around them. NULL: no memory. */
+static struct request *request_make(const struct message *message)
 {
-    if (requests->count >= REQUEST_COUNT_MAX) {
+    struct request *request = calloc(1, sizeof(*request));
+    size_t size = MESSAGE_REST_SIZE_MAX;
+    size += message->kind == MSG_CLOSE ? message->CLOSE.name.n : 0;
+    size += message->kind == MSG_QUERY ? message->QUERY.what.n + message->QUERY.params.n : 0;
+    if (request != NULL && !buf_try_reserve(&request->message, size)) {
+        free(request);
         return NULL;
     }
-    struct request *request = xcalloc(1, sizeof(*request));
+    return request;
+}
+
+enum quern_err requests_ask(struct requests *requests, struct message *message, struct request **request_out)
+{
+    *request_out = NULL;
+    if (requests->count >= REQUEST_COUNT_MAX) {
+        return QUERN_FULL;
+    }
+    struct request *request = request_make(message);
+    if (request == NULL) {
+        return QUERN_NO_MEMORY;
+    }
     request->number = ++requests->number_last;
     request->kind = message->kind;
     request->is_idempotent = true;
@@ -72,7 +93,8 @@ struct request *requests_ask(struct requests *requests, struct message *message)
     requests->last = request;
     requests->count++;
     requests->unsent_count++;
-    return request;
+    *request_out = request;
+    return QUERN_OK;
 }
 
 static bool is_unsent(const struct request *request)
@@ -99,8 +121,10 @@ static void request_finish(struct requests *requests, struct request *request, e
     requests->unsent_count -= is_unsent(request);
     request->is_done = true;
     request->code = code;
-    buf_put(&request->text, text.p, text.n);
-    buf_put_u8(&request->text, 0);
+    if (buf_try_reserve(&request->text, text.n + 1)) { /* also asked by a thread that closes and must get through */
+        buf_put(&request->text, text.p, text.n);
+        buf_put_u8(&request->text, 0);
+    }
 }
 
 /* Parts of a long reply are arrays: their elements are gathered behind one head, which is written at the end. */
@@ -243,10 +267,10 @@ bool reply_retry_read(struct bytes body, uint64_t *id_out, uint64_t *session_out
         if (!cursor_next(&inner, &value)) {
             return false;
         }
-        if (bytes_is(key.bytes, "id") && value.type == VALUE_STR) {
-            char *text = bytes_dup_text(value.bytes);
+        if (bytes_is(key.bytes, "id") && value.type == VALUE_STR && value.bytes.n < ID_TEXT_SIZE) {
+            char text[ID_TEXT_SIZE] = "";
+            memcpy(text, value.bytes.p, value.bytes.n);
             (void)id_parse(text, id_out);
-            free(text);
         } else if (bytes_is(key.bytes, "session") && value.type == VALUE_UINT) {
             *session_out = value.u;
         }

@@ -20,7 +20,7 @@ struct request {
     bool is_sent; /* on this connection */
     bool is_done;
     enum quern_err code; /* when done */
-    struct buf text;     /* NUL-terminated, when done */
+    struct buf text;     /* NUL-terminated, when done; nothing: that of the code */
     struct buf body;     /* one msgpack value, when done; nothing if there is none */
     uint32_t part_count; /* messages of the reply so far */
     uint64_t element_count;
@@ -41,8 +41,9 @@ struct requests {
 void requests_fini(struct requests *requests);
 
 /* message: CANCEL, RETRY, CLOSE or QUERY; its request number is given here. The answer belongs to requests until
- * requests_drop; NULL: REQUEST_COUNT_MAX are under way. */
-struct request *requests_ask(struct requests *requests, struct message *message);
+ * requests_drop. QUERN_FULL: REQUEST_COUNT_MAX are under way; QUERN_NO_MEMORY; *request_out is NULL then. */
+QUERN_MUST_USE enum quern_err requests_ask(struct requests *requests, struct message *message,
+                                           struct request **request_out);
 void requests_drop(struct requests *requests, struct request **request);
 
 /* The request that this reply finished; NULL if it finished none. */

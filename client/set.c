@@ -46,7 +46,7 @@ enum quern_err quern_set_add(struct quern_set *set, struct quern_future *future)
     }
     struct tie *tie = calloc(1, sizeof(*tie));
     if (tie == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory for one more future in a set");
+        return error_memory("one more future in a set");
     }
     tie->is_owned = true;
     err = watcher_tie(&set->watcher, tie, future);
@@ -78,7 +78,7 @@ enum quern_err quern_as_completed(struct quern_future *const futures[], size_t c
     }
     struct quern_set *set = set_make(deadline_ms);
     if (set == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory for a set");
+        return error_memory("a set");
     }
     for (size_t i = 0; i < count; i++) {
         enum quern_err err = quern_set_add(set, futures[i]);

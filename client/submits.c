@@ -37,7 +37,10 @@ static bool options_equal(const struct task_options *a, const struct task_option
 
 static struct shape *shape_make(const struct msg_SUBMIT *head, const struct task_options *options)
 {
-    struct shape *shape = xmalloc(sizeof(*shape) + head->function.n + head->queue.n);
+    struct shape *shape = malloc(sizeof(*shape) + head->function.n + head->queue.n);
+    if (shape == NULL) {
+        return NULL;
+    }
     uint8_t *names = (uint8_t *)(shape + 1);
     memcpy(names, head->function.p, head->function.n);
     if (head->queue.n > 0) {
@@ -53,7 +56,7 @@ static struct shape *shape_make(const struct msg_SUBMIT *head, const struct task
     return shape;
 }
 
-/* The shape of this call: one of the last few, or a new one. The caller gets a reference. */
+/* The shape of this call: one of the last few, or a new one. The caller gets a reference. NULL: no memory. */
 static struct shape *shape_of(struct submits *submits, const struct msg_SUBMIT *head,
                               const struct task_options *options)
 {
@@ -66,6 +69,9 @@ static struct shape *shape_of(struct submits *submits, const struct msg_SUBMIT *
         }
     }
     struct shape *shape = shape_make(head, options);
+    if (shape == NULL) {
+        return NULL;
+    }
     shape_release(submits->shapes[submits->shape_next]);
     submits->shapes[submits->shape_next] = shape;
     submits->shape_next = (submits->shape_next + 1) % SHAPE_CACHE_COUNT;
@@ -77,6 +83,9 @@ static struct shape *shape_of(struct submits *submits, const struct msg_SUBMIT *
 
 static struct submit *submit_begin(struct submit *submit, struct bytes args, bool may_wait, void *owner)
 {
+    if (submit == NULL) {
+        return NULL;
+    }
     *submit = (struct submit){.owner = owner, .may_wait = may_wait, .args_size = (uint32_t)args.n};
     if (args.n > 0) {
         memcpy(submit->args, args.p, args.n);
@@ -89,15 +98,17 @@ struct submit *submit_make(struct bytes args, uint64_t ordinal, bool may_wait, v
     CHECK(args.n <= PAYLOAD_SIZE_MAX);
     /* At least as much as a spare one. */
     size_t size = sizeof(struct submit) + (args.n > SUBMIT_SMALL_SIZE ? args.n : SUBMIT_SMALL_SIZE);
-    struct submit *submit = submit_begin(xmalloc(size), args, may_wait, owner);
-    submit->ordinal = ordinal;
+    struct submit *submit = submit_begin(malloc(size), args, may_wait, owner);
+    if (submit != NULL) {
+        submit->ordinal = ordinal;
+    }
     return submit;
 }
 
 struct submit *submits_make(struct submits *submits, struct bytes args, bool may_wait, void *owner)
 {
     CHECK(args.n <= PAYLOAD_SIZE_MAX);
-    return submit_begin(spares_take(&submits->spares, sizeof(struct submit) + args.n), args, may_wait, owner);
+    return submit_begin(spares_try(&submits->spares, sizeof(struct submit) + args.n), args, may_wait, owner);
 }
 
 void submits_unmake(struct submits *submits, struct submit *submit)
@@ -111,11 +122,12 @@ static struct submit **slot_of(const struct submits *submits, uint32_t sequence)
     return &submits->ring[sequence & (submits->cap - 1)];
 }
 
-void submits_init(struct submits *submits, const struct submits_sink *sink)
+bool submits_init(struct submits *submits, const struct submits_sink *sink)
 {
     *submits = (struct submits){.sink = sink, .cap = RING_COUNT_MIN, .base = 1, .cursor = 1, .sent_high = 1, .next = 1};
-    submits->ring = xcalloc(submits->cap, sizeof(struct submit *));
     spares_init(&submits->spares, sizeof(struct submit) + SUBMIT_SMALL_SIZE);
+    submits->ring = calloc(submits->cap, sizeof(struct submit *));
+    return submits->ring != NULL;
 }
 
 static void submit_drop(struct submits *submits, struct submit *submit)
@@ -148,22 +160,27 @@ void submits_fini(struct submits *submits)
     *submits = (struct submits){0};
 }
 
-static void ring_reserve(struct submits *submits, uint32_t count)
+/* False: no memory; nothing has changed. */
+static bool ring_try_reserve(struct submits *submits, uint32_t count)
 {
     if (submits->cap >= count) {
-        return;
+        return true;
     }
     uint32_t cap = submits->cap;
     while (cap < count) {
         cap *= 2;
     }
-    struct submit **ring = xcalloc(cap, sizeof(struct submit *));
+    struct submit **ring = calloc(cap, sizeof(struct submit *));
+    if (ring == NULL) {
+        return false;
+    }
     for (uint32_t sequence = submits->base; sequence < submits->next; sequence++) {
         ring[sequence & (cap - 1)] = *slot_of(submits, sequence);
     }
     free(submits->ring);
     submits->ring = ring;
     submits->cap = cap;
+    return true;
 }
 
 enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head, const struct task_options *options,
@@ -176,8 +193,13 @@ enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *hea
     if (submits->next + submits->again_count >= SEQUENCE_MAX) {
         return QUERN_FULL;
     }
-    ring_reserve(submits, submits->next - submits->base + 1);
+    if (!ring_try_reserve(submits, submits->next - submits->base + 1)) {
+        return QUERN_NO_MEMORY;
+    }
     taken->shape = shape_of(submits, head, options);
+    if (taken->shape == NULL) {
+        return QUERN_NO_MEMORY;
+    }
     taken->number = ++submits->number_last;
     if (taken->ordinal != 0) {
         submits->ordinal_last = taken->ordinal;
@@ -361,7 +383,7 @@ static void submits_rewind(struct submits *submits)
 {
     uint32_t moved = submits->again_count;
     uint32_t end = submits->next;
-    ring_reserve(submits, end - submits->base + moved);
+    CHECK_THAT(ring_try_reserve(submits, end - submits->base + moved), "memory is used up: %u submits", moved);
     submits->next += moved;
     for (uint32_t sequence = end; sequence-- > submits->sent_high;) {
         struct submit *submit = *slot_of(submits, sequence);

@@ -41,6 +41,7 @@ struct submit {
 };
 /* Arguments up to this fit into memory that is used again and again. */
 #define SUBMIT_SMALL_SIZE 64u
+/* NULL: no memory. */
 struct submit *submit_make(struct bytes args, uint64_t ordinal, bool may_wait, void *owner);
 
 struct submit_refusal {
@@ -99,15 +100,16 @@ struct submits {
     uint64_t credit_bytes;
 };
 
-void submits_init(struct submits *submits, const struct submits_sink *sink);
+/* False: no memory; finish it all the same. */
+QUERN_MUST_USE bool submits_init(struct submits *submits, const struct submits_sink *sink);
 void submits_fini(struct submits *submits);
 
-/* As submit_make, from what answered ones left; give it to submits_add, or back. */
+/* As submit_make, from what answered ones left; give it to submits_add, or back. NULL: no memory. */
 struct submit *submits_make(struct submits *submits, struct bytes args, bool may_wait, void *owner);
 void submits_unmake(struct submits *submits, struct submit *submit);
 
-/* QUERN_INVALID: the ordinal is not above the last; QUERN_FULL: the series has no further number. Takes the submit on
- * QUERN_OK only. */
+/* QUERN_INVALID: the ordinal is not above the last; QUERN_FULL: the series has no further number; QUERN_NO_MEMORY.
+ * Takes the submit on QUERN_OK only. */
 QUERN_MUST_USE enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head,
                                           const struct task_options *options, struct submit **submit, uint64_t *id_out);
 

@@ -39,7 +39,7 @@ static enum quern_err several_tie(struct several *several, struct quern_future *
 {
     several->ties = calloc(count + 1, sizeof(struct tie));
     if (several->ties == NULL) {
-        return error_set(QUERN_NO_MEMORY, "no memory to wait for %zu futures", count);
+        return error_memory("waiting for futures");
     }
     for (; several->count < count; several->count++) {
         enum quern_err err = watcher_tie(&several->watcher, &several->ties[several->count], futures[several->count]);

@@ -299,7 +299,7 @@ enum quern_err watcher_tie(struct watcher *watcher, struct tie *tie, struct quer
     struct watch *watch = watch_find(watcher, client);
     watch = watch != NULL ? watch : watch_make(watcher, client);
     if (watch == NULL) {
-        err = error_set(QUERN_NO_MEMORY, "no memory to watch a future");
+        err = error_memory("watching a future");
     } else {
         tie_fasten(watch, tie, future);
     }

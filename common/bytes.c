@@ -111,16 +111,24 @@ void buf_fini(struct buf *buf)
     *buf = (struct buf){0};
 }
 
-void buf_grow(struct buf *buf, size_t more)
+bool buf_try_grow(struct buf *buf, size_t more)
 {
     CHECK(more <= SIZE_MAX / 2 - buf->n);
     size_t need = buf->n + more;
     size_t cap = buf->cap < BUF_CAP_MIN ? BUF_CAP_MIN : buf->cap * 2;
-    if (cap < need) {
-        cap = need;
+    cap = cap < need ? need : cap;
+    uint8_t *p = realloc(buf->p, cap);
+    if (p == NULL) {
+        return false;
     }
-    buf->p = xrealloc(buf->p, cap);
+    buf->p = p;
     buf->cap = cap;
+    return true;
+}
+
+void buf_grow(struct buf *buf, size_t more)
+{
+    CHECK_THAT(buf_try_grow(buf, more), "memory is used up: %zu bytes more than %zu", more, buf->n);
 }
 
 void buf_put(struct buf *buf, const void *p, size_t n)

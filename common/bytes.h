@@ -37,11 +37,17 @@ struct buf {
 
 void buf_fini(struct buf *buf);
 void buf_grow(struct buf *buf, size_t more);
+bool buf_try_grow(struct buf *buf, size_t more);
 static inline void buf_reserve(struct buf *buf, size_t more)
 {
     if (buf->cap - buf->n < more) {
         buf_grow(buf, more);
     }
+}
+/* Room for so much, so that putting it needs no memory. False: there is none; nothing has changed. */
+static inline bool buf_try_reserve(struct buf *buf, size_t more)
+{
+    return buf->cap - buf->n >= more || buf_try_grow(buf, more);
 }
 void buf_put(struct buf *buf, const void *p, size_t n);
 void buf_put_u8(struct buf *buf, uint8_t byte);

@@ -69,13 +69,29 @@ void heap_fini(struct heap *heap)
     heap->cap = 0;
 }
 
+bool heap_try_reserve(struct heap *heap, size_t more)
+{
+    size_t cap = heap->cap;
+
+    if (heap->count + more <= cap) {
+        return true;
+    }
+    while (cap < heap->count + more) {
+        cap = cap == 0 ? HEAP_CAP_FIRST : 2 * cap;
+    }
+    void **items = realloc(heap->items, cap * sizeof *items);
+    if (items == NULL) {
+        return false;
+    }
+    heap->items = items;
+    heap->cap = cap;
+    return true;
+}
+
 void heap_push(struct heap *heap, void *item)
 {
     CHECK(*place_of(heap, item) == 0);
-    if (heap->count == heap->cap) {
-        heap->cap = heap->cap == 0 ? HEAP_CAP_FIRST : 2 * heap->cap;
-        heap->items = xrealloc(heap->items, heap->cap * sizeof *heap->items);
-    }
+    CHECK_THAT(heap_try_reserve(heap, 1), "memory is used up: a heap of %zu", heap->count);
     heap->count++;
     item_up(heap, heap->count - 1, item);
 }

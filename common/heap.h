@@ -18,6 +18,8 @@ struct heap {
 
 void heap_init(struct heap *heap, size_t index_offset, bool (*is_before)(const void *a, const void *b));
 void heap_fini(struct heap *heap);
+/* Room for so many further items, so that pushing them needs no memory. False: there is none; nothing has changed. */
+bool heap_try_reserve(struct heap *heap, size_t more);
 void heap_push(struct heap *heap, void *item);
 void *heap_top(const struct heap *heap); /* NULL if empty */
 void *heap_pop(struct heap *heap);

@@ -311,26 +311,33 @@ enum quern_err link_url_check(const char *url, bool is_listener, enum link_trans
     return QUERN_INVALID;
 }
 
-static char *default_directory(void)
+/* What stands before and behind the default directory. NULL: no memory. */
+static char *default_place(const char *before, const char *behind)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
-    if (runtime != NULL && runtime[0] == '/') {
-        return link_say("%s/quern", runtime);
-    }
-    return link_say("/tmp/quern-%u", (unsigned)geteuid());
+    char *place = NULL;
+    int size = runtime != NULL && runtime[0] == '/'
+                   ? asprintf(&place, "%s%s/quern%s", before, runtime, behind)
+                   : asprintf(&place, "%s/tmp/quern-%u%s", before, (unsigned)geteuid(), behind);
+    return size < 0 ? NULL : place;
+}
+
+char *link_try_default_url(void)
+{
+    return default_place("ipc://", "/broker.sock");
 }
 
 char *link_default_url(void)
 {
-    char *directory = default_directory();
-    char *url = link_say("ipc://%s/broker.sock", directory);
-    free(directory);
+    char *url = link_try_default_url();
+    CHECK_THAT(url != NULL, "memory is used up");
     return url;
 }
 
 enum quern_err link_default_directory(char **path_out, char **why_out)
 {
-    char *path = default_directory();
+    char *path = default_place("", "");
+    CHECK_THAT(path != NULL, "memory is used up");
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         *why_out = link_say("cannot make the directory %s: %s", path, strerror(errno));
         free(path);

@@ -105,6 +105,7 @@ const char *dealer_url(const struct dealer *dealer);
 
 /* Default socket: "ipc://$XDG_RUNTIME_DIR/quern/broker.sock", else "ipc:///tmp/quern-UID/broker.sock". malloc'd. */
 char *link_default_url(void);
+char *link_try_default_url(void); /* NULL: no memory */
 /* The directory of the default socket, made 0700 if missing; QUERN_DENIED unless a real directory of ours. */
 QUERN_MUST_USE enum quern_err link_default_directory(char **path_out, char **why_out);
 

@@ -37,18 +37,35 @@ static size_t slot_find(const struct map *map, uint64_t key)
     return at;
 }
 
-static void map_grow(struct map *map)
+static _Bool has_room(const struct map *map, size_t cap, size_t more)
+{
+    return map->count + more <= cap - cap / 4;
+}
+
+_Bool map_try_reserve(struct map *map, size_t more)
 {
     struct map old = *map;
+    size_t cap = old.cap;
 
-    map->cap = old.cap == 0 ? MAP_CAP_FIRST : 2 * old.cap;
-    map->entries = xcalloc(map->cap, sizeof *map->entries);
+    if (has_room(map, cap, more)) {
+        return 1;
+    }
+    while (!has_room(map, cap, more)) {
+        cap = cap == 0 ? MAP_CAP_FIRST : 2 * cap;
+    }
+    struct map_entry *entries = calloc(cap, sizeof *entries);
+    if (entries == NULL) {
+        return 0;
+    }
+    map->entries = entries;
+    map->cap = cap;
     for (size_t i = 0; i < old.cap; i++) {
         if (old.entries[i].key != 0) {
             map->entries[slot_find(map, old.entries[i].key)] = old.entries[i];
         }
     }
     free(old.entries);
+    return 1;
 }
 
 void map_fini(struct map *map)
@@ -68,9 +85,7 @@ void map_put(struct map *map, uint64_t key, void *value)
     struct map_entry *entry;
 
     CHECK(key != 0 && value != NULL);
-    if (map->count >= map->cap - map->cap / 4) {
-        map_grow(map);
-    }
+    CHECK_THAT(map_try_reserve(map, 1), "memory is used up: a table of %zu", map->count);
     entry = &map->entries[slot_find(map, key)];
     map->count += entry->key == 0;
     entry->key = key;

@@ -17,6 +17,8 @@ struct map_entry {
 };
 
 void map_fini(struct map *map);
+/* Room for so many further keys, so that putting them needs no memory. False: there is none; nothing has changed. */
+_Bool map_try_reserve(struct map *map, size_t more);
 void *map_get(const struct map *map, uint64_t key);       /* NULL if absent */
 void map_put(struct map *map, uint64_t key, void *value); /* value not NULL; replaces */
 void *map_remove(struct map *map, uint64_t key);          /* what was there, or NULL */

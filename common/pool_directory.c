@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,10 @@
 
 static enum quern_err say(char **why_out, const char *what, const char *path)
 {
-    CHECK(asprintf(why_out, "%s %s: %s", what, path, strerror(errno)) > 0);
+    if (asprintf(why_out, "%s %s: %s", what, path, strerror(errno)) < 0) {
+        *why_out = NULL;
+        return QUERN_NO_MEMORY;
+    }
     return QUERN_IO;
 }
 
@@ -121,12 +125,11 @@ static void remove_at(int base, const char *name)
 void pool_directory_remove_path(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *base_path = slash == NULL   ? xstrdup(".")
-                      : slash == path ? xstrdup("/")
-                                      : strndup(path, (size_t)(slash - path));
-    CHECK(base_path != NULL);
+    char base_path[PATH_MAX] = ".";
+    if (slash != NULL) {
+        (void)snprintf(base_path, sizeof(base_path), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    }
     int base = open(base_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(base_path);
     if (base >= 0) {
         remove_at(base, slash == NULL ? path : slash + 1);
         close(base);
@@ -209,10 +212,13 @@ static void sweep(const char *base_path)
 
 static bool mark(struct pool_directory *directory)
 {
-    char *path = NULL;
-    CHECK(asprintf(&path, "%s/" MARK_NAME, directory->path) > 0);
-    directory->mark_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    free(path);
+    int fd = open(directory->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    directory->mark_fd = fd < 0 ? -1 : openat(fd, MARK_NAME, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+    }
     /* Whoever sweeps may have seen it before it was locked: another one then. */
     return directory->mark_fd >= 0 && flock(directory->mark_fd, LOCK_EX | LOCK_NB) == 0;
 }
@@ -220,7 +226,10 @@ static bool mark(struct pool_directory *directory)
 static enum quern_err make_in(const char *base, struct pool_directory *directory, char **why_out)
 {
     for (unsigned i = 0; i < MAKE_COUNT_MAX; i++) {
-        CHECK(asprintf(&directory->path, "%s/" NAME_TEMPLATE, base) > 0);
+        if (asprintf(&directory->path, "%s/" NAME_TEMPLATE, base) < 0) {
+            directory->path = NULL;
+            return QUERN_NO_MEMORY;
+        }
         if (mkdtemp(directory->path) == NULL) {
             free(directory->path);
             directory->path = NULL;
@@ -230,10 +239,10 @@ static enum quern_err make_in(const char *base, struct pool_directory *directory
             return QUERN_OK;
         }
         (void)say(why_out, "cannot make a file in", directory->path);
-        char *path = xstrdup(directory->path);
+        char path[PATH_MAX];
+        (void)snprintf(path, sizeof(path), "%s", directory->path);
         pool_directory_remove(directory);
         (void)rmdir(path); /* without a mark it is still ours */
-        free(path);
         if (i + 1 < MAKE_COUNT_MAX) {
             free(*why_out);
             *why_out = NULL;
@@ -252,7 +261,7 @@ enum quern_err pool_directory_make(struct pool_directory *directory_out, char **
     const char *bases[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
     enum quern_err err = QUERN_IO;
     *directory_out = (struct pool_directory)POOL_DIRECTORY_INIT;
-    for (size_t i = 0; err != QUERN_OK && i < sizeof(bases) / sizeof(bases[0]); i++) {
+    for (size_t i = 0; err == QUERN_IO && i < sizeof(bases) / sizeof(bases[0]); i++) {
         if (is_usable(bases[i]) || i == 2) {
             free(*why_out);
             *why_out = NULL;

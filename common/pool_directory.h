@@ -18,7 +18,8 @@ struct pool_directory {
     }
 
 /* Makes one, 0700, in XDG_RUNTIME_DIR, else TMPDIR, else /tmp: the first that can be used and leaves room for the path
- * of a socket. Removes what pools that were killed left there. *why_out: malloc'd sentence on QUERN_IO. */
+ * of a socket. Removes what pools that were killed left there. *why_out: malloc'd sentence on QUERN_IO; NULL if there
+ * is no memory, not even for that. QUERN_NO_MEMORY. */
 QUERN_MUST_USE enum quern_err pool_directory_make(struct pool_directory *directory_out, char **why_out);
 /* Removes it, and lets go of it. NULL path: nothing. */
 void pool_directory_remove(struct pool_directory *directory);

@@ -41,12 +41,18 @@ static size_t ranges_find(const struct ranges *ranges, uint64_t number)
     return low;
 }
 
-static void ranges_insert(struct ranges *ranges, size_t index, struct range range)
+void ranges_reserve(struct ranges *ranges, size_t count)
 {
-    if (ranges->count == ranges->cap) {
-        ranges->cap = ranges->cap == 0 ? 8 : ranges->cap * 2;
+    if (count > ranges->cap) {
+        size_t twice = ranges->cap == 0 ? 8 : ranges->cap * 2;
+        ranges->cap = count > twice ? count : twice;
         ranges->at = xrealloc(ranges->at, ranges->cap * sizeof(*ranges->at));
     }
+}
+
+static void ranges_insert(struct ranges *ranges, size_t index, struct range range)
+{
+    ranges_reserve(ranges, ranges->count + 1);
     memmove(&ranges->at[index + 1], &ranges->at[index], (ranges->count - index) * sizeof(*ranges->at));
     ranges->at[index] = range;
     ranges->count++;

@@ -23,6 +23,9 @@ struct ranges {
 
 void ranges_fini(struct ranges *ranges);
 void ranges_clear(struct ranges *ranges); /* keeps its memory */
+/* Room for so many ranges in all: adding needs no memory until there are more. Stops the process if memory is used up.
+ */
+void ranges_reserve(struct ranges *ranges, size_t count);
 /* first <= last. */
 void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
 bool ranges_has(const struct ranges *ranges, uint64_t number);

@@ -32,17 +32,22 @@ static inline void spares_init(struct spares *spares, size_t size)
     *spares = (struct spares){.size = SPARES_ARE_KEPT ? at_least : 0};
 }
 
-static inline void *spares_take(struct spares *spares, size_t size)
+/* NULL: no memory. */
+static inline void *spares_try(struct spares *spares, size_t size)
 {
     void *p = spares->first;
-    if (size > spares->size) {
-        return xmalloc(size);
-    }
-    if (p == NULL) {
-        return xmalloc(spares->size);
+    if (size > spares->size || p == NULL) {
+        return malloc(size > spares->size ? size : spares->size);
     }
     spares->first = *(void **)p;
     spares->count--;
+    return p;
+}
+
+static inline void *spares_take(struct spares *spares, size_t size)
+{
+    void *p = spares_try(spares, size);
+    CHECK_THAT(p != NULL, "memory is used up: %zu bytes", size);
     return p;
 }
 

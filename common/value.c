@@ -378,7 +378,11 @@ void quern_writer_bytes(const struct quern_writer *writer, const void **p_out, s
     *n_out = is_whole ? writer->buf.n : 0;
 }
 
-/* May a value whose body takes body_size bytes be written now? Else why not is remembered. */
+/* Bytes in front of the body of any value. */
+#define HEAD_SIZE_MAX 9u
+
+/* May a value whose body takes body_size bytes be written now? Then there is room for it, else why not is remembered.
+ */
 static bool writer_may(struct quern_writer *writer, size_t body_size)
 {
     if (writer->err != QUERN_OK) {
@@ -388,6 +392,8 @@ static bool writer_may(struct quern_writer *writer, size_t body_size)
         writer->err = QUERN_INVALID;
     } else if (body_size > PAYLOAD_SIZE_MAX || writer->buf.n + body_size > PAYLOAD_SIZE_MAX) {
         writer->err = QUERN_TOO_BIG;
+    } else if (!buf_try_reserve(&writer->buf, HEAD_SIZE_MAX + body_size)) {
+        writer->err = QUERN_NO_MEMORY;
     }
     return writer->err == QUERN_OK;
 }

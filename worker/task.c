@@ -64,6 +64,9 @@ void task_begin(struct quern_task *task)
     text_reset(&task->kind);
     text_reset(&task->message);
     text_reset(&task->detail);
+    /* So that a handler that has used up memory can say so. */
+    buf_reserve(&task->kind, ERROR_KIND_SIZE_MAX);
+    buf_reserve(&task->message, ERROR_MESSAGE_SIZE_MAX);
     task->cause = CAUSE_ERROR;
     task->keeps_result = false;
     task->peak_kib = 0;
@@ -121,7 +124,10 @@ enum quern_err quern_task_fail_args(struct quern_task *task, const struct quern_
 void quern_task_detail(struct quern_task *task, const void *p, size_t n)
 {
     size_t room = ERROR_DETAIL_SIZE_MAX - task->detail.n;
-    buf_put(&task->detail, p, n < room ? n : room);
+    size_t kept = n < room ? n : room;
+    if (buf_try_reserve(&task->detail, kept)) {
+        buf_put(&task->detail, p, kept);
+    }
 }
 
 void quern_task_progress(struct quern_task *task, double fraction, const char *text)

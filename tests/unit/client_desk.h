@@ -246,7 +246,7 @@ static inline struct desk *desk_make(uint64_t window_count, uint64_t window_byte
         .replied = on_replied,
     };
     desk->now = 1000;
-    client_ledger_init(&desk->ledger, &options, &sink);
+    assert_true(client_ledger_init(&desk->ledger, &options, &sink));
     return desk;
 }
 

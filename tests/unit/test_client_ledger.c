@@ -194,11 +194,18 @@ static void test_random_bytes_are_left_not_believed(void **state)
 
 /* ---- requests ---- */
 
+static struct request *ask(struct desk *desk, struct message *message)
+{
+    struct request *request = NULL;
+    assert_int_equal(requests_ask(&desk->ledger.requests, message, &request), QUERN_OK);
+    return request;
+}
+
 static struct request *ask_cancel(struct desk *desk, uint64_t id)
 {
     struct message message = {.kind = MSG_CANCEL};
     message.CANCEL.task = id;
-    return requests_ask(&desk->ledger.requests, &message);
+    return ask(desk, &message);
 }
 
 static void say_reply(struct desk *desk, uint64_t request, enum quern_err code, bool more, struct bytes body)
@@ -233,7 +240,7 @@ static void test_replies_in_parts_are_joined(void **state)
     struct desk *desk = desk_welcomed();
     struct message message = {.kind = MSG_QUERY};
     message.QUERY.what = bytes_text("list");
-    struct request *request = requests_ask(&desk->ledger.requests, &message);
+    struct request *request = ask(desk, &message);
     listen(desk);
     say_reply(desk, request->number, QUERN_OK, true, bytes_of("\x92\x01\x02", 3));
     assert_false(request->is_done);
@@ -254,7 +261,7 @@ static void test_only_harmless_requests_are_asked_again(void **state)
     struct request *cancel = ask_cancel(desk, id_make(7, 1));
     struct message message = {.kind = MSG_RETRY};
     message.RETRY.task = id_make(7, 2);
-    struct request *retry = requests_ask(&desk->ledger.requests, &message);
+    struct request *retry = ask(desk, &message);
     listen(desk);
     come_again(desk, welcome_default());
     assert_true(retry->is_done);
@@ -273,7 +280,7 @@ static void test_a_retry_into_this_session_is_one_more_to_come(void **state)
     struct desk *desk = desk_welcomed();
     struct message message = {.kind = MSG_RETRY};
     message.RETRY.task = id_make(7, 2);
-    struct request *retry = requests_ask(&desk->ledger.requests, &message);
+    struct request *retry = ask(desk, &message);
     struct buf body = {0};
     listen(desk);
     put_map(&body, 4);

@@ -27,6 +27,10 @@
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
  * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
  *
+ * Memory: a call that does not get what it needs answers QUERN_NO_MEMORY and has changed nothing: ask again when there
+ * is some. Releasing needs none. Memory that the library's own thread needs and does not get stops the process with a
+ * report; its bounds are window_count and window_bytes, and what was submitted and has no answer.
+ *
  * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an
  * outcome live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
  */
@@ -129,7 +133,8 @@ QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_option
  *
  * flags  0, or bits of QUERN_CLOSE_*, DROP included
  *
- * QUERN_TIMEOUT  some submits were not acknowledged
+ * QUERN_TIMEOUT    some submits were not acknowledged
+ * QUERN_NO_MEMORY  the client is closed, but what flags ask of the session could not be told to the broker
  */
 enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
 

@@ -34,7 +34,8 @@ QUERN_MUST_USE enum quern_err quern_group_open(struct quern_client *client, stru
  * QUERN_CANCELLED: the group was cancelled or has failed fast; nothing was submitted. */
 QUERN_MUST_USE enum quern_err quern_group_submit(struct quern_group *group, const struct quern_call *call,
                                                  struct quern_future **future_out);
-/* Cancel what has not started, here and in the groups within; force also what runs. Does not wait for the outcomes. */
+/* Cancel what has not started, here and in the groups within; force also what runs. Does not wait for the outcomes, nor
+ * for memory: what cannot be asked of the broker now is asked when there is some. */
 enum quern_err quern_group_cancel(struct quern_group *group, bool force);
 /* Wait until everything submitted so far has its outcome, here and in the groups within.
  * QUERN_TIMEOUT; QUERN_FULL (in a handler: too many wait there already); QUERN_CLOSED, QUERN_TAKEN_OVER */

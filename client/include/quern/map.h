@@ -84,6 +84,8 @@ struct quern_map_item {
  * QUERN_TIMEOUT  of this call or of the map: quern_last_error says how far it is; it may be called again
  * QUERN_FULL     in a handler: too many wait there already (quern/futures.h); it may be called again
  * an error of input; QUERN_CLOSED, QUERN_TAKEN_OVER
+ * QUERN_NO_MEMORY  no further input could be submitted: it may be called again, and no input is lost; but one that
+ * input itself could not write ends the inputs
  */
 QUERN_MUST_USE enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quern_map_item *item_out);
 /* Readable while quern_map_next would not block: as quern_set_fd. */

@@ -109,8 +109,9 @@ struct quern_client *quern_pool_client(struct quern_pool *pool);
  * waits returns when all has ended. In a durable pool, what is not released by then comes again when its session is
  * opened the next time; a session with a name stays.
  *
- * QUERN_CLOSED  in a child made by fork()
- * QUERN_IO      the pool had given up: see above
+ * QUERN_CLOSED     in a child made by fork()
+ * QUERN_IO         the pool had given up: see above
+ * QUERN_NO_MEMORY  what has not started could not be cancelled, and was waited for
  * With a url: also what else ended the client, QUERN_TAKEN_OVER for example.
  */
 enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags);

@@ -97,7 +97,8 @@ enum quern_err quern_task_fail(struct quern_task *task, const char *kind, const 
     __attribute__((format(printf, 3, 4)));
 /* The same with kind "BadArguments" and what the reader found wrong. usage: what the function takes. */
 enum quern_err quern_task_fail_args(struct quern_task *task, const struct quern_reader *args, const char *usage);
-/* Add bytes to the failure (a traceback, a report; at most 64 KiB are kept). Before quern_task_fail. */
+/* Add bytes to the failure (a traceback, a report; at most 64 KiB are kept, and none if memory is used up). Before
+ * quern_task_fail, which needs no memory. */
 void quern_task_detail(struct quern_task *task, const void *p, size_t n);
 
 /* Tell how far it is: fraction 0..1, text at most 256 bytes or NULL. Cheap: the last one before the next look of the
