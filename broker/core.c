@@ -71,6 +71,13 @@ static void visit_worker(void *context, const struct worker_row *row)
     worker_restore(context, row);
 }
 
+/* One of those may be alive and never be heard of again: the whole window is waited for. */
+static void visit_workers_swept(void *context)
+{
+    struct core *core = context;
+    core->unheard_count++;
+}
+
 static void restore_held(struct core *core, struct task *task, const struct task_row *row)
 {
     struct worker *worker = map_get(&core->workers_by_id, row->worker ? row->worker : UINT64_MAX);
@@ -129,6 +136,7 @@ void core_visitor(struct core *core, struct store_visitor *visitor_out)
                                           .taken = visit_taken,
                                           .series = visit_series,
                                           .worker = visit_worker,
+                                          .workers_swept = visit_workers_swept,
                                           .task = visit_task,
                                           .outcome = visit_outcome};
 }
@@ -163,7 +171,7 @@ static void begin_sessions(struct core *core)
 }
 
 /* Attempts on record as leased may still be running: their workers have one lease to claim them. After an unclean end
- * ready tasks wait a moment too: their lease row may be the one thing that was lost. */
+ * ready tasks wait a moment too: their lease row may be the one thing that was lost. Not if nobody could have them. */
 void core_begin(struct core *core, int64_t mono_ms, int64_t wall_ms)
 {
     core->now = mono_ms;
@@ -178,6 +186,9 @@ void core_begin(struct core *core, int64_t mono_ms, int64_t wall_ms)
     if (!core->was_clean) {
         core->hold_until = mono_ms + (int64_t)core->limits.claim_ms;
         core->claims_until = mono_ms + (int64_t)core->limits.lease_ms;
+    }
+    if (core->unheard_count == 0) {
+        core->hold_until = mono_ms;
     }
     numbers_begin(core);
     /* No task of it is dispatched before a worker was welcomed, so after the commit that reserves it. */

@@ -349,6 +349,7 @@ struct worker {
     int64_t lease_until; /* monotonic */
     struct worker *next; /* all of them */
     bool is_hungry;      /* in core->hungry */
+    bool is_unheard;     /* of a former life of the broker, and has not said yet what it holds */
 };
 struct worker *worker_restore(struct core *core, const struct worker_row *row);
 void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_WORKER *hello);
@@ -545,7 +546,8 @@ struct core {
     struct store_stats stats;
     struct counters counters;
     int64_t begun_ms;
-    int64_t hold_until;   /* ready tasks wait for claims until then */
+    int64_t hold_until;   /* ready tasks wait for claims until then, or until every worker has said what it holds */
+    size_t unheard_count; /* workers that have not */
     int64_t claims_until; /* attempts of unknown tasks are kept until then */
     uint64_t claim_bytes; /* of reports kept with them */
     struct map claims;    /* by task id */

@@ -224,6 +224,7 @@ struct store_visitor {
     void (*taken)(void *context, const struct taken_row *row);
     void (*series)(void *context, const struct series_row *row);
     void (*worker)(void *context, const struct worker_row *row);
+    void (*workers_swept)(void *context); /* before them, NULL: not asked; rows are gone of which no task told */
     void (*task)(void *context, const struct task_row *row);
     /* size: bytes of args, result, kind, message, detail and report, as counted against limits */
     void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);

@@ -300,7 +300,8 @@ static bool visit_outcome(const struct scan *scan, sqlite3_stmt *statement)
 /* ---- sweeping: calls and workers that neither tasks nor outcomes refer to ---- */
 
 /* Before the broker sees them, or it might hand a number out again whose row is gone. */
-static enum quern_err sweep_table(struct store *store, const char *table, const char *sql, char **why_out)
+static enum quern_err sweep_table(struct store *store, const char *table, const char *sql, bool *is_swept_out,
+                                  char **why_out)
 {
     char *count_sql = sentence("SELECT count(*) > %u FROM %s", STORE_SWEEP_COUNT, table);
     sqlite3_stmt *statement = NULL;
@@ -309,6 +310,7 @@ static enum quern_err sweep_table(struct store *store, const char *table, const 
     code = code != SQLITE_OK ? code : sqlite3_step(statement);
     bool is_due = code == SQLITE_ROW && sqlite3_column_int(statement, 0) != 0;
     sqlite3_finalize(statement);
+    *is_swept_out = is_due;
     if (code == SQLITE_ROW) {
         code = is_due ? sqlite3_exec(store->db, sql, NULL, NULL, NULL) : SQLITE_OK;
     }
@@ -322,15 +324,19 @@ static enum quern_err sweep_table(struct store *store, const char *table, const 
 enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out)
 {
     struct scan scan = {.store = store, .visitor = visitor, .why_out = why_out};
+    bool is_swept = false;
     store_release(store);
     *why_out = NULL;
     enum quern_err err = sweep_table(store, "call",
                                      "DELETE FROM call WHERE id NOT IN"
                                      " (SELECT call FROM task UNION SELECT call FROM outcome)",
-                                     why_out);
-    err = err != QUERN_OK
-              ? err
-              : sweep_table(store, "worker", "DELETE FROM worker WHERE id NOT IN (SELECT worker FROM task)", why_out);
+                                     &is_swept, why_out);
+    err = err != QUERN_OK ? err
+                          : sweep_table(store, "worker", "DELETE FROM worker WHERE id NOT IN (SELECT worker FROM task)",
+                                        &is_swept, why_out);
+    if (err == QUERN_OK && is_swept && visitor->workers_swept != NULL) {
+        visitor->workers_swept(visitor->context);
+    }
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TAKEN, "taken", visit_taken);

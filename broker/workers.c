@@ -43,7 +43,19 @@ struct worker *worker_restore(struct core *core, const struct worker_row *row)
 {
     struct worker *worker = worker_add(core, row->id, &row->instance);
     worker_set_texts(worker, row->name, row->host, row->pid);
+    worker->is_unheard = true;
+    core->unheard_count++;
     return worker;
+}
+
+/* Its row was on disk before anything was dispatched to it: when all on record have said what they hold, or are known
+ * to be dead, nobody else can come with an attempt. */
+static void worker_was_heard(struct core *core, struct worker *worker)
+{
+    if (worker->is_unheard && --core->unheard_count == 0) {
+        core->hold_until = core->now;
+    }
+    worker->is_unheard = false;
 }
 
 static struct worker *worker_of_instance(struct core *core, const struct uuid *instance)
@@ -111,6 +123,7 @@ static void worker_forget(struct core *core, struct worker *worker)
         at = &(*at)->next;
     }
     *at = worker->next;
+    worker_was_heard(core, worker);
     core->worker_count--;
     map_remove(&core->workers_by_id, worker->id);
     for (size_t i = 0; i < core->hungry_count; i++) {
@@ -309,6 +322,7 @@ void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_W
     } else { /* it is about to drop what it ran for another store: nobody knows how far that got */
         worker_lose_all(core, worker, "belongs to another store");
     }
+    worker_was_heard(core, worker);
     lanes_serve(core, worker);
     worker_feed(core, worker);
 }

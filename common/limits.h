@@ -96,7 +96,7 @@
     X(heartbeat_ms, 3000, "a peer with nothing to say sends a PING this often")                                        \
     X(dead_ms, 10000, "a peer that was silent for this long is dropped")                                               \
     X(lease_ms, 15000, "a worker that did not renew for this long has lost what it held")                              \
-    X(claim_ms, 1000, "after an unclean end ready tasks wait this long for a worker that still has them")              \
+    X(claim_ms, 1000, "after an unclean end ready tasks wait this long at most for workers that still have them")      \
     X(lazy_commit_ms, 50, "lease rows commit by themselves after this time")                                           \
     X(session_gone_ms, 60000, "an unnamed session whose client is gone for this long cancels what has not started")    \
     X(session_idle_ms, (uint64_t)7 * 24 * 3600 * 1000, "a named session without tasks or client ends after this time") \

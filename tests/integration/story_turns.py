@@ -262,19 +262,32 @@ class Why(Turns):
         stage.wait_until(lambda: not any(map(stage.is_alive, below)), "the stopped processes to be gone")
 
     def test_claiming_after_an_unclean_end(self):
-        """For claim_ms a worker that still has it may come; a clean end leaves nothing to claim."""
+        """For claim_ms a worker on record that still has it may come; a clean end leaves nothing to claim."""
         config = self.config(claim_ms=3600000)
         broker = self.broker(*config)
+        gone = self.worker("--name", "gone")
+        self.wait_workers()
+        gone.kill9()
+        self.wait_status(lambda s: not any(w["connected"] for w in s["workers"]), "its end")
         waits = self.detach("square", "2")
         self.assertEqual(self.why(waits), "no_worker")
         broker.kill9()
         broker = self.broker(*config)
-        self.worker()
+        self.worker("--name", "another")
         self.wait_workers()
         self.assertEqual(self.why(waits), "claiming")
         self.assertEqual(broker.end(), 0)
         self.broker(*config)
         self.assertEqual(self.quern("result", waits, "--wait").stdout, "4\n")
+
+    def test_when_every_worker_has_come_back_nothing_is_waited_for(self):
+        config = self.config(claim_ms=3600000)
+        broker = self.broker(*config)
+        self.worker()
+        self.wait_workers()
+        broker.kill9()
+        self.broker(*config)
+        self.assertEqual(self.quern("submit", "square", "2").stdout, "4\n")
 
 
 class Changing(Turns):

@@ -827,6 +827,72 @@ static void test_23_a_ready_row_waits_for_claims_after_an_unclean_end(void **sta
     scene_end(w);
 }
 
+/* Whoever could have it has its row on disk: when all of them have said what they hold, nothing is waited for. */
+static void test_23_ready_tasks_go_when_every_worker_on_record_has_come_back(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    uint64_t t1 = put_settled(c, PLAIN);
+    uint64_t t2 = put_settled(c, PLAIN);
+    sim_worker_start(w1, t1, false);
+    settle(w);
+    crash_and_start(w);
+    struct worker *w2 = worker_hire(w, "w2", 1, 0);
+    assert_null(sim_worker_held(w2, t2));
+    again(w, w1);
+    assert_non_null(sim_worker_held(w2, t2));
+    assert_non_null(sim_worker_held(w1, t1));
+    scene_end(w);
+}
+
+static void test_23_a_new_process_of_that_name_speaks_for_the_dead_one(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    struct worker *w2 = worker_hire(w, "w2", 1, 0);
+    die(w, w1);
+    crash_and_start(w);
+    again(w, c);
+    uint64_t t = put_settled(c, PLAIN);
+    again(w, w2);
+    assert_null(sim_worker_held(w2, t));
+    worker_hire(w, "w1", 0, 0);
+    assert_non_null(sim_worker_held(w2, t));
+    scene_end(w);
+}
+
+static void test_23_nothing_is_waited_for_if_no_worker_ever_came(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    uint64_t t = put_settled(c, PLAIN);
+    crash_and_start(w);
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    assert_non_null(sim_worker_held(w1, t));
+    scene_end(w);
+}
+
+/* A start deletes rows of workers when there are too many: one of those may be alive. */
+static void test_23_after_rows_of_workers_were_deleted_all_claims_are_waited_for(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    uint64_t t = put_settled(c, PLAIN);
+    w->workers_are_swept = true;
+    crash_and_start(w);
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    assert_null(sim_worker_held(w1, t));
+    claims_over(w);
+    assert_non_null(sim_worker_held(w1, t));
+    scene_end(w);
+}
+
 /* Without: finished but not listed goes back: twice. */
 static void test_24_hello_lists_what_is_finished(void **state)
 {
@@ -1086,6 +1152,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_22_at_most_once_of_unknown_fate_is_lost),
         cmocka_unit_test(test_23_leased_rows_wait_for_the_grace_period),
         cmocka_unit_test(test_23_a_ready_row_waits_for_claims_after_an_unclean_end),
+        cmocka_unit_test(test_23_ready_tasks_go_when_every_worker_on_record_has_come_back),
+        cmocka_unit_test(test_23_a_new_process_of_that_name_speaks_for_the_dead_one),
+        cmocka_unit_test(test_23_nothing_is_waited_for_if_no_worker_ever_came),
+        cmocka_unit_test(test_23_after_rows_of_workers_were_deleted_all_claims_are_waited_for),
         cmocka_unit_test(test_24_hello_lists_what_is_finished),
         cmocka_unit_test(test_25_a_late_hello_of_a_worker_is_ignored),
         cmocka_unit_test(test_25_a_late_hello_of_a_client_is_ignored),

@@ -245,6 +245,9 @@ static void begin_core(struct world *world)
     memstore_start(world->disk, &facts);
     world->core = core_open(&world->limits, &facts);
     core_visitor(world->core, &visitor);
+    if (world->workers_are_swept) {
+        visitor.workers_swept(visitor.context);
+    }
     memstore_load(world->disk, &visitor);
     core_begin(world->core, world->now, world->now + WALL_START);
     core_check(world->core);

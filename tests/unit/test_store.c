@@ -530,6 +530,11 @@ static void count_worker(void *context, const struct worker_row *row)
     *(uint32_t *)context += 1000000;
 }
 
+static void count_swept(void *context)
+{
+    *(uint32_t *)context += 1000000000;
+}
+
 static void ignore_session(void *context, const struct session_row *row)
 {
     (void)context;
@@ -581,8 +586,15 @@ static uint32_t count_shared(struct store *store)
 {
     uint32_t count = 0;
     char *why = NULL;
-    struct store_visitor visitor = {&count,        count_call,   ignore_session, ignore_taken,
-                                    ignore_series, count_worker, ignore_task,    ignore_outcome};
+    struct store_visitor visitor = {.context = &count,
+                                    .call = count_call,
+                                    .session = ignore_session,
+                                    .taken = ignore_taken,
+                                    .series = ignore_series,
+                                    .worker = count_worker,
+                                    .workers_swept = count_swept,
+                                    .task = ignore_task,
+                                    .outcome = ignore_outcome};
     assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
     return count;
 }
@@ -603,8 +615,14 @@ static void expect_taken(struct store *store, const struct taken_row *wanted, si
 {
     struct taken_list list = {0};
     char *why = NULL;
-    struct store_visitor visitor = {&list,         ignore_call,   ignore_session, list_taken,
-                                    ignore_series, ignore_worker, ignore_task,    ignore_outcome};
+    struct store_visitor visitor = {.context = &list,
+                                    .call = ignore_call,
+                                    .session = ignore_session,
+                                    .taken = list_taken,
+                                    .series = ignore_series,
+                                    .worker = ignore_worker,
+                                    .task = ignore_task,
+                                    .outcome = ignore_outcome};
     assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
     assert_int_equal(list.count, count);
     for (size_t i = 0; i < count; i++) {
@@ -671,6 +689,7 @@ static void test_unreferenced_calls_and_workers_go(void **state)
     changes[2 * count] = (struct change){.kind = CHANGE_TASK, .task = {.id = 1, .call = 7, .worker = 8, .state = 3}};
     changes[2 * count + 1] = (struct change){.kind = CHANGE_OUTCOME, .outcome = {.id = 2, .call = 9, .state = 7}};
     assert_int_equal(store_apply(store, facts.epoch, changes, 2 * count + 2), STORE_OK);
+    assert_int_equal(count_shared(store), 2 + 1000000 + 1000000000);
     assert_int_equal(count_shared(store), 2 + 1000000);
     struct call_row call;
     assert_int_equal(store_call(store, 7, &call), QUERN_OK);
