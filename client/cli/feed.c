@@ -185,6 +185,17 @@ static bool feed_submit(struct feed *feed)
 
 /* ---- waiting ---- */
 
+/* Whether somebody could be asked why nothing comes. */
+static bool feed_may_ask(const struct feed *feed)
+{
+    return feed->kind != NULL && feed->under_way > 0;
+}
+
+static int feed_waiting_ms(const struct feed *feed)
+{
+    return feed_may_ask(feed) ? waiting_left_ms(&feed->waiting) : -1;
+}
+
 void feed_wait(struct feed *feed, bool is_taking)
 {
     bool waits_for_outcomes = is_taking && !feed->is_idle;
@@ -195,7 +206,7 @@ void feed_wait(struct feed *feed, bool is_taking)
         {.fd = feed->out.fd, .events = 0}, /* only whether the reader is gone */
         {.fd = cli_watch(), .events = POLLIN},
     };
-    int timeout_ms = progress_is_on() ? PROGRESS_TICK_MS : -1;
+    int timeout_ms = progress_is_on() ? PROGRESS_TICK_MS : feed_waiting_ms(feed);
     if (feed->is_input_over && is_taking && feed->is_idle) {
         timeout_ms = FLUSH_WAIT_MS; /* everything is printed; the last submits are not answered yet */
     }
@@ -237,6 +248,9 @@ static void feed_loop(struct feed *feed)
 {
     while (feed->stop == FEED_GO_ON) {
         bool is_busy = taking_step(feed);
+        if (is_busy || !feed_may_ask(feed)) {
+            waiting_over(&feed->waiting);
+        }
         is_busy = feed_submit(feed) || is_busy;
         progress_show(feed->printed_total, feed->failed_total, feed->under_way, !feed->is_input_over);
         if (signals_came()) {
@@ -244,6 +258,9 @@ static void feed_loop(struct feed *feed)
         }
         if (feed->stop == FEED_GO_ON) {
             cli_watch_say();
+        }
+        if (feed->stop == FEED_GO_ON && feed_may_ask(feed)) {
+            waiting_look(&feed->waiting, feed->client);
         }
         if (is_busy || feed->stop != FEED_GO_ON) {
             continue;
@@ -386,6 +403,7 @@ int feed_main(const struct cli *cli, const struct feed_kind *kind, const struct 
     (void)cli_watch();
     feed_init(&feed, printing);
     feed_look(&feed);
+    waiting_init(&feed.waiting, kind->function, options->task.queue);
     if (feed.stop == FEED_GO_ON && !feed.info.is_new) {
         resume(&feed, description);
     }

@@ -15,6 +15,7 @@
 #include "client/cli/out.h"
 #include "client/cli/print.h"
 #include "client/cli/spool.h"
+#include "client/cli/waiting.h"
 
 #define FEED_WINDOW_DEFAULT 10000
 #define FEED_WINDOW_MAX 1000000
@@ -66,11 +67,12 @@ struct feed {
     struct out out;
     struct out err;
     struct lines lines;
-    struct order order;    /* with keep_order */
-    struct spool bad;      /* items of the lines that were accepted earlier which could not be submitted */
-    struct inputs inputs;  /* with jsonl */
-    struct buf args;       /* of the item that waits for being submitted */
-    uint64_t args_ordinal; /* 0: none waits */
+    struct order order; /* with keep_order */
+    struct spool bad;   /* items of the lines that were accepted earlier which could not be submitted */
+    struct waiting waiting;
+    struct inputs inputs;                           /* with jsonl */
+    struct buf args;                                /* of the item that waits for being submitted */
+    uint64_t args_ordinal;                          /* 0: none waits */
     struct quern_outcome *printed[FEED_TAKE_COUNT]; /* printed and not yet acknowledged */
     size_t printed_end[FEED_TAKE_COUNT];            /* where the output of each ends in out.buf */
     size_t printed_count;

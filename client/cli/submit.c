@@ -8,6 +8,7 @@
 #include "client/cli/out.h"
 #include "client/cli/print.h"
 #include "client/cli/signals.h"
+#include "client/cli/waiting.h"
 #include "common/codec.h"
 #include "common/ids.h"
 #include "common/limits.h"
@@ -31,6 +32,7 @@ struct submission {
     struct buf args;
     struct quern_client *client;
     struct quern_future *future;
+    struct waiting waiting;
     struct out out;
     struct out err;
 };
@@ -71,10 +73,11 @@ static int submission_open(struct submission *submission)
 }
 
 /* Still waiting: for the worker, or for the broker? */
-static void submission_watch(enum quern_err err)
+static void submission_watch(struct submission *submission, enum quern_err err)
 {
     if (err == QUERN_TIMEOUT) {
         cli_watch_say();
+        waiting_look(&submission->waiting, submission->client);
     }
 }
 
@@ -84,7 +87,7 @@ static enum quern_err submission_accept(struct submission *submission)
     enum quern_err err = QUERN_TIMEOUT;
     while (err == QUERN_TIMEOUT && !signals_came()) {
         err = quern_flush(submission->client, SUBMIT_WAIT_MS);
-        submission_watch(err);
+        submission_watch(submission, err);
     }
     return err == QUERN_TIMEOUT ? QUERN_INTERRUPTED : err;
 }
@@ -102,7 +105,7 @@ static enum quern_err submission_wait(struct submission *submission, struct quer
     enum quern_err err = QUERN_TIMEOUT;
     while (err == QUERN_TIMEOUT && !signals_came()) {
         err = quern_future_wait(submission->future, SUBMIT_WAIT_MS, outcome_out);
-        submission_watch(err);
+        submission_watch(submission, err);
     }
     return err == QUERN_TIMEOUT ? QUERN_INTERRUPTED : err;
 }
@@ -147,6 +150,8 @@ static int submission_do(struct submission *submission)
     if (err != QUERN_OK) {
         return say_error(err, NULL);
     }
+    waiting_init(&submission->waiting, call.function, call.queue);
+    submission->waiting.id = quern_future_id(submission->future);
     if (!submission->detach) {
         return print_outcome_of(submission);
     }

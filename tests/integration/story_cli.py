@@ -181,6 +181,34 @@ class Mapping(stage.Story):
         self.assertEqual(len(client.out), 5)
         self.assertEqual(sum("waiting for the broker" in line for line in client.log), 1)
 
+    # ---- what nobody could do ----
+
+    def test_who_waits_for_a_function_nobody_knows_is_told_so(self):
+        """Once, also where stderr is no terminal; and what was waited for comes when a worker does."""
+        self.programs[1].kill9()
+        one = self.quern_start("submit", "square", "5")
+        elsewhere = self.quern_start("submit", "square", "5", "--queue", "nobody's")
+        many = self.quern_start("map", "square", stdin=subprocess.PIPE)
+        many.write(numbers(10))
+        commands = self.quern_start("run", "--", "true", stdin=subprocess.PIPE)
+        commands.write("1\n")
+        told = one.wait_log("no connected worker knows 'square'; waiting (`quern explain ")
+        self.assertIn("no connected worker serves", self.quern("explain", told.split("`")[1].split()[-1]).stdout)
+        many.wait_log("no connected worker knows 'square'; waiting")
+        commands.wait_log("no connected worker runs commands (quern-worker --allow-commands); waiting")
+        elsewhere.wait_log("no connected worker of queue 'nobody's' knows 'square'; waiting")
+        self.worker("--allow-commands")
+        many.close_stdin()
+        commands.close_stdin()
+        self.assertEqual([program.status() for program in (one, many, commands)], [0, 0, 0])
+        self.assertEqual([sum("no connected" in line for line in program.log) for program in (one, many, commands)],
+                         [1, 1, 1])
+
+    def test_who_waits_for_a_worker_that_works_is_told_nothing(self):
+        client = self.quern_start("submit", "sleep", "5")
+        self.assertEqual(client.status(), 0)
+        self.assertEqual(client.log, [])
+
     # ---- run ----
 
     def test_run_replaces_braces_or_appends(self):

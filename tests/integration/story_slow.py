@@ -246,6 +246,7 @@ class Disk(Slow):
         self.worker()
         client.wait_out_count(accepted)
         self.assertTrue(self.is_low() and client.is_running())
+        client.wait_log("the disk of the broker is nearly full: nothing is accepted until there is room; waiting")
         self.make_room()
         self.assertEqual(client.status(), 0)
         self.check_lines(client.out, count + 100)

@@ -1,0 +1,100 @@
+/*
+ * Owns telling why nothing comes. Must not know how outcomes are waited for. Start at waiting_look.
+ */
+#include "client/cli/waiting.h"
+
+#include "client/cli/answer.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/messages.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING_MS 2000
+#define ASK_WAIT_MS 200
+#define HINT_SIZE 64u
+
+void waiting_init(struct waiting *waiting, const char *function, const char *queue)
+{
+    *waiting = (struct waiting){.function = function, .queue = queue};
+    waiting_over(waiting);
+}
+
+void waiting_over(struct waiting *waiting)
+{
+    waiting->pause_ms = WAITING_MS;
+    waiting->look_ms = clock_mono_ms() + WAITING_MS;
+}
+
+static bool is_over(const struct waiting *waiting)
+{
+    return waiting->is_worker_said && waiting->is_disk_said;
+}
+
+int waiting_left_ms(const struct waiting *waiting)
+{
+    int64_t left_ms = waiting->look_ms - clock_mono_ms();
+    if (is_over(waiting)) {
+        return -1;
+    }
+    return left_ms < 0 ? 0 : (left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+}
+
+/* Tasks are ready, and nobody could run them. */
+static bool is_unserved(const struct waiting *waiting, struct bytes status)
+{
+    const char *queue = waiting->queue != NULL ? waiting->queue : "default";
+    struct answer_walk walk;
+    struct bytes row;
+    for (answer_walk_array(&walk, answer_field(status, "queues")); answer_walk_next(&walk, &row);) {
+        if (bytes_is(answer_bytes(row, "function"), waiting->function) && bytes_is(answer_bytes(row, "queue"), queue)) {
+            return answer_u64(row, "ready") > 0 && answer_u64(row, "workers") == 0;
+        }
+    }
+    return false;
+}
+
+static void say_unserved(const struct waiting *waiting)
+{
+    char hint[HINT_SIZE] = "quern status";
+    char id[ID_TEXT_SIZE];
+    if (waiting->id != 0) {
+        (void)snprintf(hint, sizeof hint, "quern explain %s", id_text(waiting->id, id));
+    }
+    bool is_command = strcmp(waiting->function, FUNCTION_COMMAND) == 0;
+    say("no connected worker%s%s%s %s%s%s; waiting (`%s`)", waiting->queue != NULL ? " of queue '" : "",
+        waiting->queue != NULL ? waiting->queue : "", waiting->queue != NULL ? "'" : "",
+        is_command ? "runs commands (quern-worker --allow-commands)" : "knows '", is_command ? "" : waiting->function,
+        is_command ? "" : "'", hint);
+}
+
+static void waiting_judge(struct waiting *waiting, struct bytes status)
+{
+    if (!waiting->is_disk_said && answer_flag(answer_field(status, "store_stats"), "disk_low")) {
+        say("the disk of the broker is nearly full: nothing is accepted until there is room; waiting (`quern status`)");
+        waiting->is_disk_said = true;
+    }
+    if (!waiting->is_worker_said && is_unserved(waiting, status)) {
+        say_unserved(waiting);
+        waiting->is_worker_said = true;
+    }
+}
+
+void waiting_look(struct waiting *waiting, struct quern_client *client)
+{
+    void *p = NULL;
+    size_t n = 0;
+    if (is_over(waiting) || clock_mono_ms() < waiting->look_ms) {
+        return;
+    }
+    /* No answer: the broker is gone, which is said elsewhere, or busy. */
+    if (quern_query(client, "status", NULL, 0, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
+        waiting_judge(waiting, bytes_of(p, n));
+        free(p);
+    }
+    waiting->pause_ms *= 2;
+    waiting->look_ms = clock_mono_ms() + waiting->pause_ms;
+}
