@@ -130,8 +130,8 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
         cancel_now(core, task, "cancelled; its last attempt had failed");
         return;
     }
-    struct decision decision =
-        retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, ending->cause, core->random);
+    struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses,
+                                            ending->cause, retry_chance(core->random, task->id));
     if (!decision.again) {
         fail_for_good(core, task, ending, decision.cause);
         return;
@@ -213,7 +213,8 @@ static void inventory_mark(struct core *core, struct worker *worker, struct list
     }
 }
 
-/* What this very process does not list it never started: back, without blame. */
+/* What this very process does not list it never started: back, without blame. If it has said that it runs it, one of
+ * both is wrong, and what may run at most once is not risked on that. */
 static void inventory_settle(struct core *core, struct worker *worker)
 {
     struct task *next;
@@ -221,6 +222,8 @@ static void inventory_settle(struct core *core, struct worker *worker)
         next = task->next;
         if (task->is_listed) {
             task->is_listed = false;
+        } else if (task->state == TASK_RUNNING && task->call->option.at_most_once) {
+            attempt_lost(core, task, "no longer knew of it");
         } else {
             attempt_returned(core, task);
         }

@@ -36,6 +36,16 @@ static uint64_t backoff_delay(const struct task_options *option, uint32_t failur
     return delay - (delay > 1 ? random % (delay / 2 + 1) : 0);
 }
 
+/* A step has one random number, and hundreds of tasks may fail in it: with the same delay they would all come back in
+ * the same moment. splitmix64's finisher. */
+uint64_t retry_chance(uint64_t random, uint64_t task)
+{
+    uint64_t mixed = random + task * 0x9e3779b97f4a7c15u;
+    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebu;
+    return mixed ^ mixed >> 31;
+}
+
 /* attempts, crashes, losses: with this failure counted. */
 struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
                              enum cause cause, uint64_t random)

@@ -400,6 +400,7 @@ struct decision {
 };
 struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
                              enum cause cause, uint64_t random);
+uint64_t retry_chance(uint64_t random, uint64_t task); /* a random number of its own for each task of a step */
 
 /* ---- conns.c: connections and what is written to them ---- */
 enum role { ROLE_NONE, ROLE_CLIENT, ROLE_WORKER, ROLE_OPERATOR };

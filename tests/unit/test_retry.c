@@ -104,6 +104,49 @@ static void test_backoff_doubles_to_its_cap_with_jitter(void **state)
     }
 }
 
+/* Three counters, each with a limit of its own: whoever is blamed, the others' numbers do not matter. */
+static void test_each_cause_counts_towards_one_counter(void **state)
+{
+    (void)state;
+    static const struct {
+        enum cause cause;
+        enum blame blame;
+    } table[] = {{CAUSE_ERROR, BLAME_ATTEMPT}, {CAUSE_TIMEOUT, BLAME_ATTEMPT}, {CAUSE_MEMORY, BLAME_ATTEMPT},
+                 {CAUSE_CRASHED, BLAME_CRASH}, {CAUSE_LOST, BLAME_LOSS},       {CAUSE_UNENCODABLE, BLAME_ATTEMPT}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct task_options option = policy(3);
+        option.retry_on = UINT16_MAX;
+        uint32_t limit = table[i].blame == BLAME_ATTEMPT ? 3
+                         : table[i].blame == BLAME_CRASH ? (uint32_t)option.crashes_max
+                                                         : (uint32_t)option.losses_max;
+        for (uint32_t count = 1; count <= limit; count++) {
+            uint32_t counts[3] = {1000, 1000, 1000};
+            counts[table[i].blame] = count;
+            struct decision decision = retry_decide(&option, counts[0], counts[1], counts[2], table[i].cause, 0);
+            assert_int_equal(decision.blame, table[i].blame);
+            assert_int_equal(decision.again, count < limit);
+        }
+    }
+}
+
+/* Hundreds of tasks fail in one step, which has one random number: they must not all come back in the same moment. */
+static void test_tasks_that_fail_in_one_step_come_back_at_different_times(void **state)
+{
+    (void)state;
+    struct task_options option = policy(2);
+    bool was_seen[51] = {false};
+    size_t different = 0;
+    option.backoff_ms = 100;
+    for (uint64_t task = 1; task <= 200; task++) {
+        uint64_t delay =
+            retry_decide(&option, 1, 0, 0, CAUSE_ERROR, retry_chance(4711, (uint64_t)7 << 32 | task)).delay_ms;
+        assert_in_range(delay, 50, 100);
+        different += was_seen[delay - 50] ? 0 : 1;
+        was_seen[delay - 50] = true;
+    }
+    assert_true(different > 35);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +157,8 @@ int main(void)
         cmocka_unit_test(test_losses_have_a_limit_of_their_own),
         cmocka_unit_test(test_at_most_once_is_never_tried_again),
         cmocka_unit_test(test_backoff_doubles_to_its_cap_with_jitter),
+        cmocka_unit_test(test_each_cause_counts_towards_one_counter),
+        cmocka_unit_test(test_tasks_that_fail_in_one_step_come_back_at_different_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
