@@ -278,6 +278,14 @@ static const char *program_default(void)
     return size > 0 && size <= PROGRAM_NAME_SIZE_MAX && bytes_is_utf8(bytes_of(name, size)) ? name : "program";
 }
 
+/* What runs in a slot says nothing of durability unless it asks for it: it finds its worker's broker in the environment
+ * and need not know what that has. */
+static bool may_be_volatile(const struct quern_client_options *options)
+{
+    const char *word = getenv("QUERN_VOLATILE");
+    return options->url == NULL && options->session == NULL && word != NULL && strcmp(word, "auto") == 0;
+}
+
 static enum quern_err ledger_begin(struct quern_client *client, const struct quern_client_options *options)
 {
     struct limits limits = limits_default();
@@ -295,6 +303,7 @@ static enum quern_err ledger_begin(struct quern_client *client, const struct que
         .must_exist = options->must_exist,
         .keep = options->keep,
         .is_volatile = options->is_volatile,
+        .may_be_volatile = may_be_volatile(options),
         .expire_ms = options->expire_ms,
         .want_args = options->want_args,
         .window_count = options->window_count > 0 ? options->window_count : CLIENT_WINDOW_COUNT_DEFAULT,

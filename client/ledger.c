@@ -225,6 +225,9 @@ static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct 
     enum ledger_verdict what = LEDGER_END;
     if (code == QUERN_DRAINING || code == QUERN_NEED_HELLO) {
         what = verdict(ledger, LEDGER_RECONNECT_LATER, text);
+    } else if (code == QUERN_UNSUPPORTED && ledger->options.may_be_volatile && !ledger->options.is_volatile) {
+        ledger->options.is_volatile = ledger->submits.is_volatile = true;
+        what = verdict(ledger, LEDGER_RECONNECT, text);
     } else if (code == QUERN_UNKNOWN && ledger->options.is_volatile && ledger->is_welcomed && !ledger->is_lost) {
         what = session_lose(ledger, text);
     } else {

@@ -43,6 +43,7 @@ struct ledger_options {
     bool must_exist;
     bool keep;
     bool is_volatile;
+    bool may_be_volatile; /* is_volatile becomes true if the broker has no store */
     bool want_args;
     uint64_t expire_ms;
     uint64_t window_count; /* outcomes received ahead of being taken */

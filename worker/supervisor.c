@@ -287,7 +287,8 @@ static char *broker_name(const struct options *options)
     return options->url_count > 0 ? xstrdup(options->urls[0]) : link_default_url();
 }
 
-/* Handlers, and the commands they run, find the worker's own broker in QUERN_URL. */
+/* Handlers, and the commands they run, find the worker's own broker in QUERN_URL; their sessions are volatile if it has
+ * no store for others. */
 static void environment_begin(const struct options *options)
 {
     struct buf urls = {0};
@@ -298,6 +299,7 @@ static void environment_begin(const struct options *options)
     }
     buf_put_u8(&urls, 0);
     CHECK(setenv("QUERN_URL", (const char *)urls.p, 1) == 0);
+    CHECK(setenv("QUERN_VOLATILE", "auto", 1) == 0);
     buf_fini(&urls);
     free(url);
 }

@@ -15,7 +15,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool is_told_lost;
 static bool is_said_lost;
 static char why_lost[WHY_SIZE];
-static bool is_volatile;
+static atomic_bool is_volatile;
 static atomic_int watch_fd = -1;
 
 static void connection_say(void)
@@ -29,7 +29,7 @@ static void connection_say(void)
     (void)pthread_mutex_unlock(&lock);
     if (is_news && is_lost) {
         say("the broker is gone (%s); waiting for the broker, %s", why,
-            is_volatile ? "what it had in memory is lost if it was started anew" : "nothing is lost");
+            atomic_load(&is_volatile) ? "what it had in memory is lost if it was started anew" : "nothing is lost");
     } else if (is_news) {
         say("the broker is back");
     }
@@ -74,9 +74,15 @@ int cli_open(const struct cli *cli, struct quern_client_options *options, struct
     options->connect_timeout_ms = cli->connect_timeout_ms;
     options->program = "quern";
     options->on_connection = connection_changed;
-    is_volatile = options->is_volatile;
     enum quern_err err = quern_client_open(options, client_out);
-    return err == QUERN_OK ? STATUS_OK : say_error(err, NULL);
+    if (err != QUERN_OK) {
+        return say_error(err, NULL);
+    }
+    struct quern_session_info info = QUERN_SESSION_INFO_INIT;
+    if (!options->no_session && quern_session_info(*client_out, &info) == QUERN_OK) {
+        atomic_store(&is_volatile, info.is_volatile);
+    }
+    return STATUS_OK;
 }
 
 int cli_open_operator(const struct cli *cli, struct quern_client **client_out)

@@ -68,13 +68,11 @@ static enum quern_err surroundings(struct quern_task *task, struct quern_reader 
 /* The sum of squares up to x, each of them a task of its own: a handler that is a client of its own pool. */
 static enum quern_err nested(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
-    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
     struct quern_client *client = NULL;
     int64_t x = 0;
     int64_t sum = 0;
-    options.is_volatile = true;
     enum quern_err err = quern_read_i64(args, &x);
-    err = err != QUERN_OK ? err : quern_client_open(&options, &client);
+    err = err != QUERN_OK ? err : quern_client_open(NULL, &client);
     for (int64_t i = 1; err == QUERN_OK && i <= x; i++) {
         const unsigned char one[] = {0x91, (unsigned char)i};
         struct quern_call call = QUERN_CALL_INIT;

@@ -65,6 +65,31 @@ class Nested(stage.Story):
         self.wait_workers(2)
         self.assertEqual(self.quern("submit", "tree_sum", "1", "100000", "1000").stdout, "5000050000\n")
 
+    # ---- without a store ----
+
+    def test_in_a_slot_who_does_not_ask_for_durability_gets_what_the_broker_has(self):
+        """Functions and commands alike; a session with a name is asked for, and so is one outside of a slot."""
+        for volatile in (True, False):
+            broker = self.broker(*["--volatile"] * volatile)
+            worker = self.worker("--allow-commands", module=NEST)
+            self.wait_workers()
+            self.assertEqual(self.quern("submit", *["--volatile"] * volatile, "descend", "2").stdout, "2\n")
+
+            def submit_in_a_slot(*words, **options):
+                return self.quern("run", *["--volatile"] * volatile, "--", os.path.join(stage.BIN, "quern"), "submit",
+                                  *words, "leaf", "{}", input="3\n", **options)
+
+            self.assertEqual(submit_in_a_slot().stdout, "3\n")
+            task = submit_in_a_slot("--detach").stdout.strip()
+            self.assertEqual(self.show(task)["durable"], not volatile)
+            named = submit_in_a_slot("--session", "s", status=None)
+            self.assertEqual("no store" in named.stderr, volatile)
+            self.quern("submit", "leaf", "3", status=4 if volatile else 0)
+            worker.send(signal.SIGTERM)
+            worker.status()
+            broker.send(signal.SIGTERM)
+            broker.status()
+
     # ---- many that wait ----
 
     def test_two_hundred_tasks_that_wait_for_three_each_on_one_slot(self):

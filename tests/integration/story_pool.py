@@ -177,10 +177,12 @@ class Opening(PoolStory):
         self.tell_all(program, "close 0")
 
     def test_a_function_can_be_a_client_of_its_own_pool_on_one_slot(self):
-        program = self.opened("slots=1")
-        self.tell_all(program, "submit nested 5")
-        self.assertEqual(self.tell(program, "wait 0"), "done 55")
-        self.tell_all(program, "close 0")
+        """The function says nothing of durability: it need not know whether the pool has a database."""
+        for database in ((), (f"database={self.path('pool.db')}",)):
+            program = self.opened("slots=1", *database)
+            self.tell_all(program, "submit nested 5")
+            self.assertEqual(self.tell(program, "wait 0"), "done 55")
+            self.tell_all(program, "close 0")
 
     def test_opening_and_closing_leaves_nothing_in_the_program(self):
         program = self.program()

@@ -251,9 +251,57 @@ static void test_moving_joins_two_sets(void **state)
     unfinished_fini(&other);
 }
 
+/* ---- durable if the broker can ---- */
+
+static enum ledger_verdict say_no_store(struct desk *desk)
+{
+    struct msg_DENIED denied = {.code = QUERN_UNSUPPORTED, .text = bytes_text("this broker has no store")};
+    client_ledger_up(&desk->ledger, desk->now);
+    listen(desk);
+    msg_DENIED_put(write_to(desk), &denied);
+    return send_it(desk);
+}
+
+/* A function that opens a client need not know what its broker has. */
+static void test_who_does_not_ask_for_durability_gets_a_volatile_session_where_there_is_no_store(void **state)
+{
+    (void)state;
+    struct desk *desk = desk_make(100, 10000);
+    desk->ledger.options.may_be_volatile = true;
+    assert_int_equal(say_no_store(desk), LEDGER_RECONNECT);
+    client_ledger_down(&desk->ledger);
+    struct msg_WELCOME_CLIENT welcome = welcome_default();
+    welcome.is_volatile = true;
+    client_ledger_up(&desk->ledger, desk->now);
+    listen(desk);
+    assert_true(find_said(desk, MSG_HELLO_CLIENT)->message.HELLO_CLIENT.is_volatile);
+    assert_int_equal(say_welcome(desk, &welcome), LEDGER_GO_ON);
+    put(desk, "accepted", 0, true);
+    listen(desk);
+    say_accepted(desk, 1, 1);
+    say_gone(desk); /* and it is lost as one that was asked for */
+    assert_int_equal(desk->lost.count, 1);
+    desk_free(desk);
+}
+
+static void test_who_asks_for_durability_is_refused_where_there_is_no_store(void **state)
+{
+    (void)state;
+    struct desk *desk = desk_make(100, 10000);
+    assert_int_equal(say_no_store(desk), LEDGER_END);
+    assert_int_equal(desk->ledger.end_code, QUERN_UNSUPPORTED);
+    desk_free(desk);
+    desk = desk_make(100, 10000);
+    desk->ledger.options.may_be_volatile = desk->ledger.options.is_volatile = true;
+    assert_int_equal(say_no_store(desk), LEDGER_END); /* nor is a volatile one that is refused asked for for ever */
+    desk_free(desk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_does_not_ask_for_durability_gets_a_volatile_session_where_there_is_no_store),
+        cmocka_unit_test(test_who_asks_for_durability_is_refused_where_there_is_no_store),
         cmocka_unit_test(test_what_the_broker_had_is_lost_and_what_it_never_saw_goes_on),
         cmocka_unit_test(test_the_new_session_is_opened_not_resumed),
         cmocka_unit_test(test_outcomes_of_the_new_session_are_no_duplicates_of_the_old),

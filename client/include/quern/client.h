@@ -91,7 +91,9 @@ struct quern_client_options {
     bool take_over;          /* take the session from an owner that is connected */
     bool must_exist;         /* do not make the session: QUERN_UNKNOWN if there is none of that name */
     bool keep;               /* an unnamed session that stays when this client leaves (for work submitted and left) */
-    bool is_volatile;        /* in the broker's memory only: fast, and lost with the broker (cause lost, at once) */
+    bool is_volatile;        /* in the broker's memory only: fast, and lost with the broker (cause lost, at once). With
+                              * neither url nor session and QUERN_VOLATILE=auto, as in a worker's slots: also if it is
+                              * false and the broker has no store (quern_session_info says what it is) */
     bool want_args;          /* outcomes bring their arguments along, where they are kept */
     bool no_session;         /* an operator: queries, cancel, retry, close; no submits and no outcomes */
     int connect_timeout_ms;  /* for the first connection, default 5000; QUERN_FOREVER waits */

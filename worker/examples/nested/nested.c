@@ -15,15 +15,10 @@ static struct quern_client *client;
 
 static enum quern_err client_begin(struct quern_task *task)
 {
-    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
     if (client != NULL) {
         return QUERN_OK;
     }
-    enum quern_err err = quern_client_open(&options, &client); /* the worker says in QUERN_URL where */
-    if (err == QUERN_UNSUPPORTED) {
-        options.is_volatile = true; /* a broker without a store */
-        err = quern_client_open(&options, &client);
-    }
+    enum quern_err err = quern_client_open(NULL, &client); /* where, and with or without a store: the worker says it */
     return err == QUERN_OK ? err : quern_task_fail(task, "NoClient", "%s", quern_last_error());
 }
 

@@ -22,15 +22,17 @@
  * Built with `cc -shared -fPIC functions.c $(pkg-config --cflags quern) -o functions.so`: the worker itself has what
  * quern/value.h and this header declare, so a module needs no libquern.
  *
- * A handler may be a client of its own broker (quern/client.h; then the module links libquern): quern_client_open finds
- * the broker, in QUERN_URL (with is_volatile, where that has no store). Open it in the handler, not in the initialiser,
- * and keep it in a static variable: it is good for all tasks of the slot. What is submitted is one deeper than the task
+ * A handler may be a client of its own broker (quern/client.h; then the module links libquern): quern_client_open(NULL,
+ * ...) finds the broker, in QUERN_URL, and its session is a volatile one if that broker has no store (the worker says
+ * QUERN_VOLATILE=auto), so a handler need not know what it runs in. Open it in the handler, not in the initialiser, and
+ * keep it in a static variable: it is good for all tasks of the slot. What is submitted is one deeper than the task
  * that runs (64 at most) and goes before what is less deep. While the handler waits for its tasks, others have the
  * place of its slot, so that this works with one slot too; its own timeout goes on. At most 64 slots of a worker wait
  * so (twice as many as it has, if it has more than 32): beyond that a wait fails at once with QUERN_FULL. Waits in
- * other threads than the handler's own give no place. A slot that dies leaves the session of its client behind: what it
- * had submitted and not started is cancelled once the session has been without a client for a while (session_gone_ms),
- * what runs goes on; the task itself is tried again, as after any crash, and submits anew.
+ * other threads than the handler's own, and in processes it starts (a command that calls `quern submit`), give no
+ * place: with every slot taken by such a wait, nothing goes on. A slot that dies leaves the session of its client
+ * behind: what it had submitted and not started is cancelled once the session has been without a client for a while
+ * (session_gone_ms), what runs goes on; the task itself is tried again, as after any crash, and submits anew.
  *
  * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
  */
