@@ -324,6 +324,9 @@ void maps_tell(struct quern_client *client)
     if (!client->is_closed) {
         cancels_hear(client);
         cancels_ask(client);
+        if (client->ledger.requests.unsent_count > 0 && io_poke(client)) {
+            io_wake(client);
+        }
     }
     maps_wake(client);
 }

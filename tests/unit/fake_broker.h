@@ -52,6 +52,7 @@ struct fake {
     bool holds_replies;
     bool is_by_hand;           /* tasks end by fake_complete alone */
     uint32_t fail_sequence;    /* this one fails */
+    bool is_quiet;             /* no heartbeat hides a wake-up that was missed */
     bool obeys_cancel;         /* CANCEL ends what is not done; else it gets reply_code */
     enum quern_err deny;       /* answer to HELLO */
     enum quern_err deny_now;   /* said to the connected client, once */
@@ -184,8 +185,8 @@ static inline void fake_welcome(struct fake *fake, uint64_t conn, uint32_t gener
         .ordinal_high = fake->ordinal_high,
         .is_new = fake->submitted_high == 0,
         .live = fake->live,
-        .heartbeat_ms = 3000,
-        .dead_ms = 10000,
+        .heartbeat_ms = fake->is_quiet ? 3600000 : 3000,
+        .dead_ms = fake->is_quiet ? 7200000 : 10000,
         .credit_count = fake->credit_count,
         .credit_bytes = 64 * MIB,
         .untaken = fake_untaken(fake),

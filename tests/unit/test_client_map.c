@@ -8,10 +8,12 @@
 
 #include <cmocka.h>
 
+#include "client/inside.h"
 #include "client_calls.h"
 #include "common/codec.h"
 #include "quern/value.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 
 /* ---- numbers 0, 1, 2 ... as inputs ---- */
@@ -451,6 +453,50 @@ static void test_stopping_at_a_failure_in_order_of_input(void **state)
     assert_int_equal(fake->acked_count, 20);
 }
 
+/* Until the client's thread sleeps, with that many outcomes come. */
+static void sleep_await(struct quern_client *client, uint64_t completion)
+{
+    bool is_so = false;
+    while (!is_so) {
+        pthread_mutex_lock(&client->lock);
+        is_so = client->is_sleeping && ranges_has(&client->ledger.completions.received, completion);
+        pthread_mutex_unlock(&client->lock);
+        sched_yield();
+    }
+}
+
+/* Nobody calls again, and nothing else is said: the cancels go all the same. */
+static void test_stopping_at_a_failure_cancels_the_rest_while_nobody_asks(void **state)
+{
+    struct fake *fake = *state;
+    fake_lock(fake);
+    fake->is_quiet = true;
+    fake_unlock(fake);
+    struct quern_client *client = open_default(fake);
+    struct numbers numbers = numbers_of(20);
+    struct quern_map_options options = options_of(QUERN_INPUT_ORDER);
+    struct quern_map_item item;
+    options.stop_at_failure = true;
+    by_hand(fake, true);
+    struct quern_map *map = map_of(client, options, &numbers);
+    while (numbers.next < 20) {
+        assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+    }
+    submits_await(fake, 20);
+    fake_lock(fake);
+    fake_complete_as(fake, 1, TASK_FAILED);
+    fake_unlock(fake);
+    sleep_await(client, 1);
+    assert_int_equal(quern_map_next(map, WAIT_MS, &item), QUERN_OK);
+    assert_int_equal(item.outcome->state, QUERN_STATE_FAILED);
+    fake_lock(fake);
+    fake_await(fake, fake->cancel_count == 19);
+    fake_unlock(fake);
+    quern_outcome_release(&item.outcome);
+    quern_map_close(&map);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
 static void test_stopping_at_a_failure_in_order_of_completion(void **state)
 {
     struct fake *fake = *state;
@@ -838,6 +884,7 @@ int main(void)
         WITH_FAKE(test_an_input_that_is_no_array_ends_them),
         WITH_FAKE(test_one_bad_item_costs_one_item),
         WITH_FAKE(test_stopping_at_a_failure_in_order_of_input),
+        WITH_FAKE(test_stopping_at_a_failure_cancels_the_rest_while_nobody_asks),
         WITH_FAKE(test_stopping_at_a_failure_in_order_of_completion),
         WITH_FAKE(test_a_refused_item_is_an_item),
         WITH_FAKE(test_items_that_are_submitted_again_keep_their_place),
