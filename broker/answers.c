@@ -116,6 +116,12 @@ static void names_put(struct buf *out, const struct bytes *names, size_t count)
     }
 }
 
+/* Why a worker takes less than it could; NULL: it does not. */
+static const char *scarce_word(uint64_t scarce)
+{
+    return scarce == SCARCE_MEMORY ? "memory" : scarce == SCARCE_ALONE ? "alone" : NULL;
+}
+
 static void status_workers(const struct core *core, struct buf *out)
 {
     put_array(out, (uint32_t)core->worker_count);
@@ -128,6 +134,8 @@ static void status_workers(const struct core *core, struct buf *out)
         pair_u64(&row, "held", worker->held_count);
         pair_u64(&row, "capacity", worker->capacity_count);
         pair_flag(&row, "connected", worker->conn != NULL);
+        pair_text(&row, "memory", worker->memory);
+        pair_text(&row, "scarce", scarce_word(worker->scarce));
         names_put(pair(&row, "functions"), worker->functions, worker->function_count);
         names_put(pair(&row, "queues"), worker->queues, worker->queue_count);
         pairs_close(&row);
@@ -303,6 +311,10 @@ static void options_put(struct buf *out, const struct task_options *option)
     pair_flag(&row, "at_most_once", option->at_most_once);
     pair_u64(&row, "crashes_max", option->crashes_max);
     pair_u64(&row, "losses_max", option->losses_max);
+    pair_u64(&row, "memory_bytes", option->memory_bytes);
+    pair_u64(&row, "memory_growth", option->memory_growth);
+    pair_u64(&row, "memory_cap_bytes", option->memory_cap_bytes);
+    pair_u64(&row, "alone", option->alone);
     pairs_close(&row);
 }
 
@@ -476,12 +488,28 @@ static const char *explain_ready(const struct core *core, const struct task *tas
                    (const char *)lane->function.p, (int)lane->queue.n, (const char *)lane->queue.p);
         return "no_worker";
     }
+    size_t short_count = 0;
+    size_t alone_count = 0;
     for (size_t i = 0; i < lane->worker_count; i++) {
-        if (lane->workers[i]->held_count < lane->workers[i]->capacity_count) {
+        const struct worker *worker = lane->workers[i];
+        if (worker->held_count < worker->capacity_count) {
             buf_printf(text, "it waits for its turn: %llu tasks of its function are ready",
                        (unsigned long long)lane->ready);
             return "turn";
         }
+        short_count += worker->scarce == SCARCE_MEMORY;
+        alone_count += worker->scarce == SCARCE_ALONE;
+    }
+    if (short_count > 0) {
+        buf_printf(text,
+                   "of %zu workers that serve it, %zu start nothing new, because free memory is below their floor",
+                   lane->worker_count, short_count);
+        return "memory";
+    }
+    if (alone_count > 0) {
+        buf_printf(text, "of %zu workers that serve it, %zu keep a task alone, or wait until they can",
+                   lane->worker_count, alone_count);
+        return "alone";
     }
     buf_printf(text, "all %zu workers that serve it hold as much as they take; %llu tasks of its function are ready",
                lane->worker_count, (unsigned long long)lane->ready);
@@ -506,7 +534,11 @@ void answer_explain(const struct core *core, const struct task *task, struct buf
     default:
         buf_printf(&text, task->state == TASK_RUNNING ? "worker %s (%s) runs it%s" : "worker %s (%s) holds it%s",
                    task->worker->name, task->worker->label,
-                   task->worker->conn != NULL ? "" : "; the worker is not connected, its lease still runs");
+                   task->worker->conn == NULL              ? "; the worker is not connected, its lease still runs"
+                   : task->state == TASK_RUNNING           ? ""
+                   : task->worker->scarce == SCARCE_MEMORY ? "; free memory there is below its floor"
+                   : task->worker->scarce == SCARCE_ALONE  ? "; a task runs alone there, or waits until it can"
+                                                           : "");
         break;
     }
     buf_put_u8(&text, 0);

@@ -121,16 +121,16 @@ static void fail_for_good(struct core *core, struct task *task, const struct end
 
 void attempt_failed(struct core *core, struct task *task, const struct ending *ending)
 {
-    bool by_attempt = ending->cause != CAUSE_CRASHED && ending->cause != CAUSE_LOST;
-    task->attempts += by_attempt ? 1 : 0;
-    task->crashes += ending->cause == CAUSE_CRASHED ? 1 : 0;
-    task->losses += ending->cause == CAUSE_LOST ? 1 : 0;
+    enum blame blame = retry_blame(ending->cause, ending->signal);
+    task->attempts += blame == BLAME_ATTEMPT ? 1 : 0;
+    task->crashes += blame == BLAME_CRASH ? 1 : 0;
+    task->losses += blame == BLAME_LOSS ? 1 : 0;
     failure_note(core, task, ending);
     if (is_unwanted(task)) {
         cancel_now(core, task, "cancelled; its last attempt had failed");
         return;
     }
-    struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses,
+    struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, blame,
                                             ending->cause, retry_chance(core->random, task->id));
     if (!decision.again) {
         fail_for_good(core, task, ending, decision.cause);

@@ -62,8 +62,12 @@ static void dispatch_send(struct core *core, struct task *task)
     head.DISPATCH.function = call->function;
     head.DISPATCH.timeout_ms = call->option.timeout_ms;
     head.DISPATCH.at_most_once = call->option.at_most_once;
-    struct item_dispatch item = {
-        .task = task->id, .attempt = task->attempt, .args = task_args(task), .depth = call->option.depth};
+    struct item_dispatch item = {.task = task->id,
+                                 .attempt = task->attempt,
+                                 .args = task_args(task),
+                                 .depth = call->option.depth,
+                                 .memory = retry_memory(&call->option, task->attempts),
+                                 .alone = retry_is_alone(&call->option, task->attempts)};
     item_dispatch_put(run_now(core, task->worker->conn, &head, call), &item);
     run_added(core, task->worker->conn, false);
     task->is_unsent = false;

@@ -2,7 +2,8 @@
  * retry.c: who is blamed for a failed attempt, and whether the task is tried again. Pure: numbers in, a decision out.
  * The table:
  *   handler failed, timeout, own memory limit   its retry policy   counts towards attempts (default 1)
- *   slot died otherwise                         yes                crashes (default 3, then quarantined)
+ *   slot died otherwise, also by the kernel's   yes                crashes (default 3, then quarantined)
+ *   memory killer (cause memory, with a signal)
  *   worker or host lost                         yes                losses (default 10, then lost)
  *   broker restart, drained, returned unstarted yes                nothing (never comes here)
  * Each counter has its own limit. An at_most_once task that may have started is never tried again, whatever the table
@@ -10,13 +11,15 @@
  */
 #include "broker/state.h"
 
-static enum blame blame_of(enum cause cause)
+enum blame retry_blame(enum cause cause, uint64_t signal)
 {
     switch (cause) {
     case CAUSE_CRASHED:
         return BLAME_CRASH;
     case CAUSE_LOST:
         return BLAME_LOSS;
+    case CAUSE_MEMORY:
+        return signal != 0 ? BLAME_CRASH : BLAME_ATTEMPT;
     default:
         return BLAME_ATTEMPT;
     }
@@ -46,12 +49,11 @@ uint64_t retry_chance(uint64_t random, uint64_t task)
     return mixed ^ mixed >> 31;
 }
 
-/* attempts, crashes, losses: with this failure counted. */
 struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
-                             enum cause cause, uint64_t random)
+                             enum blame blame, enum cause cause, uint64_t random)
 {
-    struct decision decision = {.blame = blame_of(cause), .cause = cause};
-    switch (decision.blame) {
+    struct decision decision = {.blame = blame, .cause = cause};
+    switch (blame) {
     case BLAME_CRASH:
         decision.again = crashes < option->crashes_max;
         decision.cause = CAUSE_QUARANTINED;
@@ -69,4 +71,25 @@ struct decision retry_decide(const struct task_options *option, uint32_t attempt
         decision.cause = cause;
     }
     return decision;
+}
+
+/* ---- memory ---- */
+
+uint64_t retry_memory(const struct task_options *option, uint32_t attempts)
+{
+    uint64_t size = option->memory_bytes;
+    uint64_t growth = option->memory_growth > 100 ? option->memory_growth : 100;
+    uint64_t max = size <= INT64_MAX / MEMORY_GROWTH_CAP ? size * MEMORY_GROWTH_CAP : INT64_MAX;
+    uint64_t cap = option->memory_cap_bytes > 0 ? option->memory_cap_bytes : max;
+    for (uint32_t i = 0; i < attempts && growth > 100 && size > 0 && size < cap; i++) {
+        /* In percent, and at least one more; a limit this large is none. */
+        uint64_t more = size <= INT64_MAX / MEMORY_GROWTH_MAX ? size * (growth - 100) / 100 : INT64_MAX - size;
+        size = more >= cap - size ? cap : size + (more > 0 ? more : 1);
+    }
+    return size;
+}
+
+bool retry_is_alone(const struct task_options *option, uint32_t attempts)
+{
+    return option->alone == ALONE_ALWAYS || (option->alone == ALONE_RETRIED && attempts > 0);
 }

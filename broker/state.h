@@ -335,6 +335,8 @@ struct worker {
     uint64_t capacity_bytes;
     uint64_t nested_count; /* of what it holds: of no account for tasks of at least nested_depth */
     uint64_t nested_depth;
+    uint64_t scarce; /* why it takes less: as in CAPACITY */
+    char *memory;    /* how it keeps limits of memory, in words; NULL: it did not say */
     struct bytes *functions;
     size_t function_count;
     struct bytes *queues;
@@ -398,9 +400,16 @@ struct decision {
     enum blame blame;
     enum cause cause; /* of the task, if it is not tried again */
 };
+/* Who is blamed. signal: that the attempt's process died of, 0 none: what the kernel killed for want of memory is no
+ * fault of the handler. */
+enum blame retry_blame(enum cause cause, uint64_t signal);
+/* blame, cause: of the failure, which is counted in attempts, crashes and losses. */
 struct decision retry_decide(const struct task_options *option, uint32_t attempts, uint32_t crashes, uint32_t losses,
-                             enum cause cause, uint64_t random);
+                             enum blame blame, enum cause cause, uint64_t random);
 uint64_t retry_chance(uint64_t random, uint64_t task); /* a random number of its own for each task of a step */
+/* After so many failed attempts: bytes the next one may take, 0: what its worker allows; must nothing run beside it? */
+uint64_t retry_memory(const struct task_options *option, uint32_t attempts);
+bool retry_is_alone(const struct task_options *option, uint32_t attempts);
 
 /* ---- conns.c: connections and what is written to them ---- */
 enum role { ROLE_NONE, ROLE_CLIENT, ROLE_WORKER, ROLE_OPERATOR };

@@ -111,7 +111,7 @@ static void worker_free(struct worker *worker)
     free(worker->name);
     free(worker->host);
     free(worker->label);
-    worker->slot_label[0] = 0;
+    free(worker->memory);
     free(worker);
 }
 
@@ -264,7 +264,10 @@ static void worker_take_facts(struct core *core, struct worker *worker, const st
     worker->slots = hello->slots;
     worker->capacity_count = hello->capacity_count;
     worker->capacity_bytes = hello->capacity_bytes;
-    worker->nested_count = 0; /* CAPACITY says it again */
+    worker->nested_count = 0; /* CAPACITY says it again, */
+    worker->scarce = 0;       /* and this */
+    free(worker->memory);
+    worker->memory = hello->memory.n > 0 ? bytes_dup_text(hello->memory) : NULL;
     worker->lease_until = core->now + (int64_t)core->limits.lease_ms;
     core_sweep_by(core, worker->lease_until);
 }
@@ -366,6 +369,7 @@ void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPA
     conn->worker->capacity_bytes = capacity->bytes;
     conn->worker->nested_count = capacity->nested;
     conn->worker->nested_depth = capacity->depth;
+    conn->worker->scarce = capacity->scarce;
     if (capacity->count == 0) {
         worker_withdraw_unsent(core, conn->worker);
     }

@@ -58,6 +58,23 @@ enum quern_err args_check(struct bytes args)
     return QUERN_OK;
 }
 
+static enum quern_err memory_check(const struct quern_call *call)
+{
+    if (call->memory_bytes == 0 && (call->memory_growth != 0 || call->memory_cap_bytes != 0)) {
+        return error_set(QUERN_INVALID, "memory_growth and memory_cap_bytes say how memory_bytes grows, which is 0");
+    }
+    if (call->memory_growth != 0 && (call->memory_growth < 100 || call->memory_growth > MEMORY_GROWTH_MAX)) {
+        return error_set(QUERN_INVALID, "memory_growth is %u percent; it may be 0 or 100 to %u", call->memory_growth,
+                         MEMORY_GROWTH_MAX);
+    }
+    if (call->memory_cap_bytes != 0 && call->memory_cap_bytes < call->memory_bytes) {
+        return error_set(QUERN_INVALID, "memory_cap_bytes is below memory_bytes");
+    }
+    enum quern_err err = number_check("memory_bytes", call->memory_bytes, INT64_MAX);
+    err = err != QUERN_OK ? err : number_check("memory_cap_bytes", call->memory_cap_bytes, INT64_MAX);
+    return err != QUERN_OK ? err : number_check("alone", call->alone, ALONE_RETRIED);
+}
+
 static enum quern_err options_check(const struct quern_call *call)
 {
     if (call->priority < PRIORITY_MIN || call->priority > PRIORITY_MAX) {
@@ -81,6 +98,7 @@ static enum quern_err options_check(const struct quern_call *call)
     err = err != QUERN_OK ? err : number_check("backoff_ms", call->backoff_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("backoff_cap_ms", call->backoff_cap_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("retry_on", call->retry_on, UINT16_MAX);
+    err = err != QUERN_OK ? err : memory_check(call);
     return err != QUERN_OK ? err : number_check("ordinal", call->ordinal, INT64_MAX);
 }
 
@@ -112,6 +130,10 @@ struct task_options call_options(const struct quern_call *call)
     options.backoff_cap_ms = call->backoff_cap_ms != 0 ? call->backoff_cap_ms : options.backoff_cap_ms;
     options.at_most_once = call->at_most_once;
     options.depth = quern_place_depth();
+    options.memory_bytes = call->memory_bytes;
+    options.memory_growth = call->memory_growth;
+    options.memory_cap_bytes = call->memory_cap_bytes;
+    options.alone = call->alone;
     return options;
 }
 

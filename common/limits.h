@@ -17,6 +17,7 @@
 #define QUEUE_NAME_SIZE_MAX 128u
 #define SESSION_NAME_SIZE_MAX 128u
 #define WORKER_NAME_SIZE_MAX 256u
+#define WORKER_MEMORY_SIZE_MAX 256u
 #define HOST_NAME_SIZE_MAX 255u
 #define PROGRAM_NAME_SIZE_MAX 128u
 #define ERROR_KIND_SIZE_MAX 128u
@@ -56,6 +57,14 @@
 #define PRIORITY_MAX 1000
 #define DURATION_MS_MAX ((uint64_t)366 * 24 * 3600 * 1000)
 #define ATTEMPTS_MAX 1000u
+/* A limit of memory that grows with every failed attempt: by so many percent of the one before, */
+#define MEMORY_GROWTH_MAX 10000u
+/* and, if no other cap is named, up to so many times the first. */
+#define MEMORY_GROWTH_CAP 16u
+/* What `alone` of a task can be: nothing may run beside it on its worker. */
+#define ALONE_NEVER 0u
+#define ALONE_ALWAYS 1u
+#define ALONE_RETRIED 2u /* from its second attempt on */
 /* Tasks that wait for one another, one inside the other. */
 #define TASK_DEPTH_MAX 64u
 /* An attempt's number rises with every dispatch, blamed or not; a higher one is not believed. */

@@ -71,6 +71,8 @@ enum cause {
 };
 
 enum held_state { HELD_LEASED = 0, HELD_RUNNING = 1, HELD_FINISHED = 2 };
+/* Why a worker takes less than it could. */
+enum scarce { SCARCE_NOTHING = 0, SCARCE_MEMORY = 1, SCARCE_ALONE = 2 };
 enum finished_state { FINISHED_DONE = 0, FINISHED_FAILED = 1, FINISHED_KILLED = 2 };
 enum receipt_verdict { RECEIPT_RECORDED = 0, RECEIPT_STALE = 1, RECEIPT_UNKNOWN = 2 };
 

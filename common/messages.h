@@ -44,12 +44,14 @@
     T##_payload(args)                                                                                                  \
     T##_u64(ordinal, INT64_MAX)
 
-/* depth: as in OPTIONS */
+/* depth: as in OPTIONS. memory: limit of this attempt in bytes, 0: the worker's own. alone: nothing may run beside it. */
 #define ITEM_dispatch(T)                                                                                               \
     T##_u64(task, INT64_MAX)                                                                                           \
     T##_u64(attempt, UINT32_MAX)                                                                                       \
     T##_payload(args)                                                                                                  \
-    T##_u64(depth, TASK_DEPTH_MAX)
+    T##_u64(depth, TASK_DEPTH_MAX)                                                                                     \
+    T##_u64(memory, INT64_MAX)                                                                                         \
+    T##_flag(alone)
 
 /* force: 0 only if not started, 1 kill it too */
 #define ITEM_revoke(T)                                                                                                 \
@@ -156,7 +158,7 @@
     F##_u64(expire_ms, DURATION_MS_MAX)
 
 /* store: the store uuid of the last WELCOME, zeros before the first. queues: none = every queue.
- * held: everything the worker holds. */
+ * held: everything the worker holds. memory: for people: how it keeps limits of memory. */
 #define FIELDS_HELLO_WORKER(F)                                                                                         \
     F##_id16(instance)                                                                                                 \
     F##_str(host, HOST_NAME_SIZE_MAX)                                                                                  \
@@ -168,7 +170,8 @@
     F##_u64(capacity_bytes, INT64_MAX)                                                                                 \
     F##_list(functions, name)                                                                                          \
     F##_list(queues, name)                                                                                             \
-    F##_list(held, held)
+    F##_list(held, held)                                                                                               \
+    F##_str(memory, WORKER_MEMORY_SIZE_MAX)
 
 #define FIELDS_HELLO_OPERATOR(F)                                                                                       \
     F##_id16(instance)                                                                                                 \
@@ -328,12 +331,15 @@
 
 /* What the worker will hold at once: the broker dispatches while what it knows the worker to hold (dispatched, without
  * FINISHED or RETURNED) is below both. Zero: dispatch nothing. A worker that drains sends zero.
- * nested: attempts it holds that do not count for tasks of at least this depth: for those its handlers may wait. */
+ * nested: attempts it holds that do not count for tasks of at least this depth: for those its handlers may wait.
+ * scarce: why it takes less than it could: 0 it does not, 1 free memory is below its floor, 2 a task runs alone, or
+ * waits until it can. */
 #define FIELDS_CAPACITY(F)                                                                                             \
     F##_u64(count, WORKER_HELD_COUNT_MAX)                                                                              \
     F##_u64(bytes, INT64_MAX)                                                                                          \
     F##_u64(nested, WORKER_HELD_COUNT_MAX)                                                                             \
-    F##_u64(depth, TASK_DEPTH_MAX)
+    F##_u64(depth, TASK_DEPTH_MAX)                                                                                     \
+    F##_u64(scarce, 2)
 
 /* number, NAME, fields required, direction */
 #define MESSAGE_LIST(X)                                                                                                \
@@ -374,7 +380,10 @@
 
 /* ---- OPTIONS of SUBMIT: an array, grows at the end, what is missing has its default; kept as it came ---- */
 /* depth: 0 submitted from outside, else one more than that of the task that submits it: deeper ones go first.
- * retry_on: bit (1 << cause). attempts 1..ATTEMPTS_MAX. backoff grows by doubling from backoff_ms to backoff_cap_ms. */
+ * retry_on: bit (1 << cause). attempts 1..ATTEMPTS_MAX. backoff grows by doubling from backoff_ms to backoff_cap_ms.
+ * memory_bytes: limit of the first attempt, 0: the worker's own; with every failed attempt it is multiplied by
+ * memory_growth percent (0: it is not), up to memory_cap_bytes (0: MEMORY_GROWTH_CAP times memory_bytes).
+ * alone: 0 no, 1 nothing may run beside it on its worker, 2 the same from the second attempt on. */
 #define FIELDS_OPTIONS(F)                                                                                              \
     F##_i64(priority, PRIORITY_MIN, PRIORITY_MAX)                                                                      \
     F##_u64(timeout_ms, DURATION_MS_MAX)                                                                               \
@@ -385,7 +394,11 @@
     F##_flag(at_most_once)                                                                                             \
     F##_u64(crashes_max, ATTEMPTS_MAX)                                                                                 \
     F##_u64(losses_max, ATTEMPTS_MAX)                                                                                  \
-    F##_u64(depth, TASK_DEPTH_MAX)
+    F##_u64(depth, TASK_DEPTH_MAX)                                                                                     \
+    F##_u64(memory_bytes, INT64_MAX)                                                                                   \
+    F##_u64(memory_growth, MEMORY_GROWTH_MAX)                                                                          \
+    F##_u64(memory_cap_bytes, INT64_MAX)                                                                               \
+    F##_u64(alone, ALONE_RETRIED)
 
 /* ---- words with numbers on the wire and in the store; append-only ---- */
 #define TASK_STATE_LIST(X)                                                                                             \

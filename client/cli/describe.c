@@ -48,7 +48,7 @@ static void put_named_u64(struct buf *to, const char *name, uint64_t value)
 void describe(const struct description *description, struct buf *to)
 {
     const struct task_options *task = description->task;
-    put_map(to, 16);
+    put_map(to, 20);
     put_named_text(to, "command", description->command);
     put_named_text(to, "function", description->function);
     put_named_flag(to, "raw", description->is_raw);
@@ -63,6 +63,10 @@ void describe(const struct description *description, struct buf *to)
     put_named_u64(to, "backoff_ms", task->backoff_ms);
     put_named_u64(to, "backoff_cap_ms", task->backoff_cap_ms);
     put_named_flag(to, "at_most_once", task->at_most_once);
+    put_named_u64(to, "memory_bytes", task->memory_bytes);
+    put_named_u64(to, "memory_growth", task->memory_growth);
+    put_named_u64(to, "memory_cap_bytes", task->memory_cap_bytes);
+    put_named_u64(to, "alone", task->is_alone ? 1 : task->is_alone_retried ? 2 : 0);
     put_text(to, "argv");
     put_long(to, description->argv);
     put_text(to, "env");

@@ -4,6 +4,8 @@
 #include "client/cli/options.h"
 
 #include "common/limits.h"
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 void task_options_init(struct task_options *task)
@@ -56,6 +58,56 @@ static bool retry_on_set(void *to, const char *value)
     }
 }
 
+bool size_parse(const char *text, uint64_t *size_out)
+{
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long size = strtoull(text, &end, 10);
+    const char *unit = *end != '\0' && end[1] == '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit == NULL ? 0 : 10u * (unsigned)(unit - units + 1);
+    if (*text < '0' || *text > '9' || errno != 0 || (*end != '\0' && unit == NULL) || size == 0 ||
+        size > (uint64_t)INT64_MAX >> shift) {
+        return false;
+    }
+    *size_out = (uint64_t)size << shift;
+    return true;
+}
+
+static bool memory_set(void *to, const char *value)
+{
+    bool is_ok = size_parse(value, to);
+    if (!is_ok) {
+        say("--memory '%s': not a number of bytes such as 500M or 2G (K, M, G: KiB, MiB, GiB)", value);
+    }
+    return is_ok;
+}
+
+/* FACTOR[:CAP] */
+static bool memory_growth_set(void *to, const char *value)
+{
+    struct task_options *task = to;
+    char first[32];
+    uint64_t thousandths;
+    const char *colon = strchr(value, ':');
+    size_t size = colon != NULL ? (size_t)(colon - value) : strlen(value);
+    bool is_ok = size < sizeof first;
+    if (is_ok) {
+        memcpy(first, value, size);
+        first[size] = '\0';
+        is_ok = seconds_parse(first, &thousandths) && thousandths >= 1000 && thousandths <= MEMORY_GROWTH_MAX * 10 &&
+                thousandths % 10 == 0;
+    }
+    task->memory_cap_bytes = 0;
+    if (!is_ok || (colon != NULL && !size_parse(colon + 1, &task->memory_cap_bytes))) {
+        say("--memory-growth '%s': not FACTOR or FACTOR:CAP, such as 2 or 1.5:8G (1 to %u, in hundredths)", value,
+            MEMORY_GROWTH_MAX / 100);
+        return false;
+    }
+    task->memory_growth = (unsigned)(thousandths / 10);
+    return true;
+}
+
 /* S[:CAP] */
 static bool backoff_set(void *to, const char *value)
 {
@@ -91,8 +143,35 @@ void task_options_table(struct task_options *task, struct option *options)
         {.name = "retry-on", .kind = OPTION_CALL, .to = &task->retry_on, .call = retry_on_set},
         {.name = "backoff", .kind = OPTION_CALL, .to = task, .call = backoff_set},
         {.name = "at-most-once", .kind = OPTION_FLAG, .to = &task->at_most_once},
+        {.name = "memory", .kind = OPTION_CALL, .to = &task->memory_bytes, .call = memory_set},
+        {.name = "memory-growth", .kind = OPTION_CALL, .to = task, .call = memory_growth_set},
+        {.name = "alone", .kind = OPTION_FLAG, .to = &task->is_alone},
+        {.name = "alone-on-retry", .kind = OPTION_FLAG, .to = &task->is_alone_retried},
     };
     memcpy(options, table, sizeof table);
+}
+
+static int memory_options_check(const struct task_options *task, const struct arguments *arguments)
+{
+    if (task->memory_growth != 0 && task->memory_bytes == 0) {
+        return usage_error(arguments, "--memory-growth without --memory: there is no limit that could grow; add "
+                                      "--memory SIZE");
+    }
+    if (task->memory_growth != 0 && task->attempts == 1) {
+        return usage_error(arguments,
+                           "--memory-growth without --attempts: one attempt is all there is; add --attempts N");
+    }
+    if (task->memory_cap_bytes != 0 && task->memory_cap_bytes < task->memory_bytes) {
+        return usage_error(arguments, "--memory-growth: its cap is below --memory");
+    }
+    if (task->is_alone_retried && task->attempts == 1) {
+        return usage_error(arguments,
+                           "--alone-on-retry without --attempts: one attempt is all there is; add --attempts N");
+    }
+    if (task->is_alone && task->is_alone_retried) {
+        return usage_error(arguments, "--alone and --alone-on-retry: the first means the other; take one of them away");
+    }
+    return ARGUMENTS_GO_ON;
 }
 
 int task_options_check(const struct task_options *task, const struct arguments *arguments)
@@ -107,7 +186,7 @@ int task_options_check(const struct task_options *task, const struct arguments *
     if (task->backoff_ms != 0 && task->attempts == 1) {
         return usage_error(arguments, "--backoff without --attempts: one attempt is all there is; add --attempts N");
     }
-    return ARGUMENTS_GO_ON;
+    return memory_options_check(task, arguments);
 }
 
 void task_options_apply(const struct task_options *task, struct quern_call *call)
@@ -121,4 +200,10 @@ void task_options_apply(const struct task_options *task, struct quern_call *call
     call->backoff_ms = task->backoff_ms;
     call->backoff_cap_ms = task->backoff_cap_ms;
     call->at_most_once = task->at_most_once;
+    call->memory_bytes = task->memory_bytes;
+    call->memory_growth = task->memory_growth;
+    call->memory_cap_bytes = task->memory_cap_bytes;
+    call->alone = task->is_alone           ? QUERN_ALONE_ALWAYS
+                  : task->is_alone_retried ? QUERN_ALONE_RETRIED
+                                           : QUERN_ALONE_NEVER;
 }

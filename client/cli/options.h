@@ -6,7 +6,7 @@
 
 #include "client/cli/arguments.h"
 
-#define TASK_OPTION_COUNT 8u
+#define TASK_OPTION_COUNT 12u
 
 struct task_options {
     const char *queue; /* NULL: "default" */
@@ -18,6 +18,11 @@ struct task_options {
     uint64_t backoff_ms;
     uint64_t backoff_cap_ms;
     bool at_most_once;
+    uint64_t memory_bytes;
+    unsigned memory_growth; /* percent */
+    uint64_t memory_cap_bytes;
+    bool is_alone;
+    bool is_alone_retried;
 };
 
 void task_options_init(struct task_options *task);
@@ -29,6 +34,8 @@ void task_options_apply(const struct task_options *task, struct quern_call *call
 
 /* True if text is the word of a cause that a failure can have. */
 bool cause_parse(const char *text, size_t size, enum quern_cause *cause_out);
+/* Bytes, also with K, M or G behind them (KiB, MiB, GiB); 1 at least. */
+bool size_parse(const char *text, uint64_t *size_out);
 bool state_parse(const char *text, enum quern_state *state_out);
 
 #endif

@@ -133,7 +133,11 @@ static void put_options(struct buf *to, struct bytes answer)
     if (answer_u64(options, "backoff_ms") != 0) {
         buf_printf(to, ", backoff %s", seconds_text(answer_u64(options, "backoff_ms"), seconds));
     }
-    buf_printf(to, "%s\n", answer_flag(options, "at_most_once") ? ", at most once" : "");
+    if (answer_u64(options, "memory_bytes") != 0) {
+        buf_printf(to, ", memory %" PRIu64 " MiB", (answer_u64(options, "memory_bytes") + 524288) / 1048576);
+    }
+    buf_printf(to, "%s%s\n", answer_u64(options, "alone") != 0 ? ", alone" : "",
+               answer_flag(options, "at_most_once") ? ", at most once" : "");
 }
 
 static void put_progress(struct buf *to, struct bytes answer)

@@ -67,6 +67,22 @@ static void put_names(struct buf *to, struct bytes names)
     }
 }
 
+/* What it says of limits of memory, and whether it holds back. */
+static void put_memory(struct buf *to, struct bytes row)
+{
+    struct bytes memory = answer_scalar_bytes(answer_field(row, "memory"));
+    struct bytes scarce = answer_scalar_bytes(answer_field(row, "scarce"));
+    if (memory.n > 0) {
+        buf_printf(to, "; memory: %.*s", (int)memory.n, (const char *)memory.p);
+    }
+    if (bytes_is(scarce, "memory")) {
+        buf_printf(to, "; STARTS NOTHING NEW: free memory is below its floor");
+    } else if (bytes_is(scarce, "alone")) {
+        buf_printf(to, "; keeps a task alone, or waits until it can");
+    }
+    buf_put_u8(to, '\n');
+}
+
 static void put_workers(struct buf *to, struct bytes answer)
 {
     struct answer_walk walk;
@@ -85,7 +101,7 @@ static void put_workers(struct buf *to, struct bytes answer)
             buf_printf(to, "; queues:");
             put_names(to, answer_field(row, "queues"));
         }
-        buf_put_u8(to, '\n');
+        put_memory(to, row);
     }
 }
 

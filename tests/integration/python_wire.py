@@ -49,7 +49,8 @@ KINDS = {}
 for _kind, _name, _fields in (
         (1, "HELLO_CLIENT", "instance host pid program session series name description take_over is_volatile "
                             "must_exist keep want_args taken_prefix taken credit_count credit_bytes expire_ms"),
-        (2, "HELLO_WORKER", "instance host pid name store slots capacity_count capacity_bytes functions queues held"),
+        (2, "HELLO_WORKER", "instance host pid name store slots capacity_count capacity_bytes functions queues held "
+                            "memory"),
         (3, "HELLO_OPERATOR", "instance host pid program"),
         (4, "CHALLENGE", "nonce"),
         (5, "ECHO", "nonce"),
@@ -83,7 +84,7 @@ for _kind, _name, _fields in (
         (45, "FINISHED", "items"),
         (46, "RECEIPT", "items"),
         (47, "PROGRESS", "items"),
-        (48, "CAPACITY", "count bytes nested depth")):
+        (48, "CAPACITY", "count bytes nested depth scarce")):
     MESSAGES[_name] = MESSAGES[_kind] = collections.namedtuple(_name, _fields)
     KINDS[_name] = _kind
 

@@ -281,7 +281,7 @@ class Worker(Peer):
         """From now on nothing is started; run() returns when all reports have their receipt."""
         self.draining = True
         if self.welcome:
-            self.send("CAPACITY", count=0, bytes=0, nested=0, depth=0)
+            self.send("CAPACITY", count=0, bytes=0, nested=0, depth=0, scarce=0)
         self._return_unstarted()
 
     def run(self):

@@ -76,6 +76,48 @@ static void test_negative_numbers_are_values(void **state)
     assert_int_equal(p.task.priority, -7);
 }
 
+static void test_memory_is_a_size_and_grows_by_a_factor(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "f", "--memory", "500M", "--memory-growth", "1.5:8G", "--attempts", "3", "--alone-on-retry", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    struct quern_call call = QUERN_CALL_INIT;
+    task_options_apply(&p.task, &call);
+    assert_true(call.memory_bytes == 500 * MIB && call.memory_cap_bytes == 8 * GIB);
+    assert_int_equal(call.memory_growth, 150);
+    assert_int_equal(call.alone, QUERN_ALONE_RETRIED);
+    parse(&p, "f", "--memory=1000", "--alone", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    task_options_apply(&p.task, &call);
+    assert_true(call.memory_bytes == 1000 && call.memory_growth == 0);
+    assert_int_equal(call.alone, QUERN_ALONE_ALWAYS);
+}
+
+static void test_memory_that_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    struct parsed p;
+    static char *const bad[][5] = {
+        {"--memory", "0"},
+        {"--memory", "5T"},
+        {"--memory", "-5"},
+        {"--memory", "99999999999G"},
+        {"--memory-growth", "2", "--attempts=2"},
+        {"--memory=1M", "--memory-growth", "0.5", "--attempts=2"},
+        {"--memory=1M", "--memory-growth", "101", "--attempts=2"},
+        {"--memory=1M", "--memory-growth", "2"},
+        {"--memory=1G", "--memory-growth", "2:1M", "--attempts=2"},
+        {"--memory=1G", "--memory-growth", "2:", "--attempts=2"},
+        {"--alone-on-retry"},
+        {"--alone", "--alone-on-retry", "--attempts=2"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        parse(&p, bad[i][0], bad[i][1], bad[i][2], bad[i][3], bad[i][4], NULL);
+        assert_int_equal(p.status, STATUS_USAGE);
+    }
+}
+
 static void test_nothing_behind_dashes_is_an_option(void **state)
 {
     (void)state;
@@ -270,6 +312,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options_stand_anywhere_and_the_rest_keeps_its_order),
         cmocka_unit_test(test_negative_numbers_are_values),
+        cmocka_unit_test(test_memory_is_a_size_and_grows_by_a_factor),
+        cmocka_unit_test(test_memory_that_makes_no_sense_is_refused),
         cmocka_unit_test(test_nothing_behind_dashes_is_an_option),
         cmocka_unit_test(test_wrong_options_are_usage_errors),
         cmocka_unit_test(test_durations_are_decimal_seconds),

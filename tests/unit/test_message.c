@@ -465,7 +465,12 @@ static void test_options_are_what_was_written(void **state)
                                    .backoff_ms = 1,
                                    .backoff_cap_ms = 2,
                                    .crashes_max = 4,
-                                   .losses_max = 5};
+                                   .losses_max = 5,
+                                   .depth = TASK_DEPTH_MAX,
+                                   .memory_bytes = INT64_MAX,
+                                   .memory_growth = MEMORY_GROWTH_MAX,
+                                   .memory_cap_bytes = INT64_MAX,
+                                   .alone = ALONE_RETRIED};
     struct task_options options;
     struct buf buf = {0};
     const char *why;
@@ -483,6 +488,9 @@ static void test_options_are_what_was_written(void **state)
     assert_false(options.at_most_once);
     assert_int_equal(options.crashes_max, 4);
     assert_int_equal(options.losses_max, 5);
+    assert_true(options.memory_bytes == INT64_MAX && options.memory_cap_bytes == INT64_MAX);
+    assert_int_equal(options.memory_growth, MEMORY_GROWTH_MAX);
+    assert_int_equal(options.alone, ALONE_RETRIED);
     buf_fini(&buf);
 }
 
@@ -514,7 +522,9 @@ static void test_options_may_grow_and_at_most_once_allows_one_attempt(void **sta
     (void)state;
     assert_int_equal(options_read(BYTES("\x97\x00\x00\x01\x00\x00\x00\xc3"), &options, &why), QUERN_OK);
     assert_true(options.at_most_once);
-    assert_int_equal(options_read(BYTES("\x9c\x05\x00\x00\x00\x00\x00\xc2\x00\x00\x01\xa3new\x81\x01\x02"), &options, &why),
+    assert_int_equal(options_read(BYTES("\xdc\x00\x10\x05\x00\x00\x00\x00\x00\xc2\x00\x00\x01\x00\x00\x00\x02"
+                                        "\xa3new\x81\x01\x02"),
+                                  &options, &why),
                      QUERN_OK);
     assert_int_equal(options.priority, 5);
 }

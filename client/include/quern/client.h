@@ -172,6 +172,14 @@ void quern_digest_step(unsigned char digest[32], uint64_t ordinal, const void *a
 
 /* ---- submitting ---- */
 
+/* Nothing runs beside it on its worker, of any queue: it waits until nothing else does, and what comes later waits for
+ * it. (While its handler waits for tasks, those may run.) */
+enum quern_alone {
+    QUERN_ALONE_NEVER = 0,
+    QUERN_ALONE_ALWAYS = 1,
+    QUERN_ALONE_RETRIED = 2, /* from its second attempt on */
+};
+
 struct quern_call {
     size_t size;
     const char *function;
@@ -191,6 +199,12 @@ struct quern_call {
      * not 0 or an ordinal: submit again until it is accepted; else the submit comes back refused
      * (quern_outcome.refusal). */
     int wait_ms;
+    /* Memory that an attempt may take beyond what its process had when it began, with all processes that it starts;
+     * over it, it is stopped, and fails with cause memory. 0: what its worker allows. */
+    uint64_t memory_bytes;
+    unsigned memory_growth; /* percent: with every failed attempt the limit is so much of the last one; 0: it stays */
+    uint64_t memory_cap_bytes; /* up to this; 0: 16 times memory_bytes */
+    enum quern_alone alone;
 };
 #define QUERN_CALL_INIT                                                                                                \
     {                                                                                                                  \
