@@ -209,6 +209,7 @@ static void inventory_mark(struct core *core, struct worker *worker, struct list
         struct token token = {held.task, (uint32_t)held.epoch, (uint32_t)held.attempt};
         if (task != NULL && is_held(task) && token_counts(core, worker, task, token)) {
             task->is_listed = true;
+            task->is_called_back = false; /* it may not have been heard */
         }
     }
 }

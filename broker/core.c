@@ -36,6 +36,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->was_clean = facts->was_clean || facts->is_new; /* nobody can hold anything of a store without a past */
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
+    core->balance_ms = INT64_MAX;
     core->soon_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
     spares_init(&core->task_spares, sizeof(struct task) + TASK_SMALL_SIZE);
@@ -502,6 +503,7 @@ static int64_t wake_at(const struct core *core)
 {
     int64_t wake = core->sweep_ms < core->soon_ms ? core->sweep_ms : core->soon_ms;
     const struct task *due = heap_top(&core->due);
+    wake = core->balance_ms < wake ? core->balance_ms : wake;
     if (due != NULL && due->due_mono < wake) {
         wake = due->due_mono;
     }
@@ -556,6 +558,7 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     tasks_wake_due(core);
     sweep(core);
     dispatch_all(core);
+    balance_workers(core);
     conns_send_soon(core);
     update->wake_ms = wake_at(core);
     core->update = NULL;

@@ -14,6 +14,7 @@
     X(dispatched, "attempts handed to workers")                                                                        \
     X(finished_stale, "reports of attempts whose token does not count")                                                \
     X(returned, "attempts that came back unstarted")                                                                   \
+    X(called_back, "attempts asked back because another worker was idle")                                              \
     X(adopted, "attempts taken over from before a restart")                                                            \
     X(lost, "attempts lost with their worker")                                                                         \
     X(retried, "attempts that were tried again")                                                                       \

@@ -75,12 +75,13 @@ struct task {
     uint32_t losses;
     uint32_t refs; /* itself while live, and every batch whose rows look into it */
     uint8_t state;
-    bool is_stored;    /* its row is in an earlier batch */
-    bool is_dirty;     /* its row changes with the open batch */
-    bool wants_cancel; /* cancelled as soon as it comes back unstarted */
-    bool wants_kill;   /* a forced cancel: cancelled also when it was running */
-    bool is_listed;    /* scratch: named in the HELLO being read */
-    bool is_unsent;    /* leased, but its dispatch waits for the commit (at_most_once) */
+    bool is_stored;      /* its row is in an earlier batch */
+    bool is_dirty;       /* its row changes with the open batch */
+    bool wants_cancel;   /* cancelled as soon as it comes back unstarted */
+    bool wants_kill;     /* a forced cancel: cancelled also when it was running */
+    bool is_listed;      /* scratch: named in the HELLO being read */
+    bool is_called_back; /* leased, and asked back for an idle worker */
+    bool is_unsent;      /* leased, but its dispatch waits for the commit (at_most_once) */
     uint32_t args_size;
     uint8_t args[];
 };
@@ -348,10 +349,11 @@ struct worker {
     struct task *held;
     uint64_t held_count;
     uint64_t held_bytes;
-    int64_t lease_until; /* monotonic */
-    struct worker *next; /* all of them */
-    bool is_hungry;      /* in core->hungry */
-    bool is_unheard;     /* of a former life of the broker, and has not said yet what it holds */
+    int64_t lease_until;     /* monotonic */
+    struct worker *next;     /* all of them */
+    bool is_hungry;          /* in core->hungry */
+    uint64_t expected_count; /* scratch of balance.c: what was just called back for its idle slots */
+    bool is_unheard;         /* of a former life of the broker, and has not said yet what it holds */
 };
 struct worker *worker_restore(struct core *core, const struct worker_row *row);
 void worker_hello(struct core *core, struct conn *conn, const struct msg_HELLO_WORKER *hello);
@@ -376,6 +378,7 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
 void attempt_lost(struct core *core, struct task *task, const char *how);
 void task_revoke(struct core *core, struct task *task, bool force);
 void dispatch_all(struct core *core);
+void balance_workers(struct core *core); /* balance.c: what waits at one while another is idle */
 void dispatch_gated(struct core *core, const struct token *tokens, size_t count);
 
 /* claims.c: attempts of tasks whose submit is still to be repeated after a crash */
@@ -625,7 +628,8 @@ struct core {
     int64_t soon_ms; /* messages that leave soon leave now at the latest; INT64_MAX none */
     uint64_t *soon;  /* the connections that may have some */
     size_t soon_count, soon_cap;
-    int64_t sweep_ms; /* next look at lifetimes, leases, heartbeats */
+    int64_t balance_ms; /* next look at idle workers; INT64_MAX none */
+    int64_t sweep_ms;   /* next look at lifetimes, leases, heartbeats */
 };
 
 /* Ask to be woken for a sweep at the latest then. */

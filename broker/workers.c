@@ -187,6 +187,7 @@ void worker_drop(struct core *core, struct task *task)
     }
     task->prev = task->next = NULL;
     task->is_unsent = false;
+    task->is_called_back = false;
     worker->held_count--;
     worker->held_bytes -= task->args_size;
     task->call->lane->leased--;

@@ -91,6 +91,9 @@
 #define WORKER_FUNCTION_COUNT_MAX 1024u
 #define WORKER_QUEUE_COUNT_MAX 256u
 #define WORKER_HELD_COUNT_MAX 65536u
+/* The broker looks this often whether what waits at one worker could begin at another, and at so much at most. */
+#define BALANCE_MS 20
+#define BALANCE_LOOK_COUNT_MAX 1024u
 #define WORKER_HELD_BYTES_MAX (256u * 1024u * 1024u)
 #define SLOT_COUNT_MAX 1024u
 /* Slots of one worker whose handlers wait for other tasks; of one with more than half as many slots, twice those. */

@@ -1,0 +1,78 @@
+"""Workers come and go while there is work: one is replaced by another, joins beside one that is busy, or is cut off from
+its broker. Nothing fails, and nothing runs twice."""
+
+import collections
+import json
+import os
+import subprocess
+
+import stage
+
+UNRULY = os.path.join(stage.BUILD, "tests", "unruly.so")
+
+
+class Lifecycle(stage.Story):
+    def lines_of(self, name):
+        try:
+            with open(self.path(name), encoding="ascii") as file:
+                return file.read().split()
+        except FileNotFoundError:
+            return []
+
+    def config(self, **limits):
+        with open(self.path("quern.conf"), "w", encoding="ascii") as file:
+            file.write("limits\n" + "".join(f"    {name} = {value}\n" for name, value in limits.items()))
+        return "--config", self.path("quern.conf")
+
+    def effect(self, name, seconds, *options):
+        return self.quern("submit", "--detach", *options, "effect", json.dumps(self.path(name)), seconds).stdout.strip()
+
+    def finished(self, task):
+        self.quern("result", task, "--wait", status=None)
+        return self.quern("--json", "show", task).json
+
+    def connected(self):
+        return [worker["pid"] for worker in self.status()["workers"] if worker["connected"]]
+
+
+class Rolling(Lifecycle):
+    def test_a_new_worker_is_rolled_in_under_load_with_no_failed_task(self):
+        """The new one comes, the old one is told to end, three times; every task is run once, on its first attempt."""
+        count = 4000
+        self.broker()
+        worker = self.worker(module=UNRULY)
+        client = self.quern_start("map", "slow_effect", "--raw", "--jsonl", stdin=subprocess.PIPE)
+        for turn in range(4):
+            client.write((self.path("effects") + "\n") * (count // 4))
+            client.wait_out_count(turn * count // 4 + count // 16)
+            if turn < 3:
+                new = self.worker(module=UNRULY)
+                stage.wait_until(lambda: new.pid in self.connected(), "the new one to be connected")
+                self.assertEqual(worker.end(), 0)
+                worker = new
+        client.close_stdin()
+        self.assertEqual(client.status(), 0)
+        rows = [json.loads(line) for line in client.out]
+        self.assertEqual([row for row in rows if not row["ok"]], [])
+        self.assertEqual(len(rows), count)
+        effects = collections.Counter(self.lines_of("effects"))
+        self.assertEqual((len(effects), set(effects.values())), (count, {1}))
+        self.assertGreaterEqual(len({row["worker"] for row in rows}), 4)
+
+    def test_one_that_joins_gets_what_waits_behind_a_long_task_of_another(self):
+        """The first is known to be fast, so much is given to it ahead; then something long comes."""
+        self.broker()
+        first = self.worker(slots=1, module=UNRULY)
+        self.quern("map", "good", input="".join(f"{n}\n" for n in range(2000)))
+        held = [self.effect("long", "1000")] + [self.effect("short", "0") for _ in range(20)]
+        stage.wait_until(lambda: self.lines_of("long"), "the long one to run")
+        second = self.worker(slots=1, module=UNRULY)
+        for task in held[1:]:
+            shown = self.finished(task)
+            self.assertEqual((shown["state"], shown["attempts"], shown["losses"]), ("done", 1, 0))
+        self.assertEqual((len(self.lines_of("short")), len(set(self.lines_of("short")))), (20, 20))
+        self.assertTrue(first.is_running() and second.is_running())
+
+
+if __name__ == "__main__":
+    stage.main()
