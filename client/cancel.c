@@ -33,7 +33,7 @@ static enum quern_err finished_verdict(const struct quern_future *future)
 {
     return future->delivery->outcome.state == QUERN_STATE_CANCELLED
                ? QUERN_OK
-               : error_set(QUERN_FINISHED, "the task %u-%u finished first", id_series(future->id),
+               : error_set(QUERN_FINISHED, "the task %u-%u finished first; look at its outcome", id_series(future->id),
                            id_sequence(future->id));
 }
 

@@ -150,7 +150,7 @@ enum quern_err client_wait_answer(struct quern_client *client, pthread_cond_t *c
 enum quern_err client_end(const struct quern_client *client)
 {
     if (client->is_closed) {
-        return error_set(QUERN_CLOSED, "the client was closed");
+        return error_set(QUERN_CLOSED, "the client was closed; nothing comes any more, open another one");
     }
     if (client->ledger.phase == LEDGER_ENDED) {
         return error_set(client->ledger.end_code, "%s", client->ledger.why);
@@ -196,7 +196,7 @@ static enum quern_err urls_parse(struct quern_client *client, const char *text)
     char *url;
     while ((url = strsep(&rest, ",")) != NULL) {
         if (client->url_count == URL_COUNT_MAX) {
-            return error_set(QUERN_TOO_BIG, "more than %u URLs", URL_COUNT_MAX);
+            return error_set(QUERN_TOO_BIG, "url names more than %u addresses; drop some", URL_COUNT_MAX);
         }
         enum quern_err err = text_check("url", url, URL_SIZE_MAX);
         if (err != QUERN_OK) {
@@ -214,10 +214,10 @@ static enum quern_err options_check(const struct quern_client_options *options)
                          (unsigned long long)options->expire_ms, (unsigned long long)DURATION_MS_MAX);
     }
     if (options->no_session && options->session != NULL) {
-        return error_set(QUERN_INVALID, "no_session and session exclude each other");
+        return error_set(QUERN_INVALID, "no_session and session exclude each other; drop one");
     }
     if (options->must_exist && options->session == NULL) {
-        return error_set(QUERN_INVALID, "must_exist needs the name of a session");
+        return error_set(QUERN_INVALID, "must_exist needs the name of a session; set session, too");
     }
     if (options->description_size > DESCRIPTION_SIZE_MAX) {
         return error_set(QUERN_TOO_BIG, "the description has %zu bytes; the limit is %u", options->description_size,

@@ -372,6 +372,7 @@ static void future_let_go(struct quern_future *future)
     struct quern_client *client = future->client;
     struct delivery *delivery = future->delivery;
     future->is_held = false;
+    future->group = NULL; /* which may go before its submit is answered: a close that could not wait */
     ties_cut(future);
     callbacks_drop(future);
     future_forget(future);

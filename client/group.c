@@ -217,8 +217,10 @@ static enum quern_err group_await(struct quern_group *group, int64_t deadline_ms
             io_wake(client);
         }
         if (clock_mono_ms() >= deadline_ms) {
-            return error_set(QUERN_TIMEOUT, "%llu futures of the group, and those of groups within, are unfinished",
-                             (unsigned long long)group->pending);
+            return error_set(
+                QUERN_TIMEOUT,
+                "%llu futures of the group, and those of groups within, are unfinished; they go on, wait again",
+                (unsigned long long)group->pending);
         }
         client->group_waiters++;
         client->wanting++;

@@ -399,7 +399,7 @@ enum quern_err io_start(struct quern_client *client)
     sigset_t before;
     client->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (client->wake_fd < 0) {
-        return error_set(QUERN_IO, "eventfd: %s", strerror(errno));
+        return error_set(QUERN_IO, "the client could not be started: eventfd: %s", strerror(errno));
     }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

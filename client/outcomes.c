@@ -390,7 +390,8 @@ static enum quern_err queue_await(struct quern_client *client, int timeout_ms, s
             continue;
         }
         if (clock_mono_ms() >= deadline_ms) {
-            return error_set(QUERN_TIMEOUT, "no outcome came within %d ms", timeout_ms);
+            return error_set(QUERN_TIMEOUT, "no outcome came within %d ms; what was submitted goes on, ask again",
+                             timeout_ms);
         }
         client->wanting++;
         err = client_wait_away(client, &client->arrived, &client->arrived_waiters, deadline_ms);

@@ -109,7 +109,7 @@ enum quern_err keeper_start(struct quern_pool *pool)
     pool->broker.started_ms = pool->worker.started_ms = clock_mono_ms();
     pool->keeper_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (pool->keeper_wake < 0) {
-        return error_set(QUERN_IO, "eventfd: %s", strerror(errno));
+        return error_set(QUERN_IO, "the pool could not be started: eventfd: %s", strerror(errno));
     }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -54,7 +54,7 @@ enum quern_err quern_set_add(struct quern_set *set, struct quern_future *future)
         return err;
     }
     free(tie);
-    return err != QUERN_DUPLICATE ? err : error_set(err, "the future is or was in this set");
+    return err != QUERN_DUPLICATE ? err : error_set(err, "the future is or was in this set, which gives it once");
 }
 
 static struct quern_set *set_make(int64_t deadline_ms)

@@ -152,10 +152,10 @@ static void test_closing_goes_through(void **state)
     struct quern_client *client = open_default(fake);
     struct quern_future *future = submit(client);
     await_done(future);
+    enum quern_err err = QUERN_OK;
     shortage_begin(0, true);
-    enum quern_err err = quern_client_close(&client, QUERN_CLOSE_SESSION);
+    assert_int_equal(quern_client_close(&client, QUERN_CLOSE_SESSION), QUERN_NO_MEMORY);
     (void)shortage_end();
-    assert_int_equal(err, QUERN_NO_MEMORY);
     assert_null(client);
     quern_future_release(&future);
     client = open_default(fake);
@@ -778,6 +778,24 @@ static void test_opening_a_pool(void **state)
     starve(&stage, call_pool_open, pool_close);
 }
 
+/* What could not be cancelled is waited for. */
+static void test_shutting_a_pool_down_goes_through(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_pool *pool = NULL;
+    options.url = fake->url;
+    assert_int_equal(quern_pool_open(&options, &pool), QUERN_OK);
+    submit_plain(quern_pool_client(pool), 3);
+    shortage_begin(0, true);
+    assert_int_equal(quern_pool_shutdown(pool, QUERN_POOL_CANCEL_QUEUED), QUERN_NO_MEMORY);
+    (void)shortage_end();
+    fake_lock(fake);
+    assert_int_equal(fake->completion_last, 3);
+    fake_unlock(fake);
+    assert_int_equal(quern_pool_close(&pool, 0), QUERN_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -800,6 +818,7 @@ int main(void)
         cmocka_unit_test(test_writing_values),
         cmocka_unit_test(test_a_handler_can_say_that_memory_is_used_up),
         WITH_MEMORY(test_opening_a_pool),
+        WITH_MEMORY(test_shutting_a_pool_down_goes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,7 +120,7 @@ struct quern_client_options {
  * QUERN_IN_USE      the session's owner is connected (quern_last_error names it); see take_over
  * QUERN_UNKNOWN     must_exist and it does not
  * QUERN_UNSUPPORTED the broker has no store, and is_volatile is not set;  QUERN_INVALID, QUERN_TOO_BIG  an option;
- * QUERN_VERSION  the broker is newer
+ * QUERN_VERSION  the broker is newer;  QUERN_FULL  it holds as many sessions as it can
  */
 QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
                                                 struct quern_client **client_out);
@@ -136,6 +136,7 @@ QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_option
  * flags  0, or bits of QUERN_CLOSE_*, DROP included
  *
  * QUERN_TIMEOUT    some submits were not acknowledged
+ * QUERN_TAKEN_OVER, QUERN_CLOSED  the same, and the client had ended before: they never will be
  * QUERN_NO_MEMORY  the client is closed, but what flags ask of the session could not be told to the broker
  */
 enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
@@ -323,17 +324,24 @@ QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client,
  * force  also stop it if it runs: SIGTERM to its process group, after 1 s SIGKILL, and no process that it has started
  *        is left when the answer comes; what waits behind it and other tasks are not touched
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
- * QUERN_UNKNOWN;  QUERN_TIMEOUT
+ * QUERN_UNKNOWN  no such task;  QUERN_TIMEOUT  no answer yet: it may still be cancelled
+ * QUERN_FULL  too many requests of this client are under way
  */
 QUERN_MUST_USE enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms);
 
-/* Submit a finished task's call again as a new task. new_id_out, session_out (may be NULL): what and where it is.
- * QUERN_TIMEOUT also if the connection was lost before the answer: the new task may exist or not (look before you ask
- * again). */
+/*
+ * Submit a finished task's call again as a new task. new_id_out, session_out (may be NULL): what and where it is.
+ *
+ * QUERN_UNKNOWN  no such task;  QUERN_NOT_FINISHED;  QUERN_FORGOTTEN  its arguments were not kept
+ * QUERN_FULL     the broker takes no further tasks now
+ * QUERN_TIMEOUT  also if the connection was lost before the answer: the new task may exist or not (look before you ask
+ *                again)
+ */
 QUERN_MUST_USE enum quern_err quern_retry(struct quern_client *client, uint64_t id, uint64_t *new_id_out,
                                           uint64_t *session_out, int timeout_ms);
 
-/* End a session by name or "#NUMBER". flags: QUERN_CLOSE_CANCEL; QUERN_CLOSE_DROP acknowledges all its outcomes. */
+/* End a session by name or "#NUMBER". flags: QUERN_CLOSE_CANCEL; QUERN_CLOSE_DROP acknowledges all its outcomes.
+ * QUERN_UNKNOWN  no such session;  QUERN_INVALID  neither a name nor a number;  QUERN_TIMEOUT */
 #define QUERN_CLOSE_DROP 4u
 QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, const char *session, unsigned flags,
                                                   int timeout_ms);
@@ -341,7 +349,8 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
 /*
  * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result"; see PROTOCOL.md, QUERY). params: a
  * msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one array.
- * QUERN_UNKNOWN  no such task or session;  QUERN_TIMEOUT
+ * QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
+ * QUERN_INVALID  params;  QUERN_UNSUPPORTED  what
  */
 QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const char *what, const void *params,
                                           size_t params_size, int timeout_ms, void **answer_out, size_t *size_out);

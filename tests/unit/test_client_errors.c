@@ -1,0 +1,426 @@
+/*
+ * Errors that the headers document, provoked one by one where no other test does: the code, and a sentence that says
+ * what. tests/unit/test_documented_errors.py keeps that each has its test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/wait.h>
+
+#include "client_calls.h"
+#include "common/place.h"
+#include "quern/pool.h"
+#include "worker/task.h"
+
+/* The call answers this code, and quern_last_error says these words. */
+#define PROVOKES(code, words, call)                                                                                    \
+    do {                                                                                                               \
+        assert_int_equal(call, code);                                                                                  \
+        says(words);                                                                                                   \
+    } while (0)
+
+static void says(const char *words)
+{
+    if (strstr(quern_last_error(), words) == NULL) {
+        print_error("\"%s\" does not say \"%s\"\n", quern_last_error(), words);
+    }
+    assert_non_null(strstr(quern_last_error(), words));
+}
+
+/* The same in a child made by fork(). */
+#define PROVOKES_IN_CHILD(code, words, call)                                                                           \
+    do {                                                                                                               \
+        pid_t child = fork();                                                                                          \
+        assert_true(child >= 0);                                                                                       \
+        if (child == 0) {                                                                                              \
+            _exit((call) == (code) && strstr(quern_last_error(), words) != NULL ? 0 : 1);                              \
+        }                                                                                                              \
+        int status = -1;                                                                                               \
+        assert_int_equal(waitpid(child, &status, 0), child);                                                           \
+        assert_int_equal(status, 0);                                                                                   \
+    } while (0)
+
+/* A client that has ended: TAKEN_OVER by somebody else, or CLOSED, as its session is gone. */
+static void end_client(struct fake *fake, struct quern_client *client, enum quern_err code)
+{
+    enum quern_err err = QUERN_OK;
+    fake_lock(fake);
+    fake->deny_now = code == QUERN_CLOSED ? QUERN_UNKNOWN : code;
+    fake_unlock(fake);
+    while (err == QUERN_OK) {
+        err = quern_flush(client, WAIT_MS);
+    }
+    assert_int_equal(err, code);
+}
+
+/* ---- opening and closing ---- */
+
+static void test_what_a_broker_denies_at_opening(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_client *client = NULL;
+    options.url = fake->url;
+    options.session = "nightly";
+    options.must_exist = true;
+    fake->deny = QUERN_UNKNOWN;
+    PROVOKES(QUERN_UNKNOWN, "says the fake", quern_client_open(&options, &client));
+    fake->deny = QUERN_FULL;
+    PROVOKES(QUERN_FULL, "says the fake", quern_client_open(&options, &client));
+    fake->deny = QUERN_OK;
+    fake->is_newer = true;
+    PROVOKES(QUERN_VERSION, "newer", quern_client_open(&options, &client));
+    fake->is_newer = false;
+    assert_null(client);
+}
+
+static void test_options_that_are_too_big(void **state)
+{
+    static const char many[] = "ipc:///1,ipc:///2,ipc:///3,ipc:///4,ipc:///5,ipc:///6,ipc:///7,ipc:///8,ipc:///9,"
+                               "ipc:///10,ipc:///11,ipc:///12,ipc:///13,ipc:///14,ipc:///15,ipc:///16,ipc:///17";
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_client *client = NULL;
+    char name[SESSION_NAME_SIZE_MAX + 2];
+    (void)state;
+    options.description = many;
+    options.description_size = DESCRIPTION_SIZE_MAX + 1;
+    PROVOKES(QUERN_TOO_BIG, "description", quern_client_open(&options, &client));
+    options = (struct quern_client_options)QUERN_CLIENT_OPTIONS_INIT;
+    memset(name, 'n', sizeof(name));
+    name[sizeof(name) - 1] = 0;
+    options.session = name;
+    PROVOKES(QUERN_TOO_BIG, "session", quern_client_open(&options, &client));
+    options.session = NULL;
+    options.url = many;
+    PROVOKES(QUERN_TOO_BIG, "addresses", quern_client_open(&options, &client));
+    assert_null(client);
+}
+
+/* It takes its five seconds. */
+static void test_closing_with_submits_that_nobody_answers(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    fake_lock(fake);
+    fake->is_silent = true;
+    fake_unlock(fake);
+    submit_plain(client, 1);
+    PROVOKES(QUERN_TIMEOUT, "1 submits were not acknowledged", quern_client_close(&client, 0));
+}
+
+static void test_closing_in_a_child(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_client_close(&client, 0));
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* ---- a client that has ended ---- */
+
+/* Everything that would wait says why nothing comes. */
+static void test_waits_of_a_client_that_was_taken_over(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_future *given = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_set *set = NULL;
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    assert_int_equal(quern_as_completed(&future, 1, QUERN_FOREVER, &set), QUERN_OK);
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    assert_int_equal(quern_group_submit(group, &call, NULL), QUERN_OK);
+    fake_lock(fake);
+    fake->holds_answers = true;
+    fake_unlock(fake);
+    submit_plain(client, 1);
+    end_client(fake, client, QUERN_TAKEN_OVER);
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_submit(client, &call, NULL, NULL));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_next(client, 0, &outcome));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_result(future, 0, &outcome));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_set_next(set, 0, &given));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_group_wait(group, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_group_close(&group, NULL));
+    quern_set_close(&set);
+    quern_future_release(&future);
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_client_close(&client, 0));
+}
+
+static void test_waits_of_a_client_whose_session_is_gone(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_future *given = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_set *set = NULL;
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    assert_int_equal(quern_as_completed(&future, 1, QUERN_FOREVER, &set), QUERN_OK);
+    fake_lock(fake);
+    fake->holds_answers = true;
+    fake_unlock(fake);
+    submit_plain(client, 1);
+    end_client(fake, client, QUERN_CLOSED);
+    PROVOKES(QUERN_CLOSED, "says the fake", quern_submit(client, &call, NULL, NULL));
+    PROVOKES(QUERN_CLOSED, "says the fake", quern_next(client, 0, &outcome));
+    PROVOKES(QUERN_CLOSED, "says the fake", quern_future_result(future, 0, &outcome));
+    PROVOKES(QUERN_CLOSED, "says the fake", quern_set_next(set, 0, &given));
+    quern_set_close(&set);
+    quern_future_release(&future);
+    PROVOKES(QUERN_CLOSED, "says the fake", quern_client_close(&client, 0));
+}
+
+static enum quern_err one_input(void *context, struct quern_writer *args)
+{
+    unsigned *count = context;
+    if ((*count)++ > 0) {
+        return QUERN_END;
+    }
+    quern_write_array(args, 0);
+    return QUERN_OK;
+}
+
+static void test_waits_of_a_map(void **state)
+{
+    const enum quern_err ends[] = {QUERN_TAKEN_OVER, QUERN_CLOSED};
+    struct fake *fake = *state;
+    fake->is_by_hand = true;
+    for (size_t i = 0; i < 2; i++) {
+        struct quern_client *client = open_default(fake);
+        struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+        struct quern_map_item item = {0};
+        struct quern_map *map = NULL;
+        unsigned count = 0;
+        options.call.function = "square";
+        assert_int_equal(quern_map_open(client, &options, one_input, &count, &map), QUERN_OK);
+        PROVOKES(QUERN_TIMEOUT, "0 of 1 items", quern_map_next(map, 0, &item));
+        end_client(fake, client, ends[i]);
+        if (ends[i] == QUERN_TAKEN_OVER) {
+            PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_map_next(map, 0, &item));
+        } else {
+            PROVOKES(QUERN_CLOSED, "there:99", quern_map_next(map, 0, &item));
+        }
+        quern_map_close(&map);
+        (void)quern_client_close(&client, 0);
+    }
+}
+
+/* ---- times that are over ---- */
+
+static void test_times_that_are_over(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_future *given = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    struct quern_set *set = NULL;
+    void *answer = NULL;
+    size_t size = 0;
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    assert_int_equal(quern_as_completed(&future, 1, QUERN_FOREVER, &set), QUERN_OK);
+    submit_plain(client, 1);
+    fake_lock(fake);
+    fake->holds_replies = fake->holds_answers = true;
+    fake_unlock(fake);
+    PROVOKES(QUERN_TIMEOUT, "no outcome came", quern_next(client, 0, &outcome));
+    PROVOKES(QUERN_TIMEOUT, "1 of 1 futures", quern_set_next(set, 0, &given));
+    PROVOKES(QUERN_TIMEOUT, "not answered", quern_future_info(future, 0, &info));
+    PROVOKES(QUERN_TIMEOUT, "not answered", quern_retry(client, quern_future_id(future), NULL, NULL, 0));
+    PROVOKES(QUERN_TIMEOUT, "not answered", quern_session_close(client, "nightly", 0, 0));
+    PROVOKES(QUERN_TIMEOUT, "not answered", quern_query(client, "status", NULL, 0, 0, &answer, &size));
+    submit_plain(client, 1);
+    PROVOKES(QUERN_TIMEOUT, "have no answer", quern_flush(client, 0));
+    fake_lock(fake);
+    fake->holds_replies = fake->holds_answers = false;
+    fake_unlock(fake);
+    quern_set_close(&set);
+    close_all(client, &future, 1);
+}
+
+/* ---- what is not there, or over ---- */
+
+static void test_nothing_is_outstanding(void **state)
+{
+    struct quern_client *client = open_default(*state);
+    struct quern_outcome *outcome = NULL;
+    PROVOKES(QUERN_END, "nothing is outstanding", quern_next(client, QUERN_FOREVER, &outcome));
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static void test_tasks_that_futures_cannot_be_had_for(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_future *second = NULL;
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    uint64_t none = id_make(FAKE_SERIES - 1, 77);
+    PROVOKES(QUERN_UNKNOWN, "no task 6-77", quern_future_open(client, none, WAIT_MS, &second));
+    PROVOKES(QUERN_DUPLICATE, "7-1", quern_future_open(client, quern_future_id(future), WAIT_MS, &second));
+    assert_null(second);
+    close_all(client, &future, 1);
+}
+
+/* The broker's verdicts, as it sends them. */
+#define ANSWERED(code, call)                                                                                           \
+    do {                                                                                                               \
+        fake_lock(fake);                                                                                               \
+        fake->reply_code = code;                                                                                       \
+        fake_unlock(fake);                                                                                             \
+        PROVOKES(code, quern_err_text(code), call);                                                                    \
+    } while (0)
+
+static void test_what_a_broker_answers(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    uint64_t id = id_make(FAKE_SERIES - 1, 1);
+    void *answer = NULL;
+    size_t size = 0;
+    ANSWERED(QUERN_FINISHED, quern_cancel(client, id, false, WAIT_MS));
+    ANSWERED(QUERN_UNKNOWN, quern_cancel(client, id, false, WAIT_MS));
+    ANSWERED(QUERN_FULL, quern_cancel(client, id, false, WAIT_MS));
+    ANSWERED(QUERN_UNKNOWN, quern_retry(client, id, NULL, NULL, WAIT_MS));
+    ANSWERED(QUERN_NOT_FINISHED, quern_retry(client, id, NULL, NULL, WAIT_MS));
+    ANSWERED(QUERN_FORGOTTEN, quern_retry(client, id, NULL, NULL, WAIT_MS));
+    ANSWERED(QUERN_FULL, quern_retry(client, id, NULL, NULL, WAIT_MS));
+    ANSWERED(QUERN_UNKNOWN, quern_session_close(client, "nightly", 0, WAIT_MS));
+    ANSWERED(QUERN_UNKNOWN, quern_query(client, "show", NULL, 0, WAIT_MS, &answer, &size));
+    ANSWERED(QUERN_NOT_FINISHED, quern_query(client, "result", NULL, 0, WAIT_MS, &answer, &size));
+    ANSWERED(QUERN_UNSUPPORTED, quern_query(client, "weather", NULL, 0, WAIT_MS, &answer, &size));
+    PROVOKES(QUERN_INVALID, "msgpack map", quern_query(client, "list", "\x90", 1, WAIT_MS, &answer, &size));
+    PROVOKES(QUERN_INVALID, "as in #7", quern_session_close(client, "#seven", 0, WAIT_MS));
+    assert_null(answer);
+    fake_lock(fake);
+    fake->reply_code = QUERN_OK;
+    fake_unlock(fake);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* What was waited for is refused for good: the future says with which code. */
+static void test_a_refused_submit_is_its_refusals_code(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_future *future = NULL;
+    struct quern_outcome *outcome = NULL;
+    call.wait_ms = 0;
+    fake_lock(fake);
+    fake->refuse = QUERN_DISK;
+    fake->refuse_count = 1;
+    fake_unlock(fake);
+    assert_int_equal(quern_submit(client, &call, &future, NULL), QUERN_OK);
+    PROVOKES(QUERN_DISK, "refused", quern_future_result(future, WAIT_MS, &outcome));
+    assert_int_equal(outcome->refusal, QUERN_DISK);
+    quern_outcome_release(&outcome);
+    PROVOKES(QUERN_DISK, "disk", quern_flush(client, WAIT_MS));
+    close_all(client, &future, 1);
+}
+
+/* ---- in a handler ---- */
+
+static bool give_nothing(void *self, int64_t deadline_ms)
+{
+    (void)self;
+    (void)deadline_ms;
+    return false;
+}
+
+static void take_nothing(void *self)
+{
+    (void)self;
+}
+
+/* A group that is left so goes before the answers to its submits come. */
+static void test_waits_in_a_handler_when_too_many_wait(void **state)
+{
+    const struct place place = {.give = give_nothing, .take = take_nothing};
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_task task = {0};
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    fake_lock(fake);
+    fake->holds_answers = true;
+    fake_unlock(fake);
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    assert_int_equal(quern_group_submit(group, &call, NULL), QUERN_OK);
+    submit_plain(client, 1);
+    quern_place_begin(&place, 0);
+    PROVOKES(QUERN_FULL, "wait inside their handlers", quern_next(client, WAIT_MS, &outcome));
+    PROVOKES(QUERN_FULL, "wait inside their handlers", quern_group_close(&group, NULL));
+    assert_int_equal(quern_task_wait_begin(&task), QUERN_FULL);
+    quern_place_end();
+    fake_lock(fake);
+    fake->holds_answers = false;
+    fake_unlock(fake);
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    close_all(client, &future, 1);
+}
+
+/* ---- pools ---- */
+
+static void test_pools_that_do_not_start(void **state)
+{
+    static const char *const idle[] = {"--log-level", "error", NULL};
+    static const char *const commands[] = {"--allow-commands", NULL};
+    struct fake *fake = *state;
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_pool *pool = NULL;
+    options.worker_args = commands;
+    assert_int_equal(setenv("XDG_RUNTIME_DIR", fake->directory, 1), 0);
+    assert_int_equal(setenv("QUERN_BIN", BUILD_DIR "/bin", 1), 0);
+    options.slots = 2000;
+    PROVOKES(QUERN_INVALID, "2000 slots", quern_pool_open(&options, &pool));
+    options.slots = 1;
+    options.start_timeout_ms = 1;
+    PROVOKES(QUERN_TIMEOUT, "not ready in time", quern_pool_open(&options, &pool));
+    options.start_timeout_ms = 60000;
+    options.worker_args = idle;
+    PROVOKES(QUERN_IO, "nothing to serve", quern_pool_open(&options, &pool));
+    assert_null(pool);
+}
+
+static void test_a_pool_over_others_whose_client_ends(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_pool *pool = NULL;
+    options.url = fake->url;
+    fake->is_by_hand = true;
+    assert_int_equal(quern_pool_open(&options, &pool), QUERN_OK);
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_pool_shutdown(pool, 0));
+    submit_plain(quern_pool_client(pool), 1);
+    end_client(fake, quern_pool_client(pool), QUERN_TAKEN_OVER);
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_pool_shutdown(pool, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_pool_close(&pool, 0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FAKE(test_what_a_broker_denies_at_opening),
+        cmocka_unit_test(test_options_that_are_too_big),
+        WITH_FAKE(test_closing_with_submits_that_nobody_answers),
+        WITH_FAKE(test_closing_in_a_child),
+        WITH_FAKE(test_waits_of_a_client_that_was_taken_over),
+        WITH_FAKE(test_waits_of_a_client_whose_session_is_gone),
+        WITH_FAKE(test_waits_of_a_map),
+        WITH_FAKE(test_times_that_are_over),
+        WITH_FAKE(test_nothing_is_outstanding),
+        WITH_FAKE(test_tasks_that_futures_cannot_be_had_for),
+        WITH_FAKE(test_what_a_broker_answers),
+        WITH_FAKE(test_a_refused_submit_is_its_refusals_code),
+        WITH_FAKE(test_waits_in_a_handler_when_too_many_wait),
+        WITH_FAKE(test_pools_that_do_not_start),
+        WITH_FAKE(test_a_pool_over_others_whose_client_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
