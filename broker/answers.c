@@ -192,6 +192,9 @@ static void status_limits(const struct core *core, struct buf *out)
 #define X(name, value, meaning) pair_u64(&limits, #name, core->limits.name);
     LIMITS_TUNABLE(X)
 #undef X
+#define X(name, value) pair_u64(&limits, #name, value);
+    LIMITS_FIXED(X)
+#undef X
     pairs_close(&limits);
 }
 

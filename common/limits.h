@@ -103,6 +103,38 @@
 #define QUERY_COUNT_MAX 64u
 #define QUERY_SLICE_US 2000u
 
+/* name, value: bounds on what a peer may say that are the same for every broker of this version. */
+#define LIMITS_FIXED(X)                                                                                                \
+    X(frame_size_max, FRAME_SIZE_MAX)                                                                                  \
+    X(payload_size_max, PAYLOAD_SIZE_MAX)                                                                              \
+    X(connection_count_max, CONNECTION_COUNT_MAX)                                                                      \
+    X(peer_error_count_max, PEER_ERROR_COUNT_MAX)                                                                      \
+    X(peer_unknown_count_max, PEER_UNKNOWN_COUNT_MAX)                                                                  \
+    X(session_count_max, SESSION_COUNT_MAX)                                                                            \
+    X(session_series_count_max, SESSION_SERIES_COUNT_MAX)                                                              \
+    X(refused_range_count_max, REFUSED_RANGE_COUNT_MAX)                                                                \
+    X(taken_range_count_max, TAKEN_RANGE_COUNT_MAX)                                                                    \
+    X(lane_count_max, LANE_COUNT_MAX)                                                                                  \
+    X(call_count_max, CALL_COUNT_MAX)                                                                                  \
+    X(worker_count_max, WORKER_COUNT_MAX)                                                                              \
+    X(worker_function_count_max, WORKER_FUNCTION_COUNT_MAX)                                                            \
+    X(worker_queue_count_max, WORKER_QUEUE_COUNT_MAX)                                                                  \
+    X(worker_held_count_max, WORKER_HELD_COUNT_MAX)                                                                    \
+    X(worker_held_bytes_max, WORKER_HELD_BYTES_MAX)                                                                    \
+    X(query_count_max, QUERY_COUNT_MAX)                                                                                \
+    X(query_row_count_max, QUERY_ROW_COUNT_MAX)                                                                        \
+    X(query_open_count_max, QUERY_OPEN_COUNT_MAX)                                                                      \
+    X(task_depth_max, TASK_DEPTH_MAX)                                                                                  \
+    X(attempts_max, ATTEMPTS_MAX)                                                                                      \
+    X(duration_ms_max, DURATION_MS_MAX)                                                                                \
+    X(function_name_size_max, FUNCTION_NAME_SIZE_MAX)                                                                  \
+    X(queue_name_size_max, QUEUE_NAME_SIZE_MAX)                                                                        \
+    X(session_name_size_max, SESSION_NAME_SIZE_MAX)                                                                    \
+    X(worker_name_size_max, WORKER_NAME_SIZE_MAX)                                                                      \
+    X(description_size_max, DESCRIPTION_SIZE_MAX)                                                                      \
+    X(error_message_size_max, ERROR_MESSAGE_SIZE_MAX)                                                                  \
+    X(error_detail_size_max, ERROR_DETAIL_SIZE_MAX)
+
 /* name, unit, default, meaning: bounds that the broker's configuration file may set (`limits/NAME = VALUE`) */
 #define LIMITS_TUNABLE(X)                                                                                              \
     X(heartbeat_ms, 3000, "a peer with nothing to say sends a PING this often")                                        \

@@ -128,8 +128,10 @@ static const struct {
      "nothing is outstanding. --volatile: for a session that is in the broker's memory only.\n\nExamples:\n"
      "  quern attach night\n"
      "  quern attach night --take-over --jsonl | jq .error\n"},
-    {"status", "usage: quern status [--json]\n\nWhat the broker, its workers, queues and store do, and its limits.\n\n"
-               "Examples:\n  quern status\n  quern status --json | jq .tasks\n"},
+    {"status",
+     "usage: quern status [--limits] [--json]\n\nWhat the broker, its workers, queues and store do; with --limits "
+     "also every limit,\nthose of its configuration and the fixed ones. --json prints all of it.\n\n"
+     "Examples:\n  quern status\n  quern status --json | jq .tasks\n"},
     {"sessions", "usage: quern sessions [--json]\n\nThe sessions: durable or volatile, owner, tasks without outcome, "
                  "outcomes\nnot taken, and whether they end by themselves after a time without a client.\n\n"
                  "Examples:\n  quern sessions\n  quern sessions --json | jq -r '.[].name'\n"},

@@ -139,15 +139,23 @@ static void put_status(struct buf *to, struct bytes answer)
     put_store(to, answer);
     put_workers(to, answer);
     put_queues(to, answer);
+}
+
+static void put_status_and_limits(struct buf *to, struct bytes answer)
+{
+    put_status(to, answer);
     put_limits(to, answer);
 }
 
 int status_main(struct cli *cli, struct arguments *arguments)
 {
-    const struct question question = {.what = "status", .put_text = put_status};
-    int status = arguments_parse(arguments, NULL, 0);
+    bool with_limits = false;
+    const struct option table[] = {{.name = "limits", .kind = OPTION_FLAG, .to = &with_limits}};
+    struct question question = {.what = "status"};
+    int status = arguments_parse(arguments, table, 1);
     if (status != ARGUMENTS_GO_ON) {
         return status;
     }
+    question.put_text = with_limits ? put_status_and_limits : put_status;
     return arguments_expect(arguments, 0, 0, "") ? ask(cli, &question) : STATUS_USAGE;
 }
