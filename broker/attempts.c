@@ -103,6 +103,16 @@ static void failure_note(struct core *core, const struct task *task, const struc
                                            .report = arena_copy(arena, ending->report)};
 }
 
+/* What a worker says of a dead slot names the task first, for logs. */
+static struct bytes message_without_id(const struct task *task, struct bytes message)
+{
+    char own[ID_TEXT_SIZE + 8];
+    char id[ID_TEXT_SIZE];
+    size_t size = (size_t)snprintf(own, sizeof own, "task %s: ", id_text(task->id, id));
+    bool has_id = message.n >= size && memcmp(message.p, own, size) == 0;
+    return has_id ? bytes_of(message.p + size, message.n - size) : message;
+}
+
 static void fail_for_good(struct core *core, struct task *task, const struct ending *ending, enum cause cause)
 {
     struct ending final = *ending;
@@ -110,8 +120,9 @@ static void fail_for_good(struct core *core, struct task *task, const struct end
     final.state = TASK_FAILED;
     final.cause = cause;
     if (cause == CAUSE_QUARANTINED) {
-        buf_printf(&text, "its slot died %u times; last: %.*s", task->crashes, (int)ending->message.n,
-                   ending->message.n ? (const char *)ending->message.p : "");
+        struct bytes last = message_without_id(task, ending->message);
+        buf_printf(&text, "its slot died %u times; last: %.*s", task->crashes, (int)last.n,
+                   last.n ? (const char *)last.p : "");
         text.n = text.n > ERROR_MESSAGE_SIZE_MAX ? ERROR_MESSAGE_SIZE_MAX : text.n;
         final.message = buf_bytes(&text);
     }

@@ -299,6 +299,8 @@ static void settle(struct child *child, struct slot_result *result, enum quern_e
     }
     result->state = err == QUERN_OK ? FINISHED_DONE : FINISHED_FAILED;
     result->cause = err == QUERN_OK ? CAUSE_NONE : (uint8_t)task->cause;
+    result->exit_status = task->exit_status;
+    result->signal = task->signal;
     measure(child, result);
     publish(child, result, has_result);
 }

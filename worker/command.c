@@ -453,9 +453,11 @@ static enum quern_err report(struct quern_task *task, const struct command *comm
     task->peak_kib = (uint64_t)command->usage.ru_maxrss;
     if (WIFSIGNALED(command->status)) {
         int number = WTERMSIG(command->status);
+        task->signal = (uint8_t)number;
         return quern_task_fail(task, "Signal", "the command died of signal %d (%s)", number, strsignal(number));
     }
     if (WEXITSTATUS(command->status) != 0) {
+        task->exit_status = (uint8_t)WEXITSTATUS(command->status);
         return quern_task_fail(task, "ExitStatus", "exit status %d", WEXITSTATUS(command->status));
     }
     return QUERN_OK;

@@ -196,6 +196,8 @@ static struct outcome outcome_of(const struct slot *slot, const struct slot_resu
         .run_us = result->run_us,
         .cpu_us = result->cpu_us,
         .peak = result->peak_kib,
+        .exit_status = result->exit_status,
+        .signal = result->signal,
     };
 }
 

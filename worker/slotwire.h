@@ -31,9 +31,11 @@ struct slot_result {
     uint32_t detail_size;
     uint16_t message_size;
     uint8_t kind_size;
-    uint8_t state; /* enum finished_state: done or failed */
-    uint8_t cause; /* enum cause */
-    uint8_t padding[3];
+    uint8_t state;       /* enum finished_state: done or failed */
+    uint8_t cause;       /* enum cause */
+    uint8_t exit_status; /* of a command, as signal */
+    uint8_t signal;
+    uint8_t padding[1];
 };
 
 #endif

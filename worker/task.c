@@ -70,6 +70,8 @@ void task_begin(struct quern_task *task)
     task->cause = CAUSE_ERROR;
     task->keeps_result = false;
     task->peak_kib = 0;
+    task->exit_status = 0;
+    task->signal = 0;
 }
 
 void task_fini(struct quern_task *task)

@@ -20,9 +20,11 @@ struct quern_task {
     struct buf kind;
     struct buf message;
     struct buf detail;
-    enum cause cause;  /* of a failure: error, unless quern itself says otherwise */
-    bool keeps_result; /* a failure's result goes with it (commands) */
-    uint64_t peak_kib; /* of a command; 0: not known */
+    enum cause cause;    /* of a failure: error, unless quern itself says otherwise */
+    bool keeps_result;   /* a failure's result goes with it (commands) */
+    uint64_t peak_kib;   /* of a command; 0: not known */
+    uint8_t exit_status; /* of a command that failed, as signal */
+    uint8_t signal;
 };
 
 /* In the slot, once: SIGTERM ends the process, unless the task that runs asks whether it was cancelled. */

@@ -125,7 +125,8 @@ static const struct {
      "usage: quern attach SESSION [--jsonl] [--take-over] [--volatile]\n"
      "\n"
      "Prints the outcomes of a session in completion order, those not printed before and those still to come, until\n"
-     "nothing is outstanding. --volatile: for a session that is in the broker's memory only.\n\nExamples:\n"
+     "nothing is outstanding. The session stays, and takes further tasks; `quern close SESSION` ends it.\n"
+     "--volatile: for a session that is in the broker's memory only.\n\nExamples:\n"
      "  quern attach night\n"
      "  quern attach night --take-over --jsonl | jq .error\n"},
     {"status",

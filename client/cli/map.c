@@ -6,13 +6,21 @@
 #include "client/cli/feed.h"
 #include "common/codec.h"
 #include "common/limits.h"
+#include <string.h>
+
+#define RAW_HINT " (--raw takes a line as text)"
 
 /* A JSON value; its array of arguments is one level of the payload. */
 static bool encode_json(void *context, struct bytes item, struct buf *args, char why[JSON_ERROR_SIZE])
 {
     (void)context;
     put_array(args, 1);
-    return json_to_msgpack(item, VALUE_DEPTH_MAX - 1, args, why);
+    if (json_to_msgpack(item, VALUE_DEPTH_MAX - 1, args, why)) {
+        return true;
+    }
+    size_t size = strnlen(why, JSON_ERROR_SIZE - sizeof RAW_HINT);
+    memcpy(why + size, RAW_HINT, sizeof RAW_HINT);
+    return false;
 }
 
 static bool encode_raw(void *context, struct bytes item, struct buf *args, char why[JSON_ERROR_SIZE])

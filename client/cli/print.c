@@ -7,6 +7,7 @@
 #include "client/cli/json.h"
 #include "common/ids.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WHERE_SIZE 80
@@ -211,6 +212,15 @@ static void where(const struct quern_outcome *outcome, char text[WHERE_SIZE])
     buf_fini(&buf);
 }
 
+/* Without its own "task ID: ", which stands at the head of the line. */
+static const char *message_shown(const struct quern_outcome *outcome, const char *message)
+{
+    char own[ID_TEXT_SIZE + 8];
+    char id[ID_TEXT_SIZE];
+    int size = snprintf(own, sizeof own, "task %s: ", id_text(outcome->id, id));
+    return strncmp(message, own, (size_t)size) == 0 ? message + size : message;
+}
+
 static void put_failure_line(const struct printing *printing, const struct quern_outcome *outcome,
                              const struct failure *failure)
 {
@@ -221,14 +231,16 @@ static void put_failure_line(const struct printing *printing, const struct quern
         buf_printf(&tail, ": %s", failure->kind);
     }
     if (failure->message[0] != '\0') {
-        buf_printf(&tail, ": %s", failure->message);
+        buf_printf(&tail, ": %s", message_shown(outcome, failure->message));
     } else if (outcome->signal != 0) {
         buf_printf(&tail, ": signal %u", outcome->signal);
     } else if (outcome->exit_status != 0) {
         buf_printf(&tail, ": exit status %u", outcome->exit_status);
     }
-    if (outcome->worker[0] != '\0') {
+    if (outcome->worker[0] != '\0' && outcome->attempts > 0) {
         buf_printf(&tail, " (attempt %u, on %s)", outcome->attempts, outcome->worker);
+    } else if (outcome->worker[0] != '\0') {
+        buf_printf(&tail, " (on %s)", outcome->worker);
     }
     say_into(&printing->err->buf, "%s: %s%.*s", place, failure->cause, (int)tail.n, (const char *)tail.p);
     buf_fini(&tail);

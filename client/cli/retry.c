@@ -3,11 +3,9 @@
  */
 #include "client/cli/answer.h"
 #include "client/cli/json.h"
-#include "client/cli/out.h"
 #include "client/cli/words.h"
 #include "common/ids.h"
 #include <stdlib.h>
-#include <unistd.h>
 
 /* The name of a task's session, "" if it cannot be found out. Malloc'd. */
 static struct buf session_of(struct quern_client *client, uint64_t id)
@@ -39,7 +37,7 @@ static void put_retried(struct buf *to, const struct cli *cli, const char *old, 
     buf_printf(to, ",\"new_session\":%s}\n", is_new ? "true" : "false");
 }
 
-static int retry_one(const struct cli *cli, struct quern_client *client, const char *old, struct out *out)
+static int retry_one(void *context, struct quern_client *client, const char *old, struct out *out)
 {
     uint64_t id;
     enum quern_err err = quern_retry(client, id_of(old), &id, NULL, QUERN_FOREVER);
@@ -48,32 +46,14 @@ static int retry_one(const struct cli *cli, struct quern_client *client, const c
     }
     struct buf before = session_of(client, id_of(old));
     struct buf now = session_of(client, id);
-    put_retried(&out->buf, cli, old, id, buf_bytes(&now), !bytes_equal(buf_bytes(&before), buf_bytes(&now)));
+    put_retried(&out->buf, context, old, id, buf_bytes(&now), !bytes_equal(buf_bytes(&before), buf_bytes(&now)));
     buf_fini(&before);
     buf_fini(&now);
     return STATUS_OK;
 }
 
-static int retry_all(const struct cli *cli, struct quern_client *client, const struct arguments *arguments)
-{
-    int status = STATUS_OK;
-    struct out out;
-    out_init(&out, STDOUT_FILENO);
-    for (size_t i = 0; i < arguments->word_count; i++) {
-        int one = retry_one(cli, client, arguments->words[i], &out);
-        status = one != STATUS_OK ? one : status;
-        if (!out_flush(&out)) {
-            break;
-        }
-    }
-    status = out_finish(&out, status);
-    out_fini(&out);
-    return status;
-}
-
 int retry_main(struct cli *cli, struct arguments *arguments)
 {
-    struct quern_client *client = NULL;
     int status = arguments_parse(arguments, NULL, 0);
     if (status != ARGUMENTS_GO_ON) {
         return status;
@@ -81,10 +61,5 @@ int retry_main(struct cli *cli, struct arguments *arguments)
     if (!arguments_expect(arguments, 1, SIZE_MAX, "a task id") || ids_check(arguments) != ARGUMENTS_GO_ON) {
         return STATUS_USAGE;
     }
-    status = cli_open_operator(cli, &client);
-    if (status == STATUS_OK) {
-        status = retry_all(cli, client, arguments);
-        (void)quern_client_close(&client, 0);
-    }
-    return status;
+    return ids_each(cli, arguments, cli, retry_one);
 }

@@ -1,5 +1,5 @@
 /*
- * Owns ids as words, and times for people. Start at ids_check.
+ * Owns ids as words, doing one thing for each, and times for people. Start at ids_check.
  */
 #include "client/cli/words.h"
 
@@ -7,6 +7,7 @@
 #include "common/ids.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int ids_check(const struct arguments *arguments)
 {
@@ -25,6 +26,29 @@ uint64_t id_of(const char *word)
     uint64_t id = 0;
     (void)id_parse(word, &id);
     return id;
+}
+
+int ids_each(const struct cli *cli, const struct arguments *arguments, void *context,
+             int (*do_one)(void *context, struct quern_client *client, const char *id, struct out *out))
+{
+    struct quern_client *client = NULL;
+    struct out out;
+    int status = cli_open_operator(cli, &client);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out_init(&out, STDOUT_FILENO);
+    for (size_t i = 0; i < arguments->word_count; i++) {
+        int one = do_one(context, client, arguments->words[i], &out);
+        status = one != STATUS_OK ? one : status;
+        if (!out_flush(&out)) {
+            break;
+        }
+    }
+    status = out_finish(&out, status);
+    out_fini(&out);
+    (void)quern_client_close(&client, 0);
+    return status;
 }
 
 const char *age_text(int64_t at_ms, char text[AGE_SIZE])

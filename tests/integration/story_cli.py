@@ -113,6 +113,7 @@ class Mapping(stage.Story):
         self.assertIn("line 3", result.stderr)
         self.assertIn("DivisionByZero", result.stderr)
         self.assertIn("line 4: not submitted: not JSON", result.stderr)
+        self.assertIn("--raw takes a line as text", result.stderr)
 
     def test_keep_order_holds_the_place_of_failed_lines(self):
         result = self.quern("map", "divide", "--keep-order", input="4\n\n0\nnope\n5\n", status=1)
@@ -235,6 +236,14 @@ class Mapping(stage.Story):
         self.assertEqual(rows[0]["result"], {"exit_status": 0, "stdout": "o\n", "stderr": "e\n"})
         self.assertEqual(rows[1]["result"]["exit_status"], 4)
         self.assertEqual(rows[1]["error"]["kind"], "ExitStatus")
+
+    def test_show_tells_how_a_command_ended(self):
+        self.quern("run", "--session", "mine", "--", "sh", "-c", "{}", input="exit 4\nkill -9 $$\n", status=1)
+        ids = [row["id"] for row in self.quern("list", "--json").json]
+        shown = sorted((row["exit_status"], row["signal"]) for row in
+                       (self.quern("show", identity, "--json").json for identity in ids))
+        self.assertEqual(shown, [(0, 9), (4, 0)])
+        self.assertIn("exit       4\n", "".join(self.quern("show", identity).stdout for identity in ids))
 
     def test_run_gives_line_environment_and_directory(self):
         os.mkdir(self.path("here"))
@@ -514,6 +523,17 @@ class Looking(stage.Story):
         self.wait_status(lambda s: s["tasks"]["running"] == 1, "the sleeper")
         self.assertIn("runs", self.quern("cancel", runs, status=4).stderr)
         self.quern("cancel", done, status=4)
+
+    def test_a_task_that_was_stopped_made_no_attempt_number_0(self):
+        self.worker()
+        client = self.quern_start("submit", "sleep", "60")
+        self.wait_status(lambda s: s["tasks"]["running"] == 1, "the sleeper")
+        self.quern("cancel", "--force", self.quern("list", "--json").json[0]["id"])
+        self.assertEqual(client.status(), 1)
+        self.assertRegex(client.log[-1], r"cancelled: .*\(on \S+:\d+\)$")
+
+    def test_attach_says_that_the_session_stays(self):
+        self.assertIn("The session stays", self.quern("attach", "--help").stdout)
 
     def test_retry_makes_a_new_task(self):
         self.worker()

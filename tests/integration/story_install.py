@@ -166,6 +166,12 @@ class Installed(stage.Story):
         self.start_installed("quern-worker", "--module", os.path.join(self.library, "quern", "examples.so"))
         self.assertEqual(self.run_tool(self.path("client")), "49\n")
 
+    def test_the_directory_of_modules_is_told(self):
+        search = os.path.join(self.library, "pkgconfig")
+        folder = self.run_tool("pkg-config", "--variable=moduledir", "quern", PKG_CONFIG_PATH=search).strip()
+        self.assertTrue(os.path.samefile(folder, os.path.join(self.library, "quern")))
+        self.assertIn("examples.so", os.listdir(folder))
+
     def test_only_what_the_headers_declare_is_exported(self):
         names = [line.split()[-1].split("@")[0] for line in
                  self.run_tool("nm", "-D", "--defined-only", os.path.join(self.library, "libquern.so")).splitlines()]

@@ -220,6 +220,9 @@ class Attempts(Turns):
         """A task that kills its slot is tried three times whatever its policy, then it is quarantined."""
         shown = self.failed("crash")
         self.assertEqual((shown["cause"], [f["signal"] for f in shown["failures"]]), ("quarantined", [11] * 3))
+        self.assertNotIn(shown["id"], shown["message"])
+        self.assertRegex(self.quern("submit", "crash", status=1).stderr,
+                         r"^quern: task [0-9-]+: quarantined: Signal: its slot died 3 times; last: slot \d+ on ")
         shown = self.failed("crash", "--at-most-once")
         self.assertEqual((shown["cause"], len(shown["failures"])), ("crashed", 1))
 
