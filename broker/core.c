@@ -37,6 +37,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->pid = (uint64_t)getpid();
     core->sweep_ms = INT64_MAX;
     core->balance_ms = INT64_MAX;
+    core->expected_ms = INT64_MAX;
     core->soon_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
     spares_init(&core->task_spares, sizeof(struct task) + TASK_SMALL_SIZE);
@@ -518,8 +519,24 @@ static int64_t wake_at(const struct core *core)
 
 /* ---- the step ---- */
 
+/* This process stood still (stopped, or its machine overloaded): who could not be heard is not blamed for it. Leases
+ * only grow longer here, and workers go by their own clocks, so nothing is given away too early. */
+static void excuse_absence(struct core *core, int64_t now)
+{
+    int64_t late_ms = core->expected_ms == INT64_MAX ? 0 : now - core->expected_ms;
+    if (late_ms <= (int64_t)core->limits.heartbeat_ms) {
+        return;
+    }
+    workers_excuse(core, late_ms);
+    core->claims_until += core->claims_until != 0 ? late_ms : 0;
+    for (struct conn *conn = core->conn_list; conn != NULL; conn = conn->next) {
+        conn->heard_ms += late_ms;
+    }
+}
+
 void core_step(struct core *core, const struct event *event, struct update *update)
 {
+    excuse_absence(core, event->mono_ms);
     core->update = update;
     core->now = event->mono_ms;
     core->wall = event->wall_ms;
@@ -561,6 +578,7 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     balance_workers(core);
     conns_send_soon(core);
     update->wake_ms = wake_at(core);
+    core->expected_ms = update->wake_ms > core->now ? update->wake_ms : core->now;
     core->update = NULL;
 }
 

@@ -364,7 +364,8 @@ void worker_drop(struct core *core, struct task *task); /* no longer held */
 void worker_capacity(struct core *core, struct conn *conn, const struct msg_CAPACITY *capacity);
 void worker_renew(struct core *core, struct worker *worker); /* its lease, from now */
 void worker_welcomed(struct core *core, uint64_t batch);
-void workers_sweep(struct core *core); /* leases that are over */
+void workers_excuse(struct core *core, int64_t late_ms); /* nobody was there to hear them for so long */
+void workers_sweep(struct core *core);                   /* leases that are over */
 void workers_fini(struct core *core);
 /* attempts.c: what a worker says of what it holds. */
 void attempts_listed(struct core *core, struct worker *worker, struct conn *conn, struct list list); /* by its HELLO */
@@ -628,8 +629,9 @@ struct core {
     int64_t soon_ms; /* messages that leave soon leave now at the latest; INT64_MAX none */
     uint64_t *soon;  /* the connections that may have some */
     size_t soon_count, soon_cap;
-    int64_t balance_ms; /* next look at idle workers; INT64_MAX none */
-    int64_t sweep_ms;   /* next look at lifetimes, leases, heartbeats */
+    int64_t expected_ms; /* the next step was to be by then; INT64_MAX: nobody knew */
+    int64_t balance_ms;  /* next look at idle workers; INT64_MAX none */
+    int64_t sweep_ms;    /* next look at lifetimes, leases, heartbeats */
 };
 
 /* Ask to be woken for a sweep at the latest then. */

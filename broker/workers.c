@@ -383,6 +383,13 @@ void worker_bye(struct core *core, struct worker *worker)
     worker_lose_all(core, worker, "was told to end at once");
 }
 
+void workers_excuse(struct core *core, int64_t late_ms)
+{
+    for (struct worker *worker = core->workers; worker != NULL; worker = worker->next) {
+        worker->lease_until += late_ms;
+    }
+}
+
 void workers_sweep(struct core *core)
 {
     struct worker *next;

@@ -4,7 +4,9 @@ its broker. Nothing fails, and nothing runs twice."""
 import collections
 import json
 import os
+import signal
 import subprocess
+import time
 
 import stage
 
@@ -72,6 +74,29 @@ class Rolling(Lifecycle):
             self.assertEqual((shown["state"], shown["attempts"], shown["losses"]), ("done", 1, 0))
         self.assertEqual((len(self.lines_of("short")), len(set(self.lines_of("short")))), (20, 20))
         self.assertTrue(first.is_running() and second.is_running())
+
+
+class CutOff(Lifecycle):
+    def test_a_worker_keeps_its_results_until_a_stopped_broker_goes_on(self):
+        """The broker stands still for longer than a lease. The worker knows: it starts nothing, and hands in later."""
+        lease_s = 2
+        broker = self.broker(*self.config(heartbeat_ms=100, dead_ms=600, lease_ms=lease_s * 1000))
+        worker = self.worker(module=UNRULY)
+        tasks = [self.effect("effects", "0.4", "--at-most-once") for _ in range(2)]
+        waiting = [self.effect("effects", "0.4") for _ in range(2)]
+        stage.wait_until(lambda: len(self.lines_of("effects")) == 2, "two to run")
+        broker.send(signal.SIGSTOP)
+        since = time.monotonic()
+        worker.wait_log("silent")
+        stage.wait_until(lambda: time.monotonic() > since + 2 * lease_s, "two leases to pass")
+        begun = len(self.lines_of("effects"))
+        broker.send(signal.SIGCONT)
+        for task in tasks + waiting:
+            shown = self.finished(task)
+            self.assertEqual((shown["state"], shown["cause"], shown["losses"]), ("done", None, 0), shown)
+        self.assertLessEqual(begun, 4)
+        self.assertEqual(set(collections.Counter(self.lines_of("effects")).values()), {1})
+        self.assertTrue(worker.is_running())
 
 
 if __name__ == "__main__":

@@ -103,6 +103,18 @@ static void goes_on_over_a_break(struct world *w, struct worker *w1, uint64_t ta
     again(w, w1);
 }
 
+/* The broker stands still for longer than a lease. What it hears then, it hears of living workers. */
+static void cannot_be_heard_for_long(struct world *w, struct worker *w1, uint64_t task)
+{
+    sim_worker_start(w1, task, true);
+    settle(w);
+    w->now += 3 * (int64_t)w->limits.lease_ms;
+    broker_tick(w);
+    again(w, w1);
+    pass_still(w, (int64_t)w->limits.lease_ms / 2);
+    settle(w);
+}
+
 static void is_returned(struct world *w, struct worker *w1, uint64_t task)
 {
     sim_worker_capacity(w1, 0);
@@ -142,6 +154,7 @@ static const struct row {
     {is_claimed_by_nobody_after_a_restart, 0, 0, 1, TASK_FAILED},
     {goes_on_over_a_restart, 0, 0, 0, 0},
     {goes_on_over_a_break, 0, 0, 0, 0},
+    {cannot_be_heard_for_long, 0, 0, 0, 0},
     {is_returned, 0, 0, 0, 0},
     {is_drained, 0, 0, 0, 0},
     {never_arrives, 0, 0, 0, 0},

@@ -459,8 +459,10 @@ static void claim(struct bench *bench, const char *column)
         struct item_held held = held_of(column, HELD_RUNNING);
         hello_worker(bench, OTHER_WORKER, "X", &held);
     } else if (strcmp(column, "nobody") == 0) {
-        bench->now += (int64_t)bench->limits.lease_ms + 1;
-        bench_step(bench, (struct event){.kind = EVENT_TICK});
+        for (int64_t end = bench->now + (int64_t)bench->limits.lease_ms + 1; bench->now < end;) {
+            bench->now += end - bench->now < 100 ? end - bench->now : 100;
+            bench_step(bench, (struct event){.kind = EVENT_TICK});
+        }
         bench_commit(bench);
     } else {
         fail_msg("unknown column: %s", column);
