@@ -56,6 +56,14 @@ static void end_client(struct fake *fake, struct quern_client *client, enum quer
     assert_int_equal(err, code);
 }
 
+/* Sets a knob of the fake broker. */
+#define SET(knob, value)                                                                                               \
+    do {                                                                                                               \
+        fake_lock(fake);                                                                                               \
+        fake->knob = value;                                                                                            \
+        fake_unlock(fake);                                                                                             \
+    } while (0)
+
 /* ---- opening and closing ---- */
 
 static void test_what_a_broker_denies_at_opening(void **state)
@@ -66,14 +74,14 @@ static void test_what_a_broker_denies_at_opening(void **state)
     options.url = fake->url;
     options.session = "nightly";
     options.must_exist = true;
-    fake->deny = QUERN_UNKNOWN;
+    SET(deny, QUERN_UNKNOWN);
     PROVOKES(QUERN_UNKNOWN, "says the fake", quern_client_open(&options, &client));
-    fake->deny = QUERN_FULL;
+    SET(deny, QUERN_FULL);
     PROVOKES(QUERN_FULL, "says the fake", quern_client_open(&options, &client));
-    fake->deny = QUERN_OK;
-    fake->is_newer = true;
+    SET(deny, QUERN_OK);
+    SET(is_newer, true);
     PROVOKES(QUERN_VERSION, "newer", quern_client_open(&options, &client));
-    fake->is_newer = false;
+    SET(is_newer, false);
     assert_null(client);
 }
 
@@ -104,9 +112,7 @@ static void test_closing_with_submits_that_nobody_answers(void **state)
 {
     struct fake *fake = *state;
     struct quern_client *client = open_default(fake);
-    fake_lock(fake);
-    fake->is_silent = true;
-    fake_unlock(fake);
+    SET(is_silent, true);
     submit_plain(client, 1);
     PROVOKES(QUERN_TIMEOUT, "1 submits were not acknowledged", quern_client_close(&client, 0));
 }
@@ -134,9 +140,7 @@ static void test_waits_of_a_client_that_was_taken_over(void **state)
     assert_int_equal(quern_as_completed(&future, 1, QUERN_FOREVER, &set), QUERN_OK);
     assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
     assert_int_equal(quern_group_submit(group, &call, NULL), QUERN_OK);
-    fake_lock(fake);
-    fake->holds_answers = true;
-    fake_unlock(fake);
+    SET(holds_answers, true);
     submit_plain(client, 1);
     end_client(fake, client, QUERN_TAKEN_OVER);
     PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_submit(client, &call, NULL, NULL));
@@ -160,9 +164,7 @@ static void test_waits_of_a_client_whose_session_is_gone(void **state)
     struct quern_call call = call_of("\x91\x07");
     struct quern_client *client = open_by_hand(fake, &future, 1);
     assert_int_equal(quern_as_completed(&future, 1, QUERN_FOREVER, &set), QUERN_OK);
-    fake_lock(fake);
-    fake->holds_answers = true;
-    fake_unlock(fake);
+    SET(holds_answers, true);
     submit_plain(client, 1);
     end_client(fake, client, QUERN_CLOSED);
     PROVOKES(QUERN_CLOSED, "says the fake", quern_submit(client, &call, NULL, NULL));
@@ -188,7 +190,7 @@ static void test_waits_of_a_map(void **state)
 {
     const enum quern_err ends[] = {QUERN_TAKEN_OVER, QUERN_CLOSED};
     struct fake *fake = *state;
-    fake->is_by_hand = true;
+    SET(is_by_hand, true);
     for (size_t i = 0; i < 2; i++) {
         struct quern_client *client = open_default(fake);
         struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
@@ -295,9 +297,7 @@ static void test_what_a_broker_answers(void **state)
     PROVOKES(QUERN_INVALID, "msgpack map", quern_query(client, "list", "\x90", 1, WAIT_MS, &answer, &size));
     PROVOKES(QUERN_INVALID, "as in #7", quern_session_close(client, "#seven", 0, WAIT_MS));
     assert_null(answer);
-    fake_lock(fake);
-    fake->reply_code = QUERN_OK;
-    fake_unlock(fake);
+    SET(reply_code, QUERN_OK);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
@@ -347,9 +347,7 @@ static void test_waits_in_a_handler_when_too_many_wait(void **state)
     struct quern_call call = call_of("\x91\x07");
     struct quern_task task = {0};
     struct quern_client *client = open_by_hand(fake, &future, 1);
-    fake_lock(fake);
-    fake->holds_answers = true;
-    fake_unlock(fake);
+    SET(holds_answers, true);
     assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
     assert_int_equal(quern_group_submit(group, &call, NULL), QUERN_OK);
     submit_plain(client, 1);
@@ -358,9 +356,7 @@ static void test_waits_in_a_handler_when_too_many_wait(void **state)
     PROVOKES(QUERN_FULL, "wait inside their handlers", quern_group_close(&group, NULL));
     assert_int_equal(quern_task_wait_begin(&task), QUERN_FULL);
     quern_place_end();
-    fake_lock(fake);
-    fake->holds_answers = false;
-    fake_unlock(fake);
+    SET(holds_answers, false);
     assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
     close_all(client, &future, 1);
 }
@@ -394,7 +390,7 @@ static void test_a_pool_over_others_whose_client_ends(void **state)
     struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
     struct quern_pool *pool = NULL;
     options.url = fake->url;
-    fake->is_by_hand = true;
+    SET(is_by_hand, true);
     assert_int_equal(quern_pool_open(&options, &pool), QUERN_OK);
     PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_pool_shutdown(pool, 0));
     submit_plain(quern_pool_client(pool), 1);

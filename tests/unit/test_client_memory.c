@@ -16,6 +16,8 @@
 #include "shortage.h"
 #include "worker/task.h"
 
+#define LOST_COUNT 4u
+
 /* What a call works on, and what it gave. */
 struct stage {
     struct fake *fake;
@@ -26,7 +28,8 @@ struct stage {
     struct quern_map *map;
     struct quern_pool *pool;
     unsigned count;
-    uint64_t index; /* of the next item */
+    uint64_t index;                         /* of the next item */
+    struct quern_outcome *lost[LOST_COUNT]; /* kept: memory that was given back is used again */
 };
 
 typedef enum quern_err trial(struct stage *stage);
@@ -264,13 +267,11 @@ static void test_releasing_futures_needs_no_memory(void **state)
 
 static enum quern_err call_next(struct stage *stage)
 {
-    struct quern_outcome *outcome = NULL;
-    enum quern_err err = quern_next(stage->client, WAIT_MS, &outcome);
+    enum quern_err err = quern_next(stage->client, WAIT_MS, &stage->lost[stage->count]);
     if (err == QUERN_OK) {
-        assert_int_equal(outcome->cause, QUERN_CAUSE_LOST);
+        assert_int_equal(stage->lost[stage->count]->cause, QUERN_CAUSE_LOST);
         stage->count++;
     }
-    quern_outcome_release(&outcome);
     return err;
 }
 
@@ -284,7 +285,7 @@ static void test_next_of_what_was_lost(void **state)
     fake->is_by_hand = true;
     fake_unlock(fake);
     struct stage stage = {.fake = fake, .client = open_with(fake, options)};
-    submit_plain(stage.client, 4);
+    submit_plain(stage.client, LOST_COUNT);
     assert_int_equal(quern_flush(stage.client, WAIT_MS), QUERN_OK);
     fake_lock(fake);
     fake->deny_now = QUERN_UNKNOWN;
@@ -292,7 +293,10 @@ static void test_next_of_what_was_lost(void **state)
     assert_int_equal(call_next(&stage), QUERN_OK);
     assert_int_equal(call_next(&stage), QUERN_OK);
     starve(&stage, call_next, NULL);
-    assert_int_equal(stage.count, 4);
+    assert_int_equal(stage.count, LOST_COUNT);
+    for (unsigned i = 0; i < LOST_COUNT; i++) {
+        quern_outcome_release(&stage.lost[i]);
+    }
     stage_close(&stage);
 }
 
