@@ -28,7 +28,7 @@ static void connection_say(void)
     (void)snprintf(why, sizeof why, "%s", why_lost);
     (void)pthread_mutex_unlock(&lock);
     if (is_news && is_lost) {
-        say("the broker is gone (%s); waiting for the broker, %s", why,
+        say("no connection to the broker (%s); waiting for the broker, %s", why,
             atomic_load(&is_volatile) ? "what it had in memory is lost if it was started anew" : "nothing is lost");
     } else if (is_news) {
         say("the broker is back");

@@ -151,9 +151,9 @@ static const struct {
      "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},
     {"cancel",
      "usage: quern cancel ID... [--force] [--json]\n\nCancels tasks that have not started. One that runs, or has "
-     "its outcome, is\n"
-     "left alone: exit status 4. --force also stops one that runs, with every process it has started: it is\n"
-     "asked to end (SIGTERM), and killed after 1 second.\n\nExamples:\n  quern cancel 7-42 7-43\n"
+     "its outcome, is left alone:\n"
+     "exit status 4. --force also stops one that runs, with every process it has started: it is asked to end\n"
+     "(SIGTERM), and killed after 1 second.\n\nExamples:\n  quern cancel 7-42 7-43\n"
      "  quern cancel --force 7-44\n"
      "  quern list --state ready --json | jq -r '.[].id' | xargs quern cancel\n"},
     {"retry", "usage: quern retry ID... [--json]\n\nSubmits finished tasks again, each as a new task whose id is "

@@ -15,6 +15,14 @@ static void put_expiry(struct table *table, uint64_t expire_ms)
     }
 }
 
+/* A session that a retry has made was never owned. */
+static void put_owner(struct table *table, struct bytes row)
+{
+    const char *owner = answer_shown(row, "owner");
+    table_put(table, "%s%s", owner[0] != '\0' ? owner : "nobody",
+              owner[0] == '\0' || answer_flag(row, "connected") ? "" : " (gone)");
+}
+
 static void put_sessions(struct buf *to, struct bytes answer)
 {
     struct table table = {.columns = 9};
@@ -39,7 +47,7 @@ static void put_sessions(struct buf *to, struct bytes answer)
         }
         table_put(&table, "%s", answer_shown(row, "state"));
         table_put(&table, "%s", answer_flag(row, "durable") ? "durable" : "volatile");
-        table_put(&table, "%s%s", answer_shown(row, "owner"), answer_flag(row, "connected") ? "" : " (gone)");
+        put_owner(&table, row);
         table_put(&table, "%" PRIu64, answer_u64(row, "live"));
         table_put(&table, "%" PRIu64, answer_u64(row, "untaken"));
         table_put(&table, "%" PRIu64, answer_u64(row, "failed"));

@@ -88,9 +88,13 @@ static void put_failure(struct buf *to, struct bytes row, const char *label)
 {
     struct bytes detail = answer_bytes(row, "detail");
     struct bytes report = answer_field(row, "report");
+    const char *cause = answer_shown(row, "cause"); /* none of a cancelled task */
     const char *kind = answer_shown(row, "kind");
-    buf_printf(to, "%-11s%s%s%s: %s\n", label, answer_shown(row, "cause"), kind[0] != '\0' ? ", " : "", kind,
-               answer_shown(row, "message"));
+    const char *message = answer_shown(row, "message");
+    if (cause[0] != '\0' || kind[0] != '\0' || message[0] != '\0') {
+        buf_printf(to, "%-11s%s%s%s%s%s\n", label, cause, cause[0] != '\0' && kind[0] != '\0' ? ", " : "", kind,
+                   cause[0] != '\0' || kind[0] != '\0' ? ": " : "", message);
+    }
     put_end(to, row);
     put_figures(to, row);
     if (detail.n > 0) {
@@ -144,8 +148,9 @@ static void put_progress(struct buf *to, struct bytes answer)
 {
     struct bytes progress = answer_field(answer, "progress");
     if (!answer_is_nil(answer, "progress")) {
-        buf_printf(to, "%-11s%.0f %% %s\n", "progress", answer_f64(progress, "fraction") * 100.0,
-                   answer_shown(progress, "text"));
+        const char *text = answer_shown(progress, "text");
+        buf_printf(to, "%-11s%.0f %%%s%s\n", "progress", answer_f64(progress, "fraction") * 100.0,
+                   text[0] != '\0' ? " " : "", text);
     }
 }
 

@@ -6,6 +6,7 @@
  *     struct quern_future *future;
  *     struct quern_outcome *outcome;
  *
+ *     // every call answers QUERN_OK or what went wrong; quern_last_error() says it in words. Left out here.
  *     quern_client_open(NULL, &client);                  // the default socket, an unnamed session
  *     call.function = "square";
  *     call.args = "\x91\x07"; call.args_size = 2;         // [7]; see quern/value.h

@@ -34,6 +34,7 @@ struct quern_outcome;
 
 /* ---- looking: without waiting ---- */
 
+/* The task's id. People and `quern` see it as SERIES-SEQUENCE: its upper and its lower 32 bits, decimal. */
 uint64_t quern_future_id(const struct quern_future *future);
 /* The broker has it: in a durable session, on disk. False also before it was answered, and if it was refused. */
 bool quern_future_accepted(const struct quern_future *future);

@@ -53,7 +53,7 @@ struct quern_map_options {
     enum quern_order order;
     size_t window_count;  /* items submitted and not given yet, 1..10,000,000, default 4,000 */
     size_t window_bytes;  /* arguments of unfinished and results of items not given, default 64 MiB */
-    size_t chunk;         /* items submitted in one run: 0 (default) adapts, else 1..10,000; see below */
+    size_t chunk;         /* items submitted in one run: 0 (default) adapts, else 1..10,000; see above */
     int timeout_ms;       /* for the whole map, from quern_map_open; default QUERN_FOREVER */
     bool stop_at_failure; /* the first item that is not done ends the map: what has not started is cancelled */
     bool force;           /* a map that ends early also stops what runs */

@@ -122,7 +122,7 @@ int64_t quern_task_remaining_ms(const struct quern_task *task);
  * 1 second from then on to clear up and return: from its first asking on SIGTERM does not end it, but wakes it from
  * sleep. What it returns counts no more, and its process ends after that. Any thread of the slot may ask. */
 bool quern_task_is_cancelled(const struct quern_task *task);
-/* Task id (shown as series-sequence) and the number of this attempt. */
+/* Task id (shown as SERIES-SEQUENCE: its upper and lower 32 bits, decimal) and the number of this attempt. */
 uint64_t quern_task_id(const struct quern_task *task);
 unsigned quern_task_attempt(const struct quern_task *task);
 
