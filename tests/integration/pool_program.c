@@ -51,6 +51,19 @@ static enum quern_err own_pid(struct quern_task *task, struct quern_reader *args
     return QUERN_OK;
 }
 
+/* Keeps x bytes of memory for good; its process id. */
+static enum quern_err grow(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    static void *volatile kept; /* so that no compiler leaves it out */
+    int64_t x = 0;
+    if (quern_read_i64(args, &x) != QUERN_OK || (kept = malloc((size_t)x)) == NULL) {
+        return quern_task_fail_args(task, args, "grow takes one integer");
+    }
+    memset(kept, 1, (size_t)x);
+    quern_write_i64(result, getpid());
+    return QUERN_OK;
+}
+
 /* What an attempt of a handler sees of the program's surroundings: 1 if the variable is there, and stdin is empty. */
 static enum quern_err surroundings(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -98,9 +111,9 @@ static enum quern_err nested(struct quern_task *task, struct quern_reader *args,
     return err == QUERN_OK ? err : quern_task_fail(task, "Nested", "%s", quern_last_error());
 }
 
-static const struct quern_function functions[] = {
-    {"square", square}, {"take", take}, {"nested", nested}, {"pid", own_pid}, {"surroundings", surroundings},
-    {NULL, NULL}};
+static const struct quern_function functions[] = {{"square", square}, {"take", take}, {"nested", nested},
+                                                  {"pid", own_pid},   {"grow", grow}, {"surroundings", surroundings},
+                                                  {NULL, NULL}};
 
 static enum quern_err initialise(const char **text_out)
 {
@@ -156,6 +169,7 @@ static void open_pool(char *const words[], size_t count)
     options.worker_args = worker_args;
     options.start = (enum quern_start)number_of(words, count, "start");
     options.max_tasks_per_slot = number_of(words, count, "max_tasks");
+    options.memory_per_slot = number_of(words, count, "memory");
     if (value_of(words, count, "timeout") != NULL) {
         options.start_timeout_ms = (int)number_of(words, count, "timeout");
     }

@@ -176,6 +176,27 @@ class Opening(PoolStory):
         self.assertEqual([pids.count(pid) for pid in pids], [2] * 6)
         self.tell_all(program, "close 0")
 
+    def test_a_slot_that_has_grown_is_replaced_after_its_task(self):
+        for memory, tasks_of_each in ((30 << 20, [2] * 6), (0, [6] * 6)):  # the second task is the one too many
+            program = self.opened("slots=1", f"memory={memory}")
+            pids = []
+            for i in range(6):
+                self.tell_all(program, f"submit grow {20 << 20}")
+                pids.append(self.tell(program, f"wait {i}"))
+            self.assertEqual([pids.count(pid) for pid in pids], tasks_of_each)
+            self.tell_all(program, "close 0")
+
+    def test_slots_may_be_fresh_starts_of_the_program(self):
+        for start, word in ((1, b"--quern-slot"), (0, b"--quern-zygote")):  # of the process it was forked from
+            program = self.opened("slots=1", f"start={start}")
+            self.tell_all(program, "submit pid 0")
+            pid = int(self.tell(program, "wait 0").split()[1])
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                self.assertIn(word, file.read())
+            with open(f"/proc/{pid}/exe", "rb"):
+                self.assertEqual(os.path.realpath(f"/proc/{pid}/exe"), os.path.realpath(PROGRAM))
+            self.tell_all(program, "close 0")
+
     def test_a_function_can_be_a_client_of_its_own_pool_on_one_slot(self):
         """The function says nothing of durability: it need not know whether the pool has a database."""
         for database in ((), (f"database={self.path('pool.db')}",)):
