@@ -64,6 +64,19 @@ static enum quern_err grow(struct quern_task *task, struct quern_reader *args, s
     return QUERN_OK;
 }
 
+/* Says that it is a quarter done, and again, for that many milliseconds. */
+static enum quern_err quarter(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t ms = 0;
+    enum quern_err err = quern_read_i64(args, &ms);
+    for (; err == QUERN_OK && ms > 0; ms -= 5) {
+        quern_task_progress(task, 0.25, "a quarter");
+        (void)poll(NULL, 0, 5);
+    }
+    quern_write_i64(result, ms);
+    return err;
+}
+
 /* What an attempt of a handler sees of the program's surroundings: 1 if the variable is there, and stdin is empty. */
 static enum quern_err surroundings(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -111,8 +124,13 @@ static enum quern_err nested(struct quern_task *task, struct quern_reader *args,
     return err == QUERN_OK ? err : quern_task_fail(task, "Nested", "%s", quern_last_error());
 }
 
-static const struct quern_function functions[] = {{"square", square}, {"take", take}, {"nested", nested},
-                                                  {"pid", own_pid},   {"grow", grow}, {"surroundings", surroundings},
+static const struct quern_function functions[] = {{"square", square},
+                                                  {"take", take},
+                                                  {"nested", nested},
+                                                  {"pid", own_pid},
+                                                  {"grow", grow},
+                                                  {"quarter", quarter},
+                                                  {"surroundings", surroundings},
                                                   {NULL, NULL}};
 
 static enum quern_err initialise(const char **text_out)
@@ -231,6 +249,28 @@ static void wait_for(const char *index)
     }
 }
 
+static void info(const char *index)
+{
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    size_t i = strtoul(index, NULL, 10);
+    enum quern_err err = i >= future_count ? QUERN_UNKNOWN : quern_future_info(futures[i], RESULT_MS, &info);
+    if (err == QUERN_OK) {
+        bool is_in_order = info.created_ms > 0 && info.started_ms >= info.created_ms &&
+                           (info.finished_ms == 0 || info.finished_ms >= info.started_ms);
+        (void)printf("%s attempt=%u failed=%u %.2f \"%s\" %s %s\n", quern_state_word((enum quern_state)info.state),
+                     info.attempt, info.attempts, info.fraction, info.progress, is_in_order ? "in order" : "?",
+                     info.worker);
+    } else {
+        answer(err);
+    }
+}
+
+static void cancel(const char *index, bool force)
+{
+    size_t i = strtoul(index, NULL, 10);
+    answer(i >= future_count ? QUERN_UNKNOWN : quern_future_cancel(futures[i], force, RESULT_MS));
+}
+
 static void next(void)
 {
     struct quern_outcome *outcome = NULL;
@@ -325,6 +365,10 @@ static void obey_about_pool(char *const words[], size_t count)
         submit_some(words, count);
     } else if (strcmp(words[0], "wait") == 0) {
         wait_for(words[1]);
+    } else if (strcmp(words[0], "info") == 0) {
+        info(words[1]);
+    } else if (strcmp(words[0], "cancel") == 0) {
+        cancel(words[1], count > 2 && strcmp(words[2], "force") == 0);
     } else if (strcmp(words[0], "next") == 0) {
         next();
     } else if (strcmp(words[0], "tally") == 0) {

@@ -238,6 +238,20 @@ class Opening(PoolStory):
         self.assertEqual(self.quern("submit", "square", "3").stdout, "9\n")  # it goes on without us
 
 
+class Looking(PoolStory):
+    def test_what_a_handler_tells_of_its_progress_is_seen_in_its_future(self):
+        for database in ((), (f"database={self.path('pool.db')}",)):
+            program = self.opened("slots=1", *database)
+            self.tell_all(program, "submit quarter 600000")
+            stage.wait_until(lambda: "0.25" in self.tell(program, "info 0"), "its progress")
+            self.assertRegex(self.tell(program, "info 0"),
+                             r'^running attempt=1 failed=0 0\.25 "a quarter" in order \S+:\d+$')
+            self.assertRegex(self.tell(program, "cancel 0"), "error running")
+            self.tell_all(program, "cancel 0 force")
+            self.assertRegex(self.tell(program, "info 0"), r"^cancelled attempt=1 failed=0 .* in order")
+            self.tell_all(program, "release", "close 0")
+
+
 class Ending(PoolStory):
     def end_by(self, how, status, line=None):
         program = self.opened("slots=2")

@@ -71,7 +71,7 @@ struct quern_pool_options {
     const char *session;         /* NULL: an unnamed one; a name only with a database or a url */
     const char *const *modules;  /* NULL, or paths that end with NULL */
     unsigned max_tasks_per_slot; /* 0: no limit; a slot is replaced after that many */
-    uint64_t memory_per_slot;    /* bytes, 0: no limit: a slot that is over it is replaced after its task */
+    uint64_t memory_per_slot;    /* bytes; a slot that has grown by more is replaced after its task; 0: no limit */
     enum quern_start start;
     /* Arguments for `quern-worker` and `quern-broker` besides (NULL, or ending with NULL): what has no field here. */
     const char *const *worker_args;
