@@ -100,6 +100,22 @@ class Kills(stage.Story):
         except FileNotFoundError:
             return []
 
+    def test_what_was_cancelled_does_not_come_back_after_a_kill(self):
+        broker = self.broker()
+        tasks = [self.quern("submit", "--detach", "square", i).stdout.strip() for i in range(3)]
+        delayed = self.quern("submit", "--detach", "--delay", 3600, "square", 4).stdout.strip()
+        self.quern("cancel", tasks[1], delayed)
+        broker.kill9()
+        self.broker()
+        self.worker()
+        for task in (tasks[0], tasks[2]):
+            self.quern("result", task, "--wait")
+        for task in (tasks[1], delayed):
+            self.assertEqual(self.quern("--json", "show", task).json["state"], "cancelled")
+            self.assertEqual(self.quern("--json", "show", task).json["started_ms"], None)
+        counters = self.status()["counters"]
+        self.assertEqual(counters["dispatched"], 2)
+
     def test_an_accepted_task_survives_the_kill_of_all(self):
         broker = self.broker()
         identity = self.quern("submit", "--detach", "square", "12").stdout.strip()
