@@ -91,7 +91,8 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
         .cancel = (flags & QUERN_CLOSE_CANCEL) != 0,
         .drop = (flags & QUERN_CLOSE_DROP) != 0,
     };
-    return client_ask(client, &message, deadline_ms, NULL);
+    enum quern_err err = client_ask(client, &message, deadline_ms, NULL);
+    return err == QUERN_UNKNOWN ? QUERN_OK : err; /* it has gone: lost with its broker, or closed by somebody else */
 }
 
 enum quern_err id_check(uint64_t id)

@@ -164,6 +164,18 @@ static void test_close_flushes_submits_and_acknowledgements(void **state)
     assert_false(fake->last_drop);
 }
 
+/* It was lost with its broker, or somebody else has closed it: what was asked for is so. */
+static void test_a_session_that_has_gone_needs_no_closing(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    fake_lock(fake);
+    fake->reply_code = QUERN_UNKNOWN;
+    fake_unlock(fake);
+    assert_int_equal(quern_session_close(client, "mine", 0, WAIT_MS), QUERN_UNKNOWN); /* one that was named is told */
+    assert_int_equal(quern_client_close(&client, QUERN_CLOSE_SESSION), QUERN_OK);
+}
+
 static void *wait_for_reply(void *context)
 {
     return (void *)(uintptr_t)quern_cancel(context, id_make(7, 1), false, QUERN_FOREVER);
@@ -350,6 +362,7 @@ static void test_many_threads_submit_while_one_takes_and_the_connection_breaks(v
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WITH_FAKE(test_a_session_that_has_gone_needs_no_closing),
         WITH_FAKE(test_a_reconnect_resends_what_was_not_answered),
         WITH_FAKE(test_an_outcome_is_delivered_once_over_many_connections),
         WITH_FAKE(test_being_taken_over_ends_every_wait),
