@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/random.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -174,4 +175,20 @@ uint8_t *buf_release(struct buf *buf, size_t *n_out)
     *n_out = buf->n;
     *buf = (struct buf){0};
     return p;
+}
+
+bool size_read(const char *word, uint64_t *size_out)
+{
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long size = strtoull(word, &end, 10);
+    const char *unit = *end != '\0' && end[1] == '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit == NULL ? 0 : 10u * (unsigned)(unit - units + 1);
+    if (*word < '0' || *word > '9' || errno != 0 || (*end != '\0' && unit == NULL) || size == 0 ||
+        size > (uint64_t)INT64_MAX >> shift) {
+        return false;
+    }
+    *size_out = (uint64_t)size << shift;
+    return true;
 }

@@ -28,6 +28,9 @@ bool bytes_is_utf8(struct bytes a);
 /* 64-bit hash keyed per process, for tables whose keys come from outside. */
 uint64_t bytes_hash(struct bytes a);
 
+/* A number of bytes that somebody typed, also with K, M or G behind it (KiB, MiB, GiB); 1..INT64_MAX. */
+bool size_read(const char *word, uint64_t *size_out);
+
 /* A growing buffer. {0} is an empty one. Growth stops the process if memory is used up (CHECK). */
 struct buf {
     uint8_t *p;

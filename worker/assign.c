@@ -133,6 +133,32 @@ static void tell_started(struct supervisor *supervisor, struct slot *slot, struc
     }
 }
 
+/* True: it has taken too much, and is being killed. */
+static bool check_memory(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt, int64_t elapsed_us)
+{
+    struct memory_watch *watch = &slot->memory;
+    struct memory_limit limit = slot_memory_limit(&supervisor->yard, attempt);
+    int64_t now_ms = supervisor->now_us / 1000;
+    if ((limit.task == 0 && limit.slot == 0) || slot->stop != STOP_NONE ||
+        elapsed_us < (int64_t)MEMORY_AFTER_MS * 1000) {
+        return false;
+    }
+    if (watch->number == attempt->number && now_ms < watch->again_ms) {
+        check_by(supervisor, watch->again_ms);
+        return false;
+    }
+    uint64_t base = atomic_load_explicit(&slot->page->memory_base, memory_order_relaxed);
+    int64_t began_us = clock_mono_us();
+    struct memory_seen seen = memory_see(slot->pid, memory_look_size(watch, attempt->number, base, &limit));
+    if (watch->number != attempt->number) {
+        memory_begin(watch, attempt->number, base, &seen);
+    }
+    enum memory_verdict verdict = memory_judge(watch, &limit, &seen, now_ms, clock_mono_us() - began_us);
+    check_by(supervisor, watch->again_ms);
+    slot->memory_limit = limit;
+    return verdict != MEMORY_WITHIN && slot_stop(slot, &supervisor->yard, attempt, STOP_MEMORY, now_ms);
+}
+
 static void check_running(struct supervisor *supervisor, struct slot *slot, struct attempt *attempt)
 {
     int64_t now_ms = supervisor->now_us / 1000;
@@ -145,6 +171,9 @@ static void check_running(struct supervisor *supervisor, struct slot *slot, stru
     check_by(supervisor, now_ms + (attempt->start_is_told ? PROGRESS_MS : CHECK_MS));
     if (attempt->start_is_told) {
         tell_progress(supervisor, slot, attempt);
+    }
+    if (check_memory(supervisor, slot, attempt, elapsed_us)) {
+        return;
     }
     if (attempt->timeout_ms > 0 && slot->stop == STOP_NONE) {
         int64_t due_us = started_us + (int64_t)attempt->timeout_ms * 1000;

@@ -9,6 +9,8 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/place.h"
+#include "worker/memory.h"
+#include "worker/meter.h"
 #include "worker/slotwire.h"
 #include "worker/task.h"
 
@@ -52,6 +54,7 @@ struct child {
     int64_t now_us;         /* end of the last task: start of the next, unless it was waited for */
     int64_t wall_ahead_us;  /* of the monotonic clock, as looked at last */
     int64_t wall_look_us;   /* look again then */
+    int64_t memory_look_us; /* at its own memory as well */
     bool has_waited;
 };
 
@@ -334,6 +337,15 @@ static int64_t wall_now_ms(struct child *child)
     return (child->now_us + child->wall_ahead_us) / 1000;
 }
 
+/* What is there already does not count against what now begins. Short tasks in a row share one look. */
+static void memory_mark(struct child *child, const struct slot_task *in)
+{
+    if (in->memory > 0 && child->now_us >= child->memory_look_us) {
+        atomic_store_explicit(&child->page->memory_base, meter_read(getpid()), memory_order_relaxed);
+        child->memory_look_us = child->now_us + (int64_t)MEMORY_AFTER_MS * 1000;
+    }
+}
+
 static void run_task(struct child *child, const struct slot_task *in, struct bytes args)
 {
     if (child->has_waited) {
@@ -345,6 +357,7 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
         return;
     }
     int64_t wall_ms = wall_now_ms(child);
+    memory_mark(child, in);
     statuspage_run(child->page, in->number, child->now_us, wall_ms);
     task_prepare(child, in);
 

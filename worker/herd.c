@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -134,6 +135,17 @@ static struct slot *slot_of_state(struct supervisor *supervisor, enum slot_state
     return NULL;
 }
 
+/* Before its first task; what it starts has the same. */
+static void limit_memory(const struct options *options, pid_t pid)
+{
+    const struct rlimit space = {options->address_space_max, options->address_space_max};
+    const struct rlimit data = {options->data_max, options->data_max};
+    if ((options->address_space_max > 0 && prlimit(pid, RLIMIT_AS, &space, NULL) != 0) ||
+        (options->data_max > 0 && prlimit(pid, RLIMIT_DATA, &data, NULL) != 0)) {
+        log_event(LOG_ERROR, "a slot has no limit of the kernel's", "pid=%d why=\"%s\"", pid, strerror(errno));
+    }
+}
+
 static void slot_born(struct supervisor *supervisor, pid_t pid)
 {
     struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
@@ -143,6 +155,7 @@ static void slot_born(struct supervisor *supervisor, pid_t pid)
         return; /* its socket is closed with the next packet: it ends */
     }
     slot->tasks_max = supervisor->options->slot_tasks_max;
+    limit_memory(supervisor->options, pid);
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
@@ -179,6 +192,7 @@ static void slot_ready(struct supervisor *supervisor, struct slot *slot)
     free(supervisor->refusal);
     supervisor->refusal = NULL;
     meter_begin(&slot->meter, slot->pid, supervisor->now_us / 1000);
+    slot->memory.born = slot->meter.base_size;
 }
 
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)

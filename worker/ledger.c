@@ -260,6 +260,8 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     attempt->timeout_ms = call->timeout_ms;
     attempt->at_most_once = call->at_most_once;
     attempt->depth = (uint8_t)item->depth;
+    attempt->is_alone = item->alone;
+    attempt->memory_max = item->memory;
     args_keep(ledger, attempt, item->args);
     ledger->held_count++;
     ledger->unfinished[attempt->depth]++;

@@ -62,11 +62,13 @@ struct attempt {
     uint32_t function; /* index given at dispatch */
     uint64_t timeout_ms;
     bool at_most_once;
-    uint8_t depth;      /* 0..TASK_DEPTH_MAX */
-    bool is_sent;       /* FINISHED: on this connection */
-    bool start_is_told; /* STARTED was said on some connection */
-    uint8_t *memory;    /* what args, or later outcome, look into: small, or malloc'd; NULL none */
-    struct bytes args;  /* gone once finished */
+    uint8_t depth;       /* 0..TASK_DEPTH_MAX */
+    bool is_alone;       /* nothing may run beside it */
+    uint64_t memory_max; /* bytes it may take; 0: what the worker allows */
+    bool is_sent;        /* FINISHED: on this connection */
+    bool start_is_told;  /* STARTED was said on some connection */
+    uint8_t *memory;     /* what args, or later outcome, look into: small, or malloc'd; NULL none */
+    struct bytes args;   /* gone once finished */
     struct outcome outcome;
     size_t outcome_bytes;
     void *holder;    /* whoever it was handed to: not looked at by the ledger */

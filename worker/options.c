@@ -27,6 +27,16 @@ static const char help[] =
     "  --max-tasks-per-slot N      replace a slot's process after N tasks\n"
     "  --max-memory-per-slot SIZE  replace it after the task with which it has grown by more than SIZE bytes (K, M, "
     "G)\n"
+    "  --memory-per-task SIZE      stop an attempt that has taken more than SIZE bytes, with all that it started, "
+    "unless\n"
+    "                      its task has a limit of its own (cause memory)\n"
+    "  --memory-per-slot SIZE      stop it also when its slot has grown by more than SIZE bytes since its start, "
+    "whatever\n"
+    "                      the task may take\n"
+    "  --min-free-memory SIZE      start nothing new while less memory than this is free; 0: start always (default:\n"
+    "                      256M, or 5 % of all memory if that is less)\n"
+    "  --rlimit-as SIZE, --rlimit-data SIZE   the same limits of the kernel for every process of a slot "
+    "(setrlimit(2))\n"
     "  --start METHOD      fork-server (default): modules are loaded once, and slots forked; spawn: every slot is a "
     "fresh\n"
     "                      start that loads them itself, for modules that must not be forked\n"
@@ -71,20 +81,27 @@ static bool slots_read(const char *word, unsigned *count_out)
     return true;
 }
 
-bool options_size_read(const char *word, uint64_t *size_out)
+/* Sizes of memory: 0, which is none, is for the floor alone. */
+static enum options_result memory_option_take(struct options *options, int option)
 {
-    static const char units[] = "KMG";
-    char *end;
-    errno = 0;
-    unsigned long long size = strtoull(word, &end, 10);
-    const char *unit = *end != '\0' && end[1] == '\0' ? strchr(units, *end) : NULL;
-    unsigned shift = unit == NULL ? 0 : 10u * (unsigned)(unit - units + 1);
-    if (*word < '0' || *word > '9' || errno != 0 || (*end != '\0' && unit == NULL) || size == 0 ||
-        size > (uint64_t)INT64_MAX >> shift) {
-        return false;
+    const struct {
+        int option;
+        const char *name;
+        uint64_t *to;
+    } list[] = {
+        {'M', "max-memory-per-slot", &options->slot_memory_size}, {'x', "memory-per-task", &options->task_memory_max},
+        {'X', "memory-per-slot", &options->slot_memory_max},      {'F', "min-free-memory", &options->free_memory_min},
+        {'A', "rlimit-as", &options->address_space_max},          {'D', "rlimit-data", &options->data_max}};
+    for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        if (list[i].option == option) {
+            bool is_none = option == 'F' && strcmp(optarg, "0") == 0;
+            *list[i].to = 0;
+            return is_none || size_read(optarg, list[i].to)
+                       ? OPTIONS_RUN
+                       : usage("--%s: bytes, such as 500M or 2G, not \"%s\"", list[i].name, optarg);
+        }
     }
-    *size_out = (uint64_t)size << shift;
-    return true;
+    return OPTIONS_USAGE;
 }
 
 static enum options_result slot_option_take(struct options *options, int option)
@@ -94,15 +111,11 @@ static enum options_result slot_option_take(struct options *options, int option)
         return slots_read(optarg, &options->slot_count)
                    ? OPTIONS_RUN
                    : usage("--slots: a number from 1 to %u, not \"%s\"", SLOT_COUNT_MAX, optarg);
-    case 't':
+    default:
         /* A number of tasks is no size, but its bounds are the same. */
-        return strpbrk(optarg, "KMG") == NULL && options_size_read(optarg, &options->slot_tasks_max)
+        return strpbrk(optarg, "KMG") == NULL && size_read(optarg, &options->slot_tasks_max)
                    ? OPTIONS_RUN
                    : usage("--max-tasks-per-slot: a number from 1, not \"%s\"", optarg);
-    default:
-        return options_size_read(optarg, &options->slot_memory_size)
-                   ? OPTIONS_RUN
-                   : usage("--max-memory-per-slot: bytes, such as 500M or 2G, not \"%s\"", optarg);
     }
 }
 
@@ -130,8 +143,14 @@ static enum options_result option_take(struct options *options, int option)
                    : usage("at most %u --url", URL_COUNT_MAX);
     case 's':
     case 't':
-    case 'M':
         return slot_option_take(options, option);
+    case 'M':
+    case 'x':
+    case 'X':
+    case 'F':
+    case 'A':
+    case 'D':
+        return memory_option_take(options, option);
     case 'f':
         options->spawns = strcmp(optarg, ZYGOTE_SPAWN) == 0;
         return options->spawns || strcmp(optarg, ZYGOTE_FORK_SERVER) == 0
@@ -192,6 +211,11 @@ static const struct option option_list[] = {
     {"slots", required_argument, NULL, 's'},
     {"max-tasks-per-slot", required_argument, NULL, 't'},
     {"max-memory-per-slot", required_argument, NULL, 'M'},
+    {"memory-per-task", required_argument, NULL, 'x'},
+    {"memory-per-slot", required_argument, NULL, 'X'},
+    {"min-free-memory", required_argument, NULL, 'F'},
+    {"rlimit-as", required_argument, NULL, 'A'},
+    {"rlimit-data", required_argument, NULL, 'D'},
     {"module", required_argument, NULL, 'm'},
     {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},
@@ -209,8 +233,11 @@ static const struct option option_list[] = {
 
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
-    *options =
-        (struct options){.program = argv[0], .slot_count = cpus_usable(), .level = LOG_INFO, .parent = PARENT_INIT};
+    *options = (struct options){.program = argv[0],
+                                .slot_count = cpus_usable(),
+                                .level = LOG_INFO,
+                                .parent = PARENT_INIT,
+                                .free_memory_min = OPTIONS_FREE_MEMORY_DEFAULT};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define OPTIONS_MODULE_COUNT_MAX 64u
+#define OPTIONS_FREE_MEMORY_DEFAULT UINT64_MAX /* headroom.h finds it */
 
 struct options {
     const char *program; /* argv[0] */
@@ -25,8 +26,13 @@ struct options {
     const char *name;           /* NULL: HOST-N */
     const char *name_directory; /* where its lock is; NULL: the runtime directory */
     unsigned slot_count;
-    uint64_t slot_tasks_max;   /* a slot is replaced after so many; 0: no limit */
-    uint64_t slot_memory_size; /* or when it has grown by so many bytes; 0: no limit */
+    uint64_t slot_tasks_max;    /* a slot is replaced after so many; 0: no limit */
+    uint64_t slot_memory_size;  /* or when it has grown by so many bytes; 0: no limit */
+    uint64_t task_memory_max;   /* an attempt that takes more, and has no limit of its own, is stopped; 0: no limit */
+    uint64_t slot_memory_max;   /* or when its slot has taken more; 0: no limit */
+    uint64_t free_memory_min;   /* nothing new starts while less is free; 0: no floor */
+    uint64_t address_space_max; /* RLIMIT_AS of slots; 0: as ours */
+    uint64_t data_max;          /* RLIMIT_DATA of slots; 0: as ours */
     bool allow_commands;
     bool spawns; /* slots are started afresh, not forked */
     struct parent parent;
@@ -41,7 +47,5 @@ enum options_result {
 
 /* has_program: the program brings functions of its own. Views into argv and the environment. */
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program);
-/* A number of bytes, also with K, M or G behind it (KiB, MiB, GiB); 1 at least. */
-bool options_size_read(const char *word, uint64_t *size_out);
 
 #endif

@@ -13,6 +13,7 @@
 static struct outcome outcome_of(const struct death *death, enum finished_state state, enum cause cause,
                                  const char *kind, const char *text)
 {
+    uint64_t seen_kib = death->memory.peak / KIB;
     return (struct outcome){.state = state,
                             .cause = cause,
                             .kind = bytes_text(kind),
@@ -21,7 +22,20 @@ static struct outcome outcome_of(const struct death *death, enum finished_state 
                             .started = death->started_wall_ms,
                             .run_us = death->run_us,
                             .cpu_us = death->cpu_us,
-                            .peak = death->peak_kib};
+                            .peak = death->peak_kib > seen_kib ? death->peak_kib : seen_kib};
+}
+
+/* The most that was seen, by whoever looked: the kernel at one process, we at all of them. */
+static struct outcome of_memory(const struct death *death, const char *id, char *text)
+{
+    const struct memory_watch *memory = &death->memory;
+    bool is_slot = death->memory_limit.slot > 0 && memory->slot_size > death->memory_limit.slot;
+    snprintf(text, DEATH_TEXT_SIZE,
+             "task %s was stopped: %s had taken %.1f MiB of memory, and may take %.1f MiB (slot %d on %s)", id,
+             is_slot ? "its slot" : "it", (double)(is_slot ? memory->slot_size : memory->size) / (double)MIB,
+             (double)(is_slot ? death->memory_limit.slot : death->memory_limit.task) / (double)MIB, death->pid,
+             death->host);
+    return outcome_of(death, FINISHED_FAILED, CAUSE_MEMORY, "MemoryLimit", text);
 }
 
 static struct outcome of_stop(const struct death *death, const char *id, char *text)
@@ -29,6 +43,9 @@ static struct outcome of_stop(const struct death *death, const char *id, char *t
     if (death->stop == STOP_KILLED) {
         snprintf(text, DEATH_TEXT_SIZE, "task %s was killed as asked (slot %d on %s)", id, death->pid, death->host);
         return outcome_of(death, FINISHED_KILLED, CAUSE_NONE, "Killed", text);
+    }
+    if (death->stop == STOP_MEMORY) {
+        return of_memory(death, id, text);
     }
     snprintf(text, DEATH_TEXT_SIZE, "task %s was stopped at its timeout of %llu ms (slot %d on %s)", id,
              (unsigned long long)death->attempt->timeout_ms, death->pid, death->host);

@@ -6,11 +6,12 @@
 #define QUERN_WORKER_POSTMORTEM_H
 
 #include "worker/ledger.h"
+#include "worker/memory.h"
 
 #include <sys/types.h>
 
 /* Why a slot is being stopped. */
-enum stop { STOP_NONE, STOP_TIMEOUT, STOP_KILLED };
+enum stop { STOP_NONE, STOP_TIMEOUT, STOP_KILLED, STOP_MEMORY };
 
 /* What a slot did to what it shares with the supervisor, and was killed for. */
 enum misdeed { MISDEED_NONE, MISDEED_HUNG_UP, MISDEED_SCRIBBLED };
@@ -30,6 +31,8 @@ struct death {
     uint64_t run_us;
     uint64_t cpu_us;
     uint64_t peak_kib;
+    struct memory_watch memory; /* of the attempt, as last looked at */
+    struct memory_limit memory_limit;
 };
 
 /* text is the room for the message that the outcome then looks into. */

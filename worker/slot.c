@@ -114,6 +114,13 @@ bool slot_has_room(const struct slot *slot)
            slot->dead_ms == 0 && slot->fd >= 0 && slot->next - slot->first < SLOT_QUEUE_COUNT_MAX;
 }
 
+struct memory_limit slot_memory_limit(const struct slot_yard *yard, const struct attempt *attempt)
+{
+    struct memory_limit limit = yard->memory_limit;
+    limit.task = attempt->memory_max > 0 ? attempt->memory_max : limit.task;
+    return limit;
+}
+
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
 {
     queue_add(slot, attempt, pace_function_us(yard->pace, attempt->function));
@@ -123,7 +130,8 @@ void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *
                              .task = attempt->token.task,
                              .timeout_ms = attempt->timeout_ms,
                              .attempt = attempt->token.attempt,
-                             .depth = attempt->depth};
+                             .depth = attempt->depth,
+                             .memory = slot_memory_limit(yard, attempt).task};
     claim_hand(slot->page, attempt->number);
     buf_put(&slot->out, &task, sizeof(task));
     buf_put(&slot->out, attempt->args.p, attempt->args.n);
@@ -371,7 +379,8 @@ bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *
     slot->is_doomed = true;
     slot->kill_ms = now_ms + SLOT_GRACE_MS;
     statuspage_stop(slot->page, number);
-    slot_signal(slot, SIGTERM);
+    /* What takes too much memory takes more of it while it is asked to end. */
+    slot_signal(slot, stop == STOP_MEMORY ? SIGKILL : SIGTERM);
     return true;
 }
 
@@ -408,6 +417,10 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     death->started_wall_ms = is_said && wall_ms > 0 ? (uint64_t)wall_ms : 0;
     death->run_us = started_us > 0 && started_us < now_us ? (uint64_t)(now_us - started_us) : 0;
     death->cpu_us = death->cpu_us > counted ? death->cpu_us - counted : 0;
+    if (slot->memory.number == attempt->number) {
+        death->memory = slot->memory;
+        death->memory_limit = slot->memory_limit;
+    }
     if (slot->has_ended && death->stop != STOP_NONE) {
         death->started_wall_ms = slot->ended.started_wall_ms;
         death->run_us = slot->ended.run_us;

@@ -5,6 +5,7 @@
 #define QUERN_WORKER_SLOT_H
 
 #include "worker/ledger.h"
+#include "worker/memory.h"
 #include "worker/meter.h"
 #include "worker/pace.h"
 #include "worker/postmortem.h"
@@ -56,6 +57,8 @@ struct slot {
     uint64_t tasks_max;   /* its share; 0: no limit */
     uint64_t ran;         /* tasks that ended */
     struct meter meter;
+    struct memory_watch memory; /* of what it runs */
+    struct memory_limit memory_limit;
     bool is_orphan; /* its zygote died: to be replaced when idle */
     bool has_run;
     bool is_waiting; /* its handler waits, and others have its place */
@@ -72,6 +75,7 @@ struct slot_yard {
     struct ledger *ledger;
     struct pace *pace;
     const char *host;
+    struct memory_limit memory_limit; /* of attempts that have none of their own, and of a slot */
 };
 
 void slot_init(struct slot *slot);
@@ -81,6 +85,8 @@ int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms);
 void slot_close(struct slot *slot);
 
 bool slot_has_room(const struct slot *slot);
+/* What holds for this attempt. */
+struct memory_limit slot_memory_limit(const struct slot_yard *yard, const struct attempt *attempt);
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
 /* Send what was handed. */
 void slot_flush(struct slot *slot);

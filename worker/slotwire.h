@@ -18,6 +18,7 @@ struct slot_task {
     uint64_t timeout_ms;
     uint32_t attempt;
     uint32_t depth;
+    uint64_t memory; /* not 0: what it takes is watched */
 };
 
 struct slot_result {

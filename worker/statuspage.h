@@ -68,6 +68,7 @@ struct statuspage {
     _Atomic uint64_t cpu_counted_us; /* CPU time of this slot that earlier attempts account for */
     _Atomic int64_t wait_since_us;   /* unless the place is held */
     _Atomic uint64_t waited_us;      /* of what runs, without the wait under way */
+    _Atomic uint64_t memory_base;    /* memory of this slot (meter.h) just before what runs began; 0: not looked at */
     struct progress_board progress;
     /* written by both */
     _Alignas(64) _Atomic uint32_t place; /* enum place_word */

@@ -356,8 +356,11 @@ static void dialogue_begin(struct supervisor *supervisor)
                                    .queue_count = supervisor->options->queue_count};
     struct dialogue_slots slots = assign_slots(supervisor);
     pace_init(&supervisor->pace, supervisor->function_count);
-    supervisor->yard =
-        (struct slot_yard){.ledger = &supervisor->ledger, .pace = &supervisor->pace, .host = supervisor->host};
+    supervisor->yard = (struct slot_yard){
+        .ledger = &supervisor->ledger,
+        .pace = &supervisor->pace,
+        .host = supervisor->host,
+        .memory_limit = {.task = supervisor->options->task_memory_max, .slot = supervisor->options->slot_memory_max}};
     dialogue_init(&supervisor->dialogue, &facts, &slots, &supervisor->ledger, &limits);
 }
 

@@ -3,9 +3,8 @@
  */
 #include "client/cli/options.h"
 
+#include "common/bytes.h"
 #include "common/limits.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 void task_options_init(struct task_options *task)
@@ -58,25 +57,9 @@ static bool retry_on_set(void *to, const char *value)
     }
 }
 
-bool size_parse(const char *text, uint64_t *size_out)
-{
-    static const char units[] = "KMG";
-    char *end;
-    errno = 0;
-    unsigned long long size = strtoull(text, &end, 10);
-    const char *unit = *end != '\0' && end[1] == '\0' ? strchr(units, *end) : NULL;
-    unsigned shift = unit == NULL ? 0 : 10u * (unsigned)(unit - units + 1);
-    if (*text < '0' || *text > '9' || errno != 0 || (*end != '\0' && unit == NULL) || size == 0 ||
-        size > (uint64_t)INT64_MAX >> shift) {
-        return false;
-    }
-    *size_out = (uint64_t)size << shift;
-    return true;
-}
-
 static bool memory_set(void *to, const char *value)
 {
-    bool is_ok = size_parse(value, to);
+    bool is_ok = size_read(value, to);
     if (!is_ok) {
         say("--memory '%s': not a number of bytes such as 500M or 2G (K, M, G: KiB, MiB, GiB)", value);
     }
@@ -99,7 +82,7 @@ static bool memory_growth_set(void *to, const char *value)
                 thousandths % 10 == 0;
     }
     task->memory_cap_bytes = 0;
-    if (!is_ok || (colon != NULL && !size_parse(colon + 1, &task->memory_cap_bytes))) {
+    if (!is_ok || (colon != NULL && !size_read(colon + 1, &task->memory_cap_bytes))) {
         say("--memory-growth '%s': not FACTOR or FACTOR:CAP, such as 2 or 1.5:8G (1 to %u, in hundredths)", value,
             MEMORY_GROWTH_MAX / 100);
         return false;

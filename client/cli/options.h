@@ -34,8 +34,6 @@ void task_options_apply(const struct task_options *task, struct quern_call *call
 
 /* True if text is the word of a cause that a failure can have. */
 bool cause_parse(const char *text, size_t size, enum quern_cause *cause_out);
-/* Bytes, also with K, M or G behind them (KiB, MiB, GiB); 1 at least. */
-bool size_parse(const char *text, uint64_t *size_out);
 bool state_parse(const char *text, enum quern_state *state_out);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/bytes.h"
 #include "worker/options.h"
 
 #include <stdio.h>
@@ -39,22 +40,24 @@ static void test_sizes_have_units_of_1024(void **state)
     uint64_t size = 0;
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        assert_true(options_size_read(good[i].word, &size));
+        assert_true(size_read(good[i].word, &size));
         assert_int_equal(size, good[i].size);
     }
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_false(options_size_read(bad[i], &size));
+        assert_false(size_read(bad[i], &size));
     }
 }
 
 /* Zero slots would wait for ever. */
 static void test_counts_begin_at_1(void **state)
 {
-    static const char *const options_with_counts[] = {"--slots", "--max-tasks-per-slot", "--max-memory-per-slot"};
+    static const char *const options_with_counts[] = {
+        "--slots",           "--max-tasks-per-slot", "--max-memory-per-slot", "--memory-per-task",
+        "--memory-per-slot", "--rlimit-as",          "--rlimit-data"};
     static const char *const bad[] = {"0", "-1", "x", "", "1x"};
     struct options options;
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 7; i++) {
         assert_int_equal(read_one(&options, options_with_counts[i], "1"), OPTIONS_RUN);
         for (size_t j = 0; j < sizeof(bad) / sizeof(bad[0]); j++) {
             assert_int_equal(read_one(&options, options_with_counts[i], bad[j]), OPTIONS_USAGE);
@@ -64,6 +67,11 @@ static void test_counts_begin_at_1(void **state)
     assert_int_equal(read_one(&options, "--max-tasks-per-slot", "7"), OPTIONS_RUN);
     assert_int_equal(options.slot_tasks_max, 7);
     assert_int_equal(options.slot_memory_size, 0);
+    assert_int_equal(read_one(&options, "--min-free-memory", "0"), OPTIONS_RUN);
+    assert_int_equal(options.free_memory_min, 0);
+    assert_int_equal(read_one(&options, "--min-free-memory", "1G"), OPTIONS_RUN);
+    assert_true(options.free_memory_min == GIB);
+    assert_int_equal(read_one(&options, "--min-free-memory", "-1"), OPTIONS_USAGE);
 }
 
 int main(void)

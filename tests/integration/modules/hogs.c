@@ -1,0 +1,179 @@
+/*
+ * hogs.c: functions that take memory, by themselves or by what they start, and that say what runs beside them.
+ * Loaded by story_memory.py. HOGS_PRELOAD in the worker's environment: so many MiB are taken before slots are forked.
+ */
+#include <quern/worker.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+/* What no test asks for: a mistake must not eat the machine. */
+#define HOG_MIB_MAX 400
+
+static unsigned char *preloaded;
+static size_t preloaded_size;
+
+/* Touched, a MiB at a time. */
+static unsigned char *take(int64_t mib)
+{
+    unsigned char *p = mmap(NULL, (size_t)mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int64_t i = 0; p != MAP_FAILED && i < mib; i++) {
+        memset(p + (size_t)i * MIB, 1, MIB);
+    }
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void hold(int64_t ms)
+{
+    usleep((useconds_t)(ms * 1000));
+}
+
+static bool read_hog(struct quern_reader *args, int64_t *mib_out, int64_t *ms_out)
+{
+    return quern_read_i64(args, mib_out) == QUERN_OK && quern_read_i64(args, ms_out) == QUERN_OK && *mib_out > 0 &&
+           *mib_out <= HOG_MIB_MAX;
+}
+
+/* hog(MIB, MS): takes so much, and holds it for so long. */
+static enum quern_err hog(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t mib;
+    int64_t ms;
+    if (!read_hog(args, &mib, &ms)) {
+        return quern_task_fail_args(task, args, "hog takes MiB and ms");
+    }
+    unsigned char *p = take(mib);
+    if (p == NULL) {
+        return quern_task_fail(task, "NoMemory", "there is none");
+    }
+    hold(ms);
+    munmap(p, (size_t)mib * MIB);
+    quern_write_i64(result, mib);
+    return QUERN_OK;
+}
+
+/* leak(MIB, MS): the same, and never gives it back. */
+static enum quern_err leak(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t mib;
+    int64_t ms;
+    if (!read_hog(args, &mib, &ms)) {
+        return quern_task_fail_args(task, args, "leak takes MiB and ms");
+    }
+    if (take(mib) == NULL) {
+        return quern_task_fail(task, "NoMemory", "there is none");
+    }
+    hold(ms);
+    quern_write_i64(result, mib);
+    return QUERN_OK;
+}
+
+/* family_hog(MIB, MS): a grandchild, in a session of its own, takes it; its pid is in the file that HOGS_PID names. */
+static enum quern_err family_hog(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t mib;
+    int64_t ms;
+    if (!read_hog(args, &mib, &ms)) {
+        return quern_task_fail_args(task, args, "family_hog takes MiB and ms");
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        setsid();
+        if (fork() == 0) {
+            const char *path = getenv("HOGS_PID");
+            FILE *file = path == NULL ? NULL : fopen(path, "w");
+            if (file != NULL) {
+                fprintf(file, "%d\n", getpid());
+                fclose(file);
+            }
+            (void)take(mib);
+            hold(ms);
+        }
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    hold(ms);
+    quern_write_i64(result, mib);
+    return QUERN_OK;
+}
+
+/* reads(MS): every byte that was preloaded, in a child too; takes nothing. */
+static enum quern_err reads(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t ms;
+    int64_t sum = 0;
+    if (quern_read_i64(args, &ms) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "reads takes ms");
+    }
+    pid_t child = fork();
+    for (size_t i = 0; i < preloaded_size; i += 4096) {
+        sum += preloaded[i];
+    }
+    hold(ms);
+    if (child == 0) {
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    quern_write_i64(result, sum);
+    return QUERN_OK;
+}
+
+/* beside(FILE, MS): notes in FILE when it begins and when it ends. */
+static enum quern_err beside(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    const char *path;
+    size_t size;
+    int64_t ms;
+    char name[512];
+    if (quern_read_str(args, &path, &size) != QUERN_OK || quern_read_i64(args, &ms) != QUERN_OK ||
+        size >= sizeof name) {
+        return quern_task_fail_args(task, args, "beside takes a file and ms");
+    }
+    snprintf(name, sizeof name, "%.*s", (int)size, path);
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(name, "a");
+        if (file != NULL) {
+            fprintf(file, "%s %llu\n", i == 0 ? "begin" : "end", (unsigned long long)quern_task_id(task));
+            fclose(file);
+        }
+        if (i == 0) {
+            hold(ms);
+        }
+    }
+    quern_write_nil(result);
+    return QUERN_OK;
+}
+
+static enum quern_err ask_malloc(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t mib;
+    if (quern_read_i64(args, &mib) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "ask_malloc takes MiB");
+    }
+    void *volatile p = malloc((size_t)mib * MIB);
+    quern_write_bool(result, p != NULL);
+    free(p);
+    return QUERN_OK;
+}
+
+static enum quern_err initialise(const char **text_out)
+{
+    const char *mib = getenv("HOGS_PRELOAD");
+    (void)text_out;
+    if (mib != NULL) {
+        preloaded = take(atoi(mib));
+        preloaded_size = (size_t)atoi(mib) * MIB;
+    }
+    return QUERN_OK;
+}
+
+static const struct quern_function functions[] = {{"hog", hog},     {"leak", leak},     {"family_hog", family_hog},
+                                                  {"reads", reads}, {"beside", beside}, {"ask_malloc", ask_malloc},
+                                                  {NULL, NULL}};
+
+QUERN_MODULE(.functions = functions, .initialise = initialise)

@@ -1,0 +1,115 @@
+"""What tasks take of their host's memory, tried with real processes: limits and who keeps them, limits that grow, tasks
+that run alone, and a floor of free memory. modules/hogs.c brings the functions; none takes more than 400 MiB."""
+
+import json
+import os
+import stage
+
+HOGS = os.path.join(stage.BUILD, "tests", "hogs.so")
+LONG_MS = 60000  # nobody waits for it: it is ended before
+
+
+class Memory(stage.Story):
+    def begin(self, *args, slots=2, **options):
+        self.broker()
+        worker = self.worker(*args, slots=slots, module=HOGS, **options)
+        self.wait_workers()
+        return worker
+
+    def ask(self, *args):
+        """What became of one task, as an object."""
+        return self.quern("--json", "submit", *args, status=None).json
+
+    def show(self, task):
+        return self.quern("--json", "show", task).json
+
+    def detach(self, *args):
+        return self.quern("submit", "--detach", *args).stdout.strip()
+
+    def state(self, task):
+        return self.show(task)["state"]
+
+    def notes(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                return [line.split() for line in file.read().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def assert_over(self, outcome, least, most):
+        """It was stopped for its memory, and the message says how much it had: MiB."""
+        self.assertFalse(outcome["ok"], outcome)
+        error = outcome["error"]
+        self.assertEqual((error["cause"], error["kind"]), ("memory", "MemoryLimit"), outcome)
+        taken = float(error["message"].split("had taken ")[1].split(" MiB")[0])
+        self.assertTrue(least <= taken < most, error)
+
+
+class Limits(Memory):
+    def test_an_attempt_over_its_limit_is_stopped_and_the_failure_says_so(self):
+        self.begin()
+        self.assert_over(self.ask("hog", "300", LONG_MS, "--memory", "100M"), 100, 310)
+        self.assertTrue(self.ask("hog", "60", "100", "--memory", "100M")["ok"])
+        listed = self.quern("--json", "list", "--cause", "memory").json
+        self.assertEqual(len(listed), 1)
+        shown = self.show(listed[0]["id"])
+        self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"]), (1, 0, 0))
+
+    def test_the_worker_has_a_limit_for_those_that_name_none(self):
+        self.begin("--memory-per-task", "80M")
+        self.assert_over(self.ask("hog", "200", LONG_MS), 80, 210)
+        self.assertTrue(self.ask("hog", "200", "200", "--memory", "300M")["ok"])
+
+    def test_what_an_attempt_has_started_counts_and_is_killed(self):
+        self.begin(env={"HOGS_PID": self.path("pid")})
+        self.assert_over(self.ask("family_hog", "200", LONG_MS, "--memory", "100M"), 100, 210)
+        self.assertFalse(stage.is_alive(int(self.notes("pid")[0][0])))
+
+    def test_a_command_has_a_limit_too(self):
+        self.begin("--allow-commands")
+        outcome = self.ask("quern.command", json.dumps(["sh", "-c", "head -c 200M /dev/zero | tail"]), "{}",
+                           "--memory", "50M")
+        self.assert_over(outcome, 50, 250)
+
+    def test_preloaded_memory_is_nobodys_fault(self):
+        self.begin("--memory-per-task", "40M", env={"HOGS_PRELOAD": "200"})
+        self.assertEqual(self.ask("reads", "300")["result"], 200 * 256)
+        self.assert_over(self.ask("hog", "100", LONG_MS), 40, 110)
+
+    def test_what_others_left_behind_is_not_counted_against_an_attempt_but_against_its_slot(self):
+        self.begin("--memory-per-task", "50M", "--memory-per-slot", "150M", slots=1)
+        for _ in range(3):
+            self.assertTrue(self.ask("leak", "40", "100")["ok"])
+        outcome = self.ask("leak", "40", LONG_MS)
+        self.assertEqual(outcome["error"]["cause"], "memory")
+        self.assertIn("its slot had taken", outcome["error"]["message"])
+
+    def test_it_is_tried_again_with_a_larger_limit_and_succeeds(self):
+        self.begin()
+        outcome = self.ask("hog", "150", "400", "--memory", "50M", "--memory-growth", "2", "--attempts", "5")
+        self.assertTrue(outcome["ok"], outcome)
+        self.assertEqual(outcome["attempts"], 3)
+        task = outcome["id"]
+        self.assertEqual([failure["cause"] for failure in self.show(task)["failures"]], ["memory", "memory"])
+
+    def test_a_limit_that_grows_ends_at_its_cap(self):
+        self.begin()
+        outcome = self.ask("hog", "300", LONG_MS, "--memory", "50M", "--memory-growth", "2:60M", "--attempts", "3")
+        self.assert_over(outcome, 60, 310)
+        self.assertIn("may take 60.0 MiB", outcome["error"]["message"])
+
+    def test_it_is_never_quarantined(self):
+        self.begin()
+        outcome = self.ask("hog", "300", LONG_MS, "--memory", "50M", "--attempts", "5")
+        self.assert_over(outcome, 50, 310)
+        shown = self.show(outcome["id"])
+        self.assertEqual((shown["attempts"], shown["crashes"]), (5, 0))
+
+    def test_the_kernel_can_limit_slots_too(self):
+        self.begin("--rlimit-data", "200M")
+        self.assertEqual(self.ask("ask_malloc", "20")["result"], True)
+        self.assertEqual(self.ask("ask_malloc", "300")["result"], False)
+
+
+if __name__ == "__main__":
+    stage.main()
