@@ -83,7 +83,7 @@ static enum quern_err ask(struct quern_client *client, struct message *message, 
     return err;
 }
 
-enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms)
+static enum quern_err session_close_once(struct quern_client *client, unsigned flags, int64_t deadline_ms)
 {
     struct message message = {.kind = MSG_CLOSE};
     message.CLOSE = (struct msg_CLOSE){
@@ -91,8 +91,19 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
         .cancel = (flags & QUERN_CLOSE_CANCEL) != 0,
         .drop = (flags & QUERN_CLOSE_DROP) != 0,
     };
-    enum quern_err err = client_ask(client, &message, deadline_ms, NULL);
-    return err == QUERN_UNKNOWN ? QUERN_OK : err; /* it has gone: lost with its broker, or closed by somebody else */
+    return client_ask(client, &message, deadline_ms, NULL);
+}
+
+/* A volatile session may have been lost, and opened anew, while it was asked for: then the new one is meant. One that
+ * is unknown has gone, as it should: lost with its broker, or closed by somebody else. */
+enum quern_err session_close_ask(struct quern_client *client, unsigned flags, int64_t deadline_ms)
+{
+    uint64_t session = client->ledger.session;
+    enum quern_err err = session_close_once(client, flags, deadline_ms);
+    if (err == QUERN_UNKNOWN && client->ledger.session != session) {
+        err = session_close_once(client, flags, deadline_ms);
+    }
+    return err == QUERN_UNKNOWN ? QUERN_OK : err;
 }
 
 enum quern_err id_check(uint64_t id)

@@ -4,6 +4,7 @@ once, and a broker needs no store to serve them. And sessions that end after a t
 """
 import os
 import signal
+import subprocess
 
 from stage import BIN, Story, main, wait_until
 
@@ -67,6 +68,21 @@ class Unwritten(Story):
         self.quern("submit", "--volatile", "--at-most-once", "square", 4)
         self.quern("submit", "--volatile", "no_such", "--timeout", 1, "--detach")
         self.assertEqual(self.written(), before)
+
+    def test_a_map_whose_last_items_are_lost_ends_with_failed_items_and_nothing_else(self):
+        for session in [], ["--session", "named"]:
+            broker = self.broker()
+            mapping = self.quern_start("map", "--volatile", *session, "no_such", stdin=subprocess.PIPE)
+            mapping.write("1\n2\n")
+            mapping.close_stdin()
+            self.wait_status(lambda s: s["tasks"]["ready"] == 2, "both items to be there")
+            broker.kill9()
+            again = self.broker()
+            self.assertEqual(mapping.status(), 1)
+            self.assertEqual(sum("lost with its session" in line for line in mapping.log), 2, mapping.log)
+            self.assertNotIn("no such session", "".join(mapping.log))
+            self.assertEqual(self.quern("--json", "sessions").json, [])
+            again.kill9()
 
     def test_what_is_unfinished_is_listed_shown_and_cancelled_like_any_other(self):
         self.broker()
