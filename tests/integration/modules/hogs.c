@@ -165,9 +165,10 @@ static enum quern_err initialise(const char **text_out)
 {
     const char *mib = getenv("HOGS_PRELOAD");
     (void)text_out;
-    if (mib != NULL) {
-        preloaded = take(atoi(mib));
-        preloaded_size = (size_t)atoi(mib) * MIB;
+    long count = mib != NULL ? strtol(mib, NULL, 10) : 0;
+    if (count > 0 && count <= HOG_MIB_MAX) {
+        preloaded = take(count);
+        preloaded_size = (size_t)count * MIB;
     }
     return QUERN_OK;
 }
