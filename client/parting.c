@@ -119,15 +119,16 @@ static enum quern_err list_ask(struct quern_client *client, const char *session,
     return err;
 }
 
-/* How many were cancelled; what has started meanwhile stays. */
+/* What has started meanwhile stays. *is_more_out: the list was full, and what was cancelled of it makes room. */
 static enum quern_err cancel_in_state(struct quern_client *client, const char *session, const char *state,
-                                      size_t *count_out)
+                                      bool *is_more_out)
 {
     void *answer = NULL;
     size_t size = 0;
     size_t rows = 0;
+    size_t cancelled = 0;
     struct quern_reader reader;
-    *count_out = 0;
+    *is_more_out = false;
     enum quern_err err = list_ask(client, session, state, &answer, &size);
     if (err != QUERN_OK) {
         return err;
@@ -137,9 +138,10 @@ static enum quern_err cancel_in_state(struct quern_client *client, const char *s
     for (size_t i = 0; err == QUERN_OK && i < rows; i++) {
         uint64_t id = row_id(&reader);
         enum quern_err said = id == 0 ? QUERN_PROTOCOL : quern_cancel(client, id, false, QUERN_FOREVER);
-        *count_out += said == QUERN_OK;
+        cancelled += said == QUERN_OK;
         err = said == QUERN_RUNNING || said == QUERN_FINISHED || said == QUERN_UNKNOWN ? QUERN_OK : said;
     }
+    *is_more_out = rows == CANCEL_COUNT_MAX && cancelled > 0;
     free(answer);
     return err;
 }
@@ -150,9 +152,9 @@ static enum quern_err cancel_named(struct quern_client *client, const char *sess
     static const char *const states[] = {"delayed", "waiting", "ready", "backoff", "leased"};
     enum quern_err err = QUERN_OK;
     for (size_t i = 0; err == QUERN_OK && i < sizeof(states) / sizeof(states[0]); i++) {
-        size_t count = CANCEL_COUNT_MAX;
-        while (err == QUERN_OK && count == CANCEL_COUNT_MAX) {
-            err = cancel_in_state(client, session, states[i], &count);
+        bool is_more = true;
+        while (err == QUERN_OK && is_more) {
+            err = cancel_in_state(client, session, states[i], &is_more);
         }
     }
     return err;

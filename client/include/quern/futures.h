@@ -164,8 +164,8 @@ QUERN_MUST_USE enum quern_err quern_as_completed(struct quern_future *const futu
  * the set: no effect. */
 QUERN_MUST_USE enum quern_err quern_set_add(struct quern_set *set, struct quern_future *future);
 /*
- * The next that is done; its outcome is had by quern_future_result(future, 0, ...), which says if it failed. What was
- * given is forgotten by the set, so that memory is that of the unfinished.
+ * The next that is done; its outcome is had by quern_future_result(future, 0, ...), which says if it failed. Releasing
+ * what was given takes it out of the set, so that memory is that of the unfinished.
  *
  * timeout_ms  for this call; the set's own counts too, whichever is shorter. What is done already is given first.
  *
