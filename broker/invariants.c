@@ -147,7 +147,9 @@ void core_check(const struct core *core)
     check_lanes(core);
     check_workers(core);
     while (map_next(&core->sessions, &at, &id, &value)) {
+        const struct session *session = value;
         check_session(value);
+        CHECK(session->name == NULL || session_by_name(core, bytes_text(session->name)) == session);
     }
     uint64_t bytes = 0;
     uint64_t resident = 0;

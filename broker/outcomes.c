@@ -270,6 +270,7 @@ static void outcomes_load(struct core *core, struct session *session)
         bytes += outcome->size;
     }
     session->loading = load->number;
+    map_put(&core->loads, load->number, (void *)(uintptr_t)session->id);
 }
 
 static bool has_credit(const struct session *session)
@@ -299,17 +300,10 @@ void outcomes_deliver(struct core *core, struct session *session)
     }
 }
 
-static struct session *session_of_load(const struct core *core, uint64_t number)
+static struct session *session_of_load(struct core *core, uint64_t number)
 {
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (map_next(&core->sessions, &at, &id, &value)) {
-        if (((struct session *)value)->loading == number) {
-            return value;
-        }
-    }
-    return NULL;
+    struct session *session = session_find(core, (uint64_t)(uintptr_t)map_remove(&core->loads, number));
+    return session != NULL && session->loading == number ? session : NULL;
 }
 
 /* Rows read back. If the session has another connection by now the load was forgotten, and these are not wanted; what

@@ -16,6 +16,7 @@
 
 enum query_kind { QUERY_SHOW, QUERY_EXPLAIN, QUERY_RESULT, QUERY_LIST, QUERY_RETRY, QUERY_CANCELLED };
 enum query_stage {
+    STAGE_NEW,
     STAGE_TASK,  /* waits for the task to end (result), or for its worker's word (cancel) */
     STAGE_BATCH, /* waits for a batch before the store is asked */
     STAGE_LOAD,  /* the store was asked */
@@ -23,6 +24,8 @@ enum query_stage {
 
 struct query {
     struct query *next;
+    struct query **link;     /* what points to it in the list of all */
+    struct query *wait_next; /* STAGE_TASK: others that wait for the same task */
     enum query_kind kind;
     enum query_stage stage;
     uint64_t conn; /* 0: it left */
@@ -30,7 +33,6 @@ struct query {
     uint64_t task;
     bool is_volatile; /* its task was in memory only when it was asked about: the answer rests on no commit */
     uint64_t batch;
-    uint64_t load;
     struct list_query list;
     size_t limit;
 };
@@ -65,20 +67,51 @@ static struct query *query_add(struct core *core, struct conn *conn, uint64_t re
     query->task = task;
     query->is_volatile = is_volatile(session_of_task(core, task));
     query->next = core->queries;
+    query->link = &core->queries;
+    if (query->next != NULL) {
+        query->next->link = &query->next;
+    }
     core->queries = query;
     core->query_count++;
     conn->queries++;
     return query;
 }
 
+/* From now on until its task has an outcome. */
+static void query_wait(struct core *core, struct query *query)
+{
+    query->stage = STAGE_TASK;
+    query->wait_next = map_get(&core->query_waits, query->task);
+    map_put(&core->query_waits, query->task, query);
+}
+
+static void query_wait_over(struct core *core, struct query *query)
+{
+    if (query->stage != STAGE_TASK) {
+        return;
+    }
+    struct query *first = map_get(&core->query_waits, query->task);
+    struct query **at = &first;
+    while (*at != query) {
+        at = &(*at)->wait_next;
+    }
+    *at = query->wait_next;
+    if (first != NULL) {
+        map_put(&core->query_waits, query->task, first);
+    } else {
+        map_remove(&core->query_waits, query->task);
+    }
+    query->stage = STAGE_NEW;
+}
+
 static void query_end(struct core *core, struct query *query)
 {
     struct conn *conn = query->conn ? conn_find(core, query->conn) : NULL;
-    struct query **at = &core->queries;
-    while (*at != query) {
-        at = &(*at)->next;
+    query_wait_over(core, query);
+    *query->link = query->next;
+    if (query->next != NULL) {
+        query->next->link = query->link;
     }
-    *at = query->next;
     core->query_count--;
     if (conn != NULL) {
         conn->queries--;
@@ -107,6 +140,8 @@ void queries_fini(struct core *core)
         free(core->queries);
         core->queries = next;
     }
+    map_fini(&core->query_waits);
+    map_fini(&core->loads);
 }
 
 /* ---- replies ---- */
@@ -171,7 +206,7 @@ static void query_load(struct core *core, struct query *query)
 {
     struct load *load = load_new(core, query->kind == QUERY_LIST ? LOAD_LIST : LOAD_SHOW);
     query->stage = STAGE_LOAD;
-    query->load = load->number;
+    map_put(&core->loads, load->number, query);
     if (query->kind == QUERY_LIST) {
         load->list = query->list;
         load->limit = query->limit;
@@ -201,6 +236,7 @@ static void query_answer_from_memory(struct core *core, struct query *query)
 /* Answers the query, now or later: it may be gone afterwards. */
 static void query_ask_store(struct core *core, struct query *query)
 {
+    query_wait_over(core, query);
     if (query->is_volatile) {
         query_answer_from_memory(core, query);
         return;
@@ -392,8 +428,9 @@ static void ask_result(struct core *core, struct conn *conn, uint64_t request, c
     if (query == NULL) {
         return;
     }
-    query->stage = STAGE_TASK;
-    if (!is_live) {
+    if (is_live) {
+        query_wait(core, query);
+    } else {
         query_ask_store(core, query);
     }
 }
@@ -476,10 +513,12 @@ void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL 
     if (query == NULL) {
         return;
     }
-    query->stage = STAGE_TASK;
     if (task == NULL) {
         query_ask_store(core, query);
-    } else if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
+        return;
+    }
+    query_wait(core, query);
+    if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
         task->wants_cancel = true;
         task->wants_kill = task->wants_kill || cancel->force;
         task_revoke(core, task, task->wants_kill);
@@ -549,11 +588,6 @@ static void retry_row(struct core *core, struct query *query, const struct loade
 
 /* ---- what they waited for ---- */
 
-static bool waits_for(const struct query *query, uint64_t id)
-{
-    return query->stage == STAGE_TASK && query->task == id;
-}
-
 static enum quern_err cancel_verdict(enum task_state state)
 {
     return state == TASK_CANCELLED ? QUERN_OK : QUERN_FINISHED;
@@ -561,12 +595,8 @@ static enum quern_err cancel_verdict(enum task_state state)
 
 void query_task_finished(struct core *core, uint64_t id)
 {
-    struct query *next;
-    for (struct query *query = core->queries; query != NULL; query = next) {
-        next = query->next;
-        if (!waits_for(query, id)) {
-            continue;
-        }
+    struct query *query;
+    while ((query = map_get(&core->query_waits, id)) != NULL) {
         const struct outcome *outcome = outcome_find(core, id);
         if (query->kind == QUERY_CANCELLED && outcome != NULL && outcome->record != NULL) {
             enum quern_err code = cancel_verdict((enum task_state)outcome->record->row.state);
@@ -580,9 +610,9 @@ void query_task_finished(struct core *core, uint64_t id)
 void query_task_not_cancelled(struct core *core, uint64_t id, enum quern_err code)
 {
     struct query *next;
-    for (struct query *query = core->queries; query != NULL; query = next) {
-        next = query->next;
-        if (waits_for(query, id) && query->kind == QUERY_CANCELLED) {
+    for (struct query *query = map_get(&core->query_waits, id); query != NULL; query = next) {
+        next = query->wait_next;
+        if (query->kind == QUERY_CANCELLED) {
             query_reply(core, query, code, "the task has started; it was left alone", bytes_of(NULL, 0));
         }
     }
@@ -615,19 +645,9 @@ static void listed(struct core *core, struct query *query, const struct loaded *
     buf_fini(&body);
 }
 
-static struct query *query_of_load(const struct core *core, uint64_t number)
-{
-    for (struct query *query = core->queries; query != NULL; query = query->next) {
-        if (query->stage == STAGE_LOAD && query->load == number) {
-            return query;
-        }
-    }
-    return NULL;
-}
-
 void query_loaded(struct core *core, const struct loaded *loaded)
 {
-    struct query *query = query_of_load(core, loaded->number);
+    struct query *query = map_remove(&core->loads, loaded->number);
     if (query != NULL) {
         query_answer(core, query, loaded);
     }

@@ -38,32 +38,64 @@ struct session *session_find(const struct core *core, uint64_t id)
     return id == 0 ? NULL : map_get(&core->sessions, id);
 }
 
+/* What people call it, or whose it is. */
+static uint64_t names_key(const struct core *core, struct bytes name)
+{
+    uint64_t hash = name_hash(core, name);
+    return hash != 0 ? hash : 1;
+}
+
+static uint64_t names_key_of(const struct core *core, const struct session *session)
+{
+    return names_key(core, session->name != NULL ? bytes_text(session->name) : bytes_of(session->owner.b, UUID_SIZE));
+}
+
+static void names_enter(struct core *core, struct session *session)
+{
+    uint64_t key = names_key_of(core, session);
+    session->same_hash = map_get(&core->session_names, key);
+    map_put(&core->session_names, key, session);
+}
+
+static void names_leave(struct core *core, struct session *session)
+{
+    uint64_t key = names_key_of(core, session);
+    struct session *first = map_get(&core->session_names, key);
+    struct session **at = &first;
+    while (*at != session) {
+        at = &(*at)->same_hash;
+    }
+    *at = session->same_hash;
+    if (first != NULL) {
+        map_put(&core->session_names, key, first);
+    } else {
+        map_remove(&core->session_names, key);
+    }
+}
+
 struct session *session_by_name(const struct core *core, struct bytes name)
 {
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (map_next(&core->sessions, &at, &id, &value)) {
-        struct session *session = value;
-        if (session->name != NULL && bytes_is(name, session->name)) {
-            return session;
-        }
+    struct session *session = map_get(&core->session_names, names_key(core, name));
+    while (session != NULL && (session->name == NULL || !bytes_is(name, session->name))) {
+        session = session->same_hash;
     }
-    return NULL;
+    return session;
 }
 
 static struct session *session_of_owner(const struct core *core, const struct uuid *instance)
 {
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (map_next(&core->sessions, &at, &id, &value)) {
-        struct session *session = value;
-        if (session->name == NULL && uuid_equal(&session->owner, instance)) {
-            return session;
-        }
+    struct session *session = map_get(&core->session_names, names_key(core, bytes_of(instance->b, UUID_SIZE)));
+    while (session != NULL && (session->name != NULL || !uuid_equal(&session->owner, instance))) {
+        session = session->same_hash;
     }
-    return NULL;
+    return session;
+}
+
+static void session_set_owner(struct core *core, struct session *session, const struct uuid *owner)
+{
+    names_leave(core, session);
+    session->owner = *owner;
+    names_enter(core, session);
 }
 
 static struct session *session_add(struct core *core, uint64_t id)
@@ -85,6 +117,7 @@ struct session *session_new(struct core *core, struct bytes name, bool is_volati
     session->owner_text = xstrdup("");
     session->created = core->wall;
     session->used = core->wall;
+    names_enter(core, session);
     batch_session(core, session, false);
     return session;
 }
@@ -106,6 +139,7 @@ void session_restore(struct core *core, const struct session_row *row)
     session->name = row->name.p != NULL ? bytes_dup_text(row->name) : NULL;
     buf_put(&session->description, row->description.p, row->description.n);
     session->owner = row->owner;
+    names_enter(core, session);
     session->owner_text = bytes_dup_text(row->owner_text);
     session->completion_last = row->completion_last;
     session->acked_prefix = row->acked_prefix;
@@ -409,7 +443,7 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
     snprintf(owner, sizeof owner, "%.255s:%llu", conn->host, (unsigned long long)conn->pid);
     free(session->owner_text);
     session->owner_text = xstrdup(owner);
-    session->owner = conn->instance;
+    session_set_owner(core, session, &conn->instance);
     session->owned_at = core->challenge_count;
     session->generation = 0;
     if (former != NULL && former != conn) {
@@ -481,6 +515,7 @@ static void session_delete(struct core *core, struct session *session)
         core->sweeping_count--;
     }
     map_remove(&core->sessions, session->id);
+    names_leave(core, session);
     ranges_fini(&session->acked_beyond);
     ranges_fini(&session->acked_fresh);
     buf_fini(&session->description);
@@ -662,5 +697,6 @@ void sessions_fini(struct core *core)
         free(session);
     }
     map_fini(&core->sessions);
+    map_fini(&core->session_names);
     map_fini(&core->series);
 }

@@ -251,7 +251,8 @@ void numbers_committed(struct core *core, uint64_t batch);
 /* ---- sessions.c, submits.c ---- */
 struct session {
     uint64_t id;
-    char *name; /* NULL: unnamed */
+    char *name;                /* NULL: unnamed */
+    struct session *same_hash; /* in core->session_names */
     struct buf description;
     struct uuid owner;
     char *owner_text;
@@ -584,9 +585,10 @@ struct core {
     size_t client_count;
     size_t starving_count;
 
-    struct map sessions; /* by id */
-    struct map series;   /* by id */
-    uint32_t own_series; /* for retries; 0: there are no numbers left */
+    struct map sessions;      /* by id */
+    struct map session_names; /* by hash of the name; of the owner if it has none */
+    struct map series;        /* by id */
+    uint32_t own_series;      /* for retries; 0: there are no numbers left */
     uint32_t own_sequence;
     size_t sweeping_count;
 
@@ -623,6 +625,8 @@ struct core {
 
     struct query *queries;
     size_t query_count;
+    struct map query_waits; /* task id → the first query that waits for its outcome */
+    struct map loads;       /* number → the query that asked; or the session's id, for its outcomes */
     uint64_t challenge_count;
     uint64_t load_number;
 
