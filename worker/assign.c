@@ -24,6 +24,9 @@ static bool takes(const struct supervisor *supervisor, const struct slot *slot, 
         return false;
     }
     const struct places *places = &supervisor->places;
+    if (places->is_alone || (attempt->is_alone && (slot->queued > 0 || !places_may_start_alone(places)))) {
+        return false;
+    }
     if (slot->queued == 0) {
         return places_may_start(places, attempt->depth);
     }
@@ -44,6 +47,7 @@ static void hand(struct supervisor *supervisor, struct slot *slot, struct attemp
     int64_t look_ms =
         attempt->timeout_ms > 0 && (int64_t)attempt->timeout_ms < CHECK_MS ? (int64_t)attempt->timeout_ms : CHECK_MS;
     supervisor->places.running += slot->queued == 0;
+    supervisor->places.is_alone = attempt->is_alone;
     supervisor->handed_us = supervisor->now_us;
     slot_hand(slot, &supervisor->yard, attempt);
     check_by(supervisor, supervisor->now_us / 1000 + look_ms);

@@ -33,8 +33,6 @@ static const char help[] =
     "  --memory-per-slot SIZE      stop it also when its slot has grown by more than SIZE bytes since its start, "
     "whatever\n"
     "                      the task may take\n"
-    "  --min-free-memory SIZE      start nothing new while less memory than this is free; 0: start always (default:\n"
-    "                      256M, or 5 % of all memory if that is less)\n"
     "  --rlimit-as SIZE, --rlimit-data SIZE   the same limits of the kernel for every process of a slot "
     "(setrlimit(2))\n"
     "  --start METHOD      fork-server (default): modules are loaded once, and slots forked; spawn: every slot is a "
@@ -81,22 +79,21 @@ static bool slots_read(const char *word, unsigned *count_out)
     return true;
 }
 
-/* Sizes of memory: 0, which is none, is for the floor alone. */
 static enum options_result memory_option_take(struct options *options, int option)
 {
     const struct {
         int option;
         const char *name;
         uint64_t *to;
-    } list[] = {
-        {'M', "max-memory-per-slot", &options->slot_memory_size}, {'x', "memory-per-task", &options->task_memory_max},
-        {'X', "memory-per-slot", &options->slot_memory_max},      {'F', "min-free-memory", &options->free_memory_min},
-        {'A', "rlimit-as", &options->address_space_max},          {'D', "rlimit-data", &options->data_max}};
+    } list[] = {{'M', "max-memory-per-slot", &options->slot_memory_size},
+                {'x', "memory-per-task", &options->task_memory_max},
+                {'X', "memory-per-slot", &options->slot_memory_max},
+                {'A', "rlimit-as", &options->address_space_max},
+                {'D', "rlimit-data", &options->data_max}};
     for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         if (list[i].option == option) {
-            bool is_none = option == 'F' && strcmp(optarg, "0") == 0;
             *list[i].to = 0;
-            return is_none || size_read(optarg, list[i].to)
+            return size_read(optarg, list[i].to)
                        ? OPTIONS_RUN
                        : usage("--%s: bytes, such as 500M or 2G, not \"%s\"", list[i].name, optarg);
         }
@@ -147,7 +144,6 @@ static enum options_result option_take(struct options *options, int option)
     case 'M':
     case 'x':
     case 'X':
-    case 'F':
     case 'A':
     case 'D':
         return memory_option_take(options, option);
@@ -213,7 +209,6 @@ static const struct option option_list[] = {
     {"max-memory-per-slot", required_argument, NULL, 'M'},
     {"memory-per-task", required_argument, NULL, 'x'},
     {"memory-per-slot", required_argument, NULL, 'X'},
-    {"min-free-memory", required_argument, NULL, 'F'},
     {"rlimit-as", required_argument, NULL, 'A'},
     {"rlimit-data", required_argument, NULL, 'D'},
     {"module", required_argument, NULL, 'm'},
@@ -233,11 +228,8 @@ static const struct option option_list[] = {
 
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
-    *options = (struct options){.program = argv[0],
-                                .slot_count = cpus_usable(),
-                                .level = LOG_INFO,
-                                .parent = PARENT_INIT,
-                                .free_memory_min = OPTIONS_FREE_MEMORY_DEFAULT};
+    *options =
+        (struct options){.program = argv[0], .slot_count = cpus_usable(), .level = LOG_INFO, .parent = PARENT_INIT};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

@@ -13,7 +13,6 @@
 #include <stdint.h>
 
 #define OPTIONS_MODULE_COUNT_MAX 64u
-#define OPTIONS_FREE_MEMORY_DEFAULT UINT64_MAX /* headroom.h finds it */
 
 struct options {
     const char *program; /* argv[0] */
@@ -30,7 +29,6 @@ struct options {
     uint64_t slot_memory_size;  /* or when it has grown by so many bytes; 0: no limit */
     uint64_t task_memory_max;   /* an attempt that takes more, and has no limit of its own, is stopped; 0: no limit */
     uint64_t slot_memory_max;   /* or when its slot has taken more; 0: no limit */
-    uint64_t free_memory_min;   /* nothing new starts while less is free; 0: no floor */
     uint64_t address_space_max; /* RLIMIT_AS of slots; 0: as ours */
     uint64_t data_max;          /* RLIMIT_DATA of slots; 0: as ours */
     bool allow_commands;

@@ -52,7 +52,7 @@ static unsigned root_max(unsigned slots)
 bool places_may_start(const struct places *places, unsigned depth)
 {
     unsigned total = places->running + places->waiting;
-    if (places->running >= places->slots) {
+    if (places->is_alone || places->running >= places->slots) {
         return false;
     }
     if (total < root_max(places->slots) || places->waiting == 0) {
@@ -62,6 +62,11 @@ bool places_may_start(const struct places *places, unsigned depth)
         return places->running < width(places);
     }
     return places->is_stuck && places->running == 0 && room(places) > 0;
+}
+
+bool places_may_start_alone(const struct places *places)
+{
+    return !places->is_alone && places->running == 0;
 }
 
 unsigned places_slots(const struct places *places)

@@ -27,6 +27,7 @@ struct places {
     unsigned waiting; /* slots whose handler waits */
     unsigned deepest; /* depth of the deepest task that waits */
     bool is_stuck;    /* nothing moved for PLACES_PATIENCE_MS */
+    bool is_alone;    /* what runs wants nothing beside it (and does not wait) */
 };
 
 /* Slots that may wait at once: WORKER_WAITING_COUNT_MAX, or twice as many as there are. */
@@ -34,6 +35,8 @@ unsigned places_waiting_max(unsigned slots);
 bool places_may_wait(const struct places *places);
 /* May a task of this depth start on an idle slot? */
 bool places_may_start(const struct places *places, unsigned depth);
+/* With is_alone: the same for one that wants nothing beside it. What waits inside its handler is not beside it. */
+bool places_may_start_alone(const struct places *places);
 /* Slots to keep alive. */
 unsigned places_slots(const struct places *places);
 /* The most there will ever be, with so many configured. */

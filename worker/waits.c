@@ -22,6 +22,7 @@ static void count(struct places *places, struct slot *slot)
         count_waiting(places, slot);
     } else if (slot_front(slot) != NULL) {
         places->running++;
+        places->is_alone = places->is_alone || slot_front(slot)->is_alone;
     }
 }
 
@@ -35,6 +36,7 @@ static void answer(struct supervisor *supervisor, struct slot *slot)
     if (is_given) {
         slot_revoke_all(slot, &supervisor->yard);
         places->running--;
+        places->is_alone = false; /* what it waits for may be beside it */
         count_waiting(places, slot);
     } else {
         log_event(LOG_DEBUG, "a task cannot wait", "pid=%d waiting=%u", slot->pid, places->waiting);

@@ -111,5 +111,31 @@ class Limits(Memory):
         self.assertEqual(self.ask("ask_malloc", "300")["result"], False)
 
 
+class Alone(Memory):
+    def test_nothing_runs_beside_it_and_what_comes_later_waits_for_it(self):
+        self.begin(slots=4)
+        path = self.path("notes")
+        tasks = [self.detach("beside", json.dumps(path), "300") for _ in range(3)]
+        stage.wait_until(lambda: len(self.notes("notes")) >= 1, "the first runs")
+        alone = self.detach("beside", json.dumps(path), "200", "--alone")
+        tasks += [self.detach("beside", json.dumps(path), "50") for _ in range(6)]
+        for task in tasks + [alone]:
+            self.quern("result", task, "--wait")
+        notes = [(word, int(number)) for word, number in self.notes("notes")]
+        series, sequence = map(int, alone.split("-"))
+        at = notes.index(("begin", series << 32 | sequence))
+        self.assertEqual(notes[at + 1], ("end", series << 32 | sequence))
+        begun = [number for word, number in notes[:at] if word == "begin"]
+        ended = [number for word, number in notes[:at] if word == "end"]
+        self.assertEqual(sorted(begun), sorted(ended))
+        self.assertEqual(len(begun), 3)
+
+    def test_only_from_its_second_attempt_on(self):
+        self.begin()
+        outcome = self.ask("hog", "150", "300", "--memory", "100M", "--memory-growth", "2", "--attempts", "2",
+                           "--alone-on-retry")
+        self.assertTrue(outcome["ok"], outcome)
+
+
 if __name__ == "__main__":
     stage.main()

@@ -67,11 +67,6 @@ static void test_counts_begin_at_1(void **state)
     assert_int_equal(read_one(&options, "--max-tasks-per-slot", "7"), OPTIONS_RUN);
     assert_int_equal(options.slot_tasks_max, 7);
     assert_int_equal(options.slot_memory_size, 0);
-    assert_int_equal(read_one(&options, "--min-free-memory", "0"), OPTIONS_RUN);
-    assert_int_equal(options.free_memory_min, 0);
-    assert_int_equal(read_one(&options, "--min-free-memory", "1G"), OPTIONS_RUN);
-    assert_true(options.free_memory_min == GIB);
-    assert_int_equal(read_one(&options, "--min-free-memory", "-1"), OPTIONS_USAGE);
 }
 
 int main(void)
