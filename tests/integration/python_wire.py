@@ -96,8 +96,9 @@ def item(shape, fields):
 
 
 def encode(name, /, **fields):
-    """One message as bytes."""
-    return msgpack.packb([KINDS[name], *MESSAGES[name](**fields)])
+    """One message as bytes; fields at its end that are not given are left out, as an older peer does it."""
+    names = MESSAGES[name]._fields
+    return msgpack.packb([KINDS[name], *(fields[names[i]] for i in range(len(fields)))])
 
 
 def decode_frame(frame, generation):
