@@ -83,13 +83,26 @@ static void own_process(int life)
     die_with_supervisor(life);
 }
 
-__attribute__((noreturn)) static void become_slot(const struct birth *birth, int fd, struct statuspage *page)
+/* What functions print goes where the supervisor reads it. */
+static void print_into(int output)
 {
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    close(output);
+}
+
+__attribute__((noreturn)) static void become_slot(const struct birth *birth, const int fds[BIRTH_FD_COUNT],
+                                                  struct statuspage *page)
+{
+    close(fds[BIRTH_SOCKET]);
+    close(fds[BIRTH_PAGE]);
+    close(fds[BIRTH_OUTPUT]);
+    print_into(fds[BIRTH_SLOT_OUTPUT]);
     close(birth->closes[0]);
     close(birth->closes[1]);
     own_process(birth->life);
     default_signals();
-    child_begin(fd, page, birth->registry);
+    child_begin(fds[BIRTH_SLOT_SOCKET], page, birth->registry);
 }
 
 /* A descriptor that our parent named; -1 if that is none. */
@@ -127,6 +140,7 @@ int birth_main(int argc, char **argv, const struct quern_module *program)
     (void)log_level_parse(argv[6], &level);
     log_open("slot", level);
     own_process(life);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line belongs to the task that printed it */
     if (!birth_load(&birth, &registry)) {
         child_refuse(fd, page, &registry);
     }
@@ -136,10 +150,10 @@ int birth_main(int argc, char **argv, const struct quern_module *program)
 /* ---- in the zygote ---- */
 
 /* A process of the program, started afresh; it leads a process group. 0, or errno. */
-static int spawn(const struct birth *birth, int fd, int page_fd, pid_t *pid_out)
+static int spawn(const struct birth *birth, const int made[BIRTH_FD_COUNT], pid_t *pid_out)
 {
     char texts[3][16];
-    const int fds[3] = {fd, page_fd, birth->life};
+    const int fds[3] = {made[BIRTH_SLOT_SOCKET], made[BIRTH_PAGE], birth->life};
     const char **argv = xcalloc(birth->module_count + 8, sizeof(*argv));
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -157,6 +171,8 @@ static int spawn(const struct birth *birth, int fd, int page_fd, pid_t *pid_out)
         /* onto itself: glibc then clears close-on-exec */
         posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
     }
+    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_OUTPUT], STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_OUTPUT], STDERR_FILENO);
     argv[5] = birth->allow_commands;
     argv[6] = birth->level;
     memcpy(argv + 7, birth->modules, birth->module_count * sizeof(*argv));
@@ -171,17 +187,16 @@ static int spawn(const struct birth *birth, int fd, int page_fd, pid_t *pid_out)
     return err;
 }
 
-static int fork_with(const struct birth *birth, int fds[4], pid_t *pid_out)
+static int fork_with(const struct birth *birth, const int fds[BIRTH_FD_COUNT], pid_t *pid_out)
 {
-    struct statuspage *page = statuspage_map(fds[1]);
+    struct statuspage *page = statuspage_map(fds[BIRTH_PAGE]);
     if (page == NULL) {
         return errno;
     }
+    (void)fflush(stdout); /* what an initialiser printed is not for every slot to print again */
     pid_t pid = fork();
     if (pid == 0) {
-        close(fds[0]);
-        close(fds[1]);
-        become_slot(birth, fds[3], page);
+        become_slot(birth, fds, page);
     }
     int err = errno;
     statuspage_unmap(&page);
@@ -193,25 +208,40 @@ static int fork_with(const struct birth *birth, int fds[4], pid_t *pid_out)
     return 0;
 }
 
-int birth_slot(const struct birth *birth, int fds[4], pid_t *pid_out)
+/* The pipe of its output: our end does not block, its end does. */
+static int open_output(int fds[BIRTH_FD_COUNT])
+{
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) != 0) {
+        return errno;
+    }
+    fds[BIRTH_OUTPUT] = pair[0];
+    fds[BIRTH_SLOT_OUTPUT] = pair[1];
+    return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : errno;
+}
+
+int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_out)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return errno;
     }
-    fds[0] = pair[0];
-    fds[3] = pair[1];
-    fds[1] = statuspage_create();
-    if (fds[1] < 0) {
+    fds[BIRTH_SOCKET] = pair[0];
+    fds[BIRTH_SLOT_SOCKET] = pair[1];
+    fds[BIRTH_PAGE] = statuspage_create();
+    if (fds[BIRTH_PAGE] < 0) {
         return errno;
     }
-    int err = birth->is_spawned ? spawn(birth, fds[3], fds[1], pid_out) : fork_with(birth, fds, pid_out);
+    int err = open_output(fds);
+    if (err == 0) {
+        err = birth->is_spawned ? spawn(birth, fds, pid_out) : fork_with(birth, fds, pid_out);
+    }
     if (err != 0) {
         return err;
     }
-    fds[2] = (int)syscall(SYS_pidfd_open, *pid_out, 0);
+    fds[BIRTH_PIDFD] = (int)syscall(SYS_pidfd_open, *pid_out, 0);
     err = errno;
-    if (fds[2] < 0) {
+    if (fds[BIRTH_PIDFD] < 0) {
         kill(*pid_out, SIGKILL);
         return err;
     }

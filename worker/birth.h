@@ -24,9 +24,18 @@ struct birth {
 
 /* All functions, in the order that makes their indexes; false: registry->why. */
 bool birth_load(const struct birth *birth, struct registry *registry);
-/* fds: our socket end, the page, the pidfd, the child's socket end; -1 before, and those made are to be closed after.
- * 0, or errno. */
-int birth_slot(const struct birth *birth, int fds[4], pid_t *pid_out);
+/* Descriptors of a slot's birth: first those that go to the supervisor. */
+enum birth_fd {
+    BIRTH_SOCKET,
+    BIRTH_PAGE,
+    BIRTH_PIDFD,
+    BIRTH_OUTPUT,
+    BIRTH_SLOT_SOCKET,
+    BIRTH_SLOT_OUTPUT,
+    BIRTH_FD_COUNT
+};
+/* fds: -1 before, and those made are to be closed after. 0, or errno. */
+int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_out);
 /* A spawned slot's main: argv as in zygotewire.h. */
 int birth_main(int argc, char **argv, const struct quern_module *program);
 

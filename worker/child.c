@@ -9,13 +9,17 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/place.h"
+#include "worker/capture.h"
+#include "worker/crash.h"
 #include "worker/memory.h"
 #include "worker/meter.h"
 #include "worker/slotwire.h"
 #include "worker/task.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -38,6 +42,11 @@
 /* How often it looks at the wall clock; between it is the other clock that goes on. */
 #define WALL_LOOK_US 100000
 
+/* Where the output stands is looked at before a task if it was not for so long; */
+#define OUTPUT_LOOK_US 100
+/* and always after a function that has not been found silent so often in a row. */
+#define OUTPUT_SILENT_COUNT 16u
+
 struct child {
     const volatile uint8_t *own; /* 1 in the slot; 0 in a child that a handler forked and that returned from it */
     int fd;
@@ -55,6 +64,11 @@ struct child {
     int64_t wall_ahead_us;  /* of the monotonic clock, as looked at last */
     int64_t wall_look_us;   /* look again then */
     int64_t memory_look_us; /* at its own memory as well */
+    int output;             /* a descriptor of its own for the pipe that stdout and stderr are */
+    uint64_t output_at;     /* where it stood, */
+    int64_t output_look_us; /* when it was looked at */
+    uint8_t *silent;        /* per function: looks in a row that found nothing written */
+    uint32_t last_function;
     bool has_waited;
 };
 
@@ -246,7 +260,33 @@ static void writer_renew(struct child *child, size_t size)
     quern_writer_reset(child->writer);
 }
 
-static enum quern_err call_handler(struct child *child, const struct slot_task *in, struct bytes args)
+/* ---- output ---- */
+
+static uint64_t output_look(struct child *child)
+{
+    (void)fflush(stdout);
+    return capture_position(child->page, child->output);
+}
+
+/* Where the output stands as a task begins. To look is a call of the kernel: not for every short task. */
+static void output_mark(struct child *child, uint32_t function)
+{
+    uint8_t *silent = &child->silent[child->last_function];
+    bool is_due = *silent < OUTPUT_SILENT_COUNT || child->now_us - child->output_look_us >= OUTPUT_LOOK_US ||
+                  atomic_load_explicit(&child->page->captured, memory_order_relaxed) > child->output_at;
+    if (is_due) {
+        uint64_t before = child->output_at;
+        child->output_at = output_look(child);
+        child->output_look_us = child->now_us;
+        bool is_silent = child->output_at == before;
+        *silent = is_silent ? (uint8_t)(*silent + (*silent < OUTPUT_SILENT_COUNT)) : 0;
+    }
+    child->last_function = function < child->registry->count ? function : 0;
+}
+
+/* Not inlined: a backtrace ends here. */
+__attribute__((noinline)) static enum quern_err call_handler(struct child *child, const struct slot_task *in,
+                                                             struct bytes args)
 {
     struct quern_task *task = &child->task;
     if (in->function >= child->registry->count) {
@@ -305,6 +345,11 @@ static void settle(struct child *child, struct slot_result *result, enum quern_e
     result->exit_status = task->exit_status;
     result->signal = task->signal;
     measure(child, result);
+    if (err != QUERN_OK) {
+        result->output_from = child->output_at;
+        result->output_to = output_look(child);
+        child->output_at = result->output_to;
+    }
     publish(child, result, has_result);
 }
 
@@ -358,6 +403,8 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
     }
     int64_t wall_ms = wall_now_ms(child);
     memory_mark(child, in);
+    output_mark(child, in->function);
+    atomic_store_explicit(&child->page->output_from, child->output_at, memory_order_relaxed);
     statuspage_run(child->page, in->number, child->now_us, wall_ms);
     task_prepare(child, in);
 
@@ -366,6 +413,9 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
     enum quern_err err = call_handler(child, in, args);
     if (*child->own == 0) {
         _exit(0); /* it would take tasks from the slot's socket, and write results over the slot's own */
+    }
+    if (crash_is_under_way()) {
+        crash_await_end(); /* a thread of the handler's: what it came to is not to be trusted */
     }
     quern_place_end();
     child->now_us = clock_mono_us();
@@ -403,7 +453,10 @@ __attribute__((noreturn)) static void run(int fd, struct statuspage *page, const
     child.task.page = page;
     child.place = (struct place){.self = &child, .give = place_give, .take = place_take};
     task_take_term();
+    crash_watch(page, (void (*)(void))call_handler);
     child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
+    child.silent = xcalloc(registry->count + 1, sizeof(child.silent[0]));
+    child.output = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     writer_renew(&child, 0);
     for (;;) {
         struct slot_task in;

@@ -33,8 +33,10 @@
 /* How long the end may take. */
 #define HERD_END_MS 2000
 #define HERD_EVENT_COUNT 64
+/* Our stderr took no more: it is tried again after this. */
+#define MUTED_LOOK_MS 20
 
-enum watch { WATCH_SIGNALS, WATCH_PARENT, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD };
+enum watch { WATCH_SIGNALS, WATCH_PARENT, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD, WATCH_OUTPUT };
 
 static uint64_t watch_tag(enum watch watch, size_t index)
 {
@@ -146,6 +148,11 @@ static void limit_memory(const struct options *options, pid_t pid)
     }
 }
 
+static void watch_output(struct supervisor *supervisor, const struct slot *slot)
+{
+    watch_add(supervisor, slot->capture.fd, EPOLLIN, watch_tag(WATCH_OUTPUT, (size_t)(slot - supervisor->slots)));
+}
+
 static void slot_born(struct supervisor *supervisor, pid_t pid)
 {
     struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
@@ -159,6 +166,7 @@ static void slot_born(struct supervisor *supervisor, pid_t pid)
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
+    watch_output(supervisor, slot);
     assign_lease(supervisor);
     log_event(LOG_DEBUG, "slot", "pid=%d index=%zu", pid, index);
 }
@@ -350,6 +358,22 @@ static void hear_pidfd(struct supervisor *supervisor, struct slot *slot)
     }
 }
 
+/* What a slot prints is passed on. While our own stderr takes no more, it is not read: who prints waits. */
+static void hear_output(struct supervisor *supervisor, struct slot *slot)
+{
+    if (slot->state != SLOT_LIVE) {
+        return;
+    }
+    (void)capture_take(&slot->capture, slot->page);
+    bool is_muted = !capture_pass_on(&slot->capture);
+    if (slot->capture.fd >= 0 && is_muted && !slot->is_muted) {
+        (void)epoll_ctl(supervisor->events, EPOLL_CTL_DEL, slot->capture.fd, NULL);
+    } else if (slot->capture.fd >= 0 && !is_muted && slot->is_muted) {
+        watch_output(supervisor, slot);
+    }
+    slot->is_muted = is_muted;
+}
+
 static void herd_event(struct supervisor *supervisor, const struct epoll_event *event)
 {
     size_t index = (size_t)(event->data.u64 & UINT32_MAX);
@@ -368,6 +392,9 @@ static void herd_event(struct supervisor *supervisor, const struct epoll_event *
         break;
     case WATCH_PIDFD:
         hear_pidfd(supervisor, &supervisor->slots[index]);
+        break;
+    case WATCH_OUTPUT:
+        hear_output(supervisor, &supervisor->slots[index]);
         break;
     }
 }
@@ -498,6 +525,14 @@ static int64_t tend_usage(struct supervisor *supervisor, struct slot *slot)
     return wake_ms;
 }
 
+static int64_t tend_output(struct supervisor *supervisor, struct slot *slot)
+{
+    if (slot->is_muted) {
+        hear_output(supervisor, slot);
+    }
+    return slot->is_muted ? supervisor->now_us / 1000 + MUTED_LOOK_MS : INT64_MAX;
+}
+
 static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
 {
     int64_t now_ms = supervisor->now_us / 1000;
@@ -550,7 +585,9 @@ int64_t herd_tend(struct supervisor *supervisor)
     count_slots(supervisor);
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         int64_t slot_ms = tend_slot(supervisor, &supervisor->slots[i]);
+        int64_t output_ms = tend_output(supervisor, &supervisor->slots[i]);
         wake_ms = slot_ms < wake_ms ? slot_ms : wake_ms;
+        wake_ms = output_ms < wake_ms ? output_ms : wake_ms;
     }
     return wake_ms;
 }

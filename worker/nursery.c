@@ -105,7 +105,7 @@ static int refuse(struct nursery *nursery)
 
 static void fork_slot(struct nursery *nursery)
 {
-    int fds[4] = {-1, -1, -1, -1};
+    int fds[BIRTH_FD_COUNT] = {-1, -1, -1, -1, -1, -1};
     pid_t pid = 0;
     int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0])
                   ? EAGAIN
@@ -118,7 +118,7 @@ static void fork_slot(struct nursery *nursery)
         struct zygote_head head = {.word = ZYGOTE_NO_SLOT, .status = err};
         send_packet(nursery, &head, NULL, NULL);
     }
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < BIRTH_FD_COUNT; i++) {
         if (fds[i] >= 0) {
             close(fds[i]);
         }
@@ -278,6 +278,7 @@ static void quieten(void)
         close(null);
     }
     dup2(2, 1);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line belongs to the task that printed it */
     prctl(PR_SET_NAME, "quern-zygote");
     /* Initialisers may take long and look at no socket; from serve on, end of file tells. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -5,10 +5,14 @@
  */
 #include "worker/postmortem.h"
 
+#include "worker/backtrace.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+
+#define PLACE_TEXT_SIZE 160u
 
 static struct outcome outcome_of(const struct death *death, enum finished_state state, enum cause cause,
                                  const char *kind, const char *text)
@@ -72,13 +76,28 @@ static struct outcome of_misdeed(const struct death *death, const char *id, char
                       text);
 }
 
+/* " in divide+0x12 (numbers.c:42)", as part of one line; "" if it is not known. */
+static const char *place_of(const struct death *death, char place[PLACE_TEXT_SIZE])
+{
+    struct buf text = {0};
+    backtrace_place(death->backtrace, &text);
+    size_t n = text.n < PLACE_TEXT_SIZE - 8 ? text.n : PLACE_TEXT_SIZE - 8;
+    for (size_t i = 0; i < n; i++) {
+        text.p[i] = text.p[i] >= 0x20 && text.p[i] < 0x7f ? text.p[i] : '?';
+    }
+    snprintf(place, PLACE_TEXT_SIZE, "%s%.*s", n > 0 ? " in " : "", (int)n, n > 0 ? (const char *)text.p : "");
+    buf_fini(&text);
+    return place;
+}
+
 static struct outcome of_crash(const struct death *death, const char *id, char *text)
 {
     struct outcome outcome;
     if (death->status != DEATH_UNKNOWN && WIFSIGNALED(death->status)) {
         int number = WTERMSIG(death->status);
-        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died of signal %d (%s)", id, death->pid, death->host,
-                 number, strsignal(number));
+        char place[PLACE_TEXT_SIZE];
+        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died of signal %d (%s)%s", id, death->pid, death->host,
+                 number, strsignal(number), place_of(death, place));
         outcome = outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, "Signal", text);
         outcome.signal = (uint64_t)number;
     } else if (death->status != DEATH_UNKNOWN && WIFEXITED(death->status)) {
@@ -106,6 +125,11 @@ struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
     bool was_killed =
         death->status == DEATH_UNKNOWN || (WIFSIGNALED(death->status) && WTERMSIG(death->status) == SIGKILL);
     return death->misdeed != MISDEED_NONE && was_killed ? of_misdeed(death, id, text) : of_crash(death, id, text);
+}
+
+bool death_dumped_core(const struct death *death)
+{
+    return death->status != DEATH_UNKNOWN && WIFSIGNALED(death->status) && WCOREDUMP(death->status);
 }
 
 void stillborn(int32_t status, char text[DEATH_TEXT_SIZE])

@@ -33,11 +33,14 @@ struct death {
     uint64_t peak_kib;
     struct memory_watch memory; /* of the attempt, as last looked at */
     struct memory_limit memory_limit;
+    struct bytes backtrace; /* backtrace.h; none: it told nothing */
 };
 
 /* text is the room for the message that the outcome then looks into. */
 #define DEATH_TEXT_SIZE 512u
 struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE]);
+/* The kernel wrote a core of it. */
+bool death_dumped_core(const struct death *death);
 /* What is said of slots that die while they load or initialise. */
 void stillborn(int32_t status, char text[DEATH_TEXT_SIZE]);
 

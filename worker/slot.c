@@ -14,6 +14,8 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/report.h"
+#include "worker/crash.h"
 #include "worker/slotwire.h"
 
 #include <errno.h>
@@ -30,9 +32,10 @@
 void slot_init(struct slot *slot)
 {
     *slot = (struct slot){.fd = -1, .pidfd = -1, .kill_ms = INT64_MAX};
+    capture_init(&slot->capture);
 }
 
-int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms)
+int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms)
 {
     struct statuspage *page = statuspage_map(fds[1]);
     if (page == NULL) {
@@ -44,11 +47,13 @@ int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms)
     slot->page = page;
     slot->fd = fds[0];
     slot->pidfd = fds[2];
+    capture_open(&slot->capture, fds[3]);
     slot->next = 1;
     slot->first = 1;
     slot->born_ms = now_ms;
     fds[0] = -1;
     fds[2] = -1;
+    fds[3] = -1;
     return 0;
 }
 
@@ -65,6 +70,7 @@ void slot_close(struct slot *slot)
     CHECK(slot->queued == 0);
     close_fd(&slot->fd);
     close_fd(&slot->pidfd);
+    capture_close(&slot->capture);
     statuspage_unmap(&slot->page);
     buf_fini(&slot->out);
     buf_fini(&slot->in);
@@ -163,6 +169,21 @@ void slot_flush(struct slot *slot)
     }
 }
 
+/* ---- reports ---- */
+
+/* What is told of a failure besides its words, appended to out. from, to: the part of the slot's output that the
+ * attempt wrote. */
+static struct bytes report_make(struct slot *slot, uint64_t from, uint64_t to, struct report report, struct buf *out)
+{
+    struct buf tail = {0};
+    capture_drain(&slot->capture, slot->page, to);
+    capture_cut(&slot->capture, from, to, ERROR_STDERR_SIZE_MAX, &tail);
+    report.tail = buf_bytes(&tail);
+    report_put(out, &report);
+    buf_fini(&tail);
+    return out->n > 0 ? buf_bytes(out) : (struct bytes){NULL, 0};
+}
+
 /* ---- results ---- */
 
 /* Texts go on as UTF-8; a handler may have written anything. */
@@ -243,7 +264,12 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
     }
     queue_remove(slot, attempt);
     struct outcome outcome = outcome_of(slot, result, body);
+    struct buf report = {0};
+    if (outcome.state == FINISHED_FAILED) {
+        outcome.report = report_make(slot, result->output_from, result->output_to, (struct report){0}, &report);
+    }
     ledger_finish(yard->ledger, attempt, &outcome);
+    buf_fini(&report);
     return true;
 }
 
@@ -427,10 +453,19 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
         death->cpu_us = slot->ended.cpu_us;
         death->peak_kib = slot->ended.peak_kib;
     }
+    struct buf backtrace = {0};
+    struct buf report = {0};
+    crash_read(slot->page, attempt->number, &backtrace);
+    death->backtrace = buf_bytes(&backtrace);
     struct outcome outcome = postmortem(death, text);
+    uint64_t from = atomic_load_explicit(&slot->page->output_from, memory_order_relaxed);
+    struct report facts = {.core_dumped = death_dumped_core(death), .backtrace = death->backtrace};
+    outcome.report = report_make(slot, from, UINT64_MAX, facts, &report);
     log_event(LOG_WARN, "a slot died with a task", "message=\"%s\"", text);
     queue_remove(slot, attempt);
     ledger_finish(yard->ledger, attempt, &outcome);
+    buf_fini(&report);
+    buf_fini(&backtrace);
 }
 
 void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
@@ -443,5 +478,6 @@ void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, 
         death.cpu_us = cpu_us;
         bury_running(slot, yard, attempt, &death, now_us);
     }
+    capture_drain(&slot->capture, slot->page, UINT64_MAX);
     slot_close(slot);
 }

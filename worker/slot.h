@@ -4,12 +4,14 @@
 #ifndef QUERN_WORKER_SLOT_H
 #define QUERN_WORKER_SLOT_H
 
+#include "worker/capture.h"
 #include "worker/ledger.h"
 #include "worker/memory.h"
 #include "worker/meter.h"
 #include "worker/pace.h"
 #include "worker/postmortem.h"
 #include "worker/statuspage.h"
+#include "worker/zygotewire.h"
 
 #include <sys/types.h>
 
@@ -42,6 +44,8 @@ struct slot {
     size_t out_at;
     bool wants_write; /* its socket is full */
     struct buf in;    /* from its ring */
+    struct capture capture;
+    bool is_muted; /* our stderr takes no more now: its output is not read */
     uint64_t ring_read;
     enum stop stop;
     uint64_t stop_number;
@@ -79,8 +83,8 @@ struct slot_yard {
 };
 
 void slot_init(struct slot *slot);
-/* fds: socket, page, pidfd: taken (set to -1). 0, or errno. */
-int slot_open(struct slot *slot, pid_t pid, int fds[3], int64_t now_ms);
+/* fds: socket, page, pidfd, output: taken (set to -1). 0, or errno. */
+int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms);
 /* Frees everything; nothing may be queued. */
 void slot_close(struct slot *slot);
 

@@ -51,12 +51,23 @@ struct progress_board {
     _Atomic uint64_t text[PROGRESS_TEXT_SIZE_MAX / 8];
 };
 
+/* What a slot that crashed said of it (crash.c): a list of addresses, and the text that was made of it. */
+struct crash_board {
+    _Atomic uint64_t number; /* that ran; 0: it has not crashed */
+    _Atomic uint32_t list_size;
+    _Atomic uint32_t text_size;
+    char list[BACKTRACE_SIZE_MAX];
+    char text[BACKTRACE_SIZE_MAX];
+};
+
 struct statuspage {
     /* written by the supervisor */
     _Alignas(64) _Atomic int64_t lease_end_ms; /* monotonic: nothing is started after it */
     _Atomic uint64_t read;                     /* bytes of the ring taken so far */
     _Atomic uint32_t space;                    /* futex: rises with every taking */
     _Atomic uint64_t stopping;                 /* number that is being stopped; 0 none */
+    _Atomic uint32_t capture_version;          /* odd while captured is about to change (capture.c) */
+    _Atomic uint64_t captured;                 /* bytes of its output that were taken */
     /* written by the slot */
     _Alignas(64) _Atomic uint64_t written; /* bytes of the ring published so far */
     _Atomic uint32_t birth;                /* enum birth_word */
@@ -69,11 +80,14 @@ struct statuspage {
     _Atomic int64_t wait_since_us;   /* unless the place is held */
     _Atomic uint64_t waited_us;      /* of what runs, without the wait under way */
     _Atomic uint64_t memory_base;    /* memory of this slot (meter.h) just before what runs began; 0: not looked at */
+    _Atomic uint64_t output_from;    /* where its output stood when what runs was started */
     struct progress_board progress;
     /* written by both */
     _Alignas(64) _Atomic uint32_t place; /* enum place_word */
     _Alignas(64) _Atomic uint64_t claims[SLOT_QUEUE_COUNT_MAX];
     _Alignas(64) uint8_t ring[SLOT_RING_SIZE];
+    /* written by the slot as it dies */
+    _Alignas(64) struct crash_board crash;
 };
 
 /* ---- both ---- */

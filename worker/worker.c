@@ -5,6 +5,7 @@
 #include "quern/worker.h"
 
 #include "common/log.h"
+#include "worker/backtrace.h"
 #include "worker/birth.h"
 #include "worker/nursery.h"
 #include "worker/options.h"
@@ -20,6 +21,9 @@ int quern_worker_main(int argc, char **argv, const struct quern_module *module)
     }
     if (argc > 1 && strcmp(argv[1], SLOT_ARGUMENT) == 0) {
         return birth_main(argc, argv, module);
+    }
+    if (argc > 1 && strcmp(argv[1], BACKTRACE_ARGUMENT) == 0) {
+        return backtrace_main(argc, argv);
     }
     if (argc > 1 && strcmp(argv[1], QUERN_WORKER_ARGUMENT) == 0) {
         argv[1] = argv[0];

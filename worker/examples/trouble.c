@@ -64,7 +64,6 @@ enum quern_err run_crash(struct quern_task *task, struct quern_reader *args, str
     (void)task;
     (void)args;
     (void)result;
-    signal(SIGSEGV, SIG_DFL);
     raise(SIGSEGV);
     return QUERN_OK;
 }
