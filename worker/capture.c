@@ -11,14 +11,16 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A slot that reads a position while the supervisor moves it tries again so often. */
-#define POSITION_TRY_COUNT 64
+/* A slot that asks for the position while the supervisor moves it lets that go on, so often: a read is done by then,
+ * unless the supervisor was stopped in it. */
+#define POSITION_TRY_COUNT 1000
 
 /* ---- supervisor ---- */
 
@@ -166,6 +168,7 @@ uint64_t capture_position(struct statuspage *page, int fd)
         if ((version & 1) == 0 && version == atomic_load_explicit(&page->capture_version, memory_order_seq_cst)) {
             break;
         }
+        (void)sched_yield();
     }
     return position;
 }
