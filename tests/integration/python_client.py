@@ -201,7 +201,8 @@ class Client(Peer):
 
     def _outcome(self, outcome):
         self.received[0] += 1
-        self.received[1] += sum(len(field or b"") for field in (outcome.result, outcome.detail, outcome.args))
+        self.received[1] += sum(len(field or b"") for field in (outcome.result, outcome.detail, outcome.args,
+                                                                 outcome.report))
         if outcome.task >> 32 == self.series:
             self._accepted(outcome.task & 0xffffffff)  # ACCEPTED may come later
         if outcome.completion <= self.completion_seen:

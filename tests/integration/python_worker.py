@@ -92,7 +92,7 @@ class Worker(Peer):
         return encode("HELLO_WORKER", instance=self.instance, host=self.host, pid=self.pid, name=self.name,
                       store=self.store, slots=self.slots, capacity_count=0 if self.draining else self.capacity[0],
                       capacity_bytes=self.capacity[1], functions=[[name] for name in sorted(self.functions)],
-                      queues=[], held=[Held(*a.token, a.state) for a in self.held.values()])
+                      queues=[], held=[Held(*a.token, a.state) for a in self.held.values()], memory=None)
 
     def _on_welcome(self, message):
         if self.store not in (NO_STORE, message.store):  # another store: nothing of this counts there

@@ -144,18 +144,40 @@ static void test_exit_is_a_crash_with_its_status(void **state)
     assert_int_equal(ww_end(&world), 0);
 }
 
+/* All of first..last have finished; what the worker gave back, finding that it would wait for long, is dispatched
+ * again. */
+static bool are_finished(struct world *world, uint64_t first, uint64_t last, const char *function)
+{
+    bool is_done = true;
+    for (uint64_t task = first; task <= last; task++) {
+        if (world->conn != 0 && !world->tasks[task].is_out && world->tasks[task].finished == 0) {
+            ww_dispatch_run(world, task, 1, function);
+        }
+        is_done = is_done && world->tasks[task].finished > 0;
+    }
+    return is_done;
+}
+
+#define CRASH_TASK 501u
+
+static bool squares_and_crash_are_finished(struct world *world, uint64_t last)
+{
+    bool is_crashed = are_finished(world, CRASH_TASK, CRASH_TASK, "crash");
+    return are_finished(world, 1, last, "square") && is_crashed;
+}
+
 /* What was finished before the crash counts, what had not started runs elsewhere: only one attempt is lost. */
 static void test_crash_amid_short_tasks_costs_only_itself(void **state)
 {
     (void)state;
     struct world *world = begin("1");
     ww_dispatch_run(world, 1, 500, "square");
-    ww_dispatch(world, 501, &(struct ww_call){.function = "crash"}, NULL);
+    ww_dispatch(world, CRASH_TASK, &(struct ww_call){.function = "crash"}, NULL);
     ww_dispatch_run(world, 502, 500, "square");
-    ww_await(world, ww_all_ended, 1001, "squares around a crash");
+    ww_await(world, squares_and_crash_are_finished, 1001, "squares around a crash");
     for (uint64_t task = 1; task <= 1001; task++) {
         assert_int_equal(world->tasks[task].finished, 1);
-        assert_int_equal(world->tasks[task].last.state, task == 501 ? FINISHED_FAILED : FINISHED_DONE);
+        assert_int_equal(world->tasks[task].last.state, task == CRASH_TASK ? FINISHED_FAILED : FINISHED_DONE);
     }
     assert_int_equal(ww_end(&world), 0);
 }
@@ -173,17 +195,9 @@ static pid_t slot_seen(struct world *world, uint64_t first, uint64_t last)
 
 #define FACTORIAL_BASE 15000u /* of these on, a factorial takes milliseconds */
 
-/* All up to last have finished; what the worker gave back, finding them longer than it thought, is dispatched again. */
 static bool factorials_are_done(struct world *world, uint64_t last)
 {
-    bool is_done = true;
-    for (uint64_t task = FACTORIAL_BASE + 1; task <= last; task++) {
-        if (world->conn != 0 && !world->tasks[task].is_out && world->tasks[task].finished == 0) {
-            ww_dispatch_run(world, task, 1, "factorial");
-        }
-        is_done = is_done && world->tasks[task].finished > 0;
-    }
-    return is_done;
+    return are_finished(world, FACTORIAL_BASE + 1, last, "factorial");
 }
 
 /* Slots killed at any moment: every attempt still ends once, and each kill costs at most one. */
