@@ -216,6 +216,7 @@ void completions_write(struct completions *completions, struct buf *frame)
     bool is_stuck = completions->is_wanted && completions_is_exhausted(completions);
     if (is_stuck) {
         credit_stretch(completions);
+        completions->is_wanted = false; /* once for each time it was said: what comes now may be what was waited for */
     }
     if (is_stuck || completions_is_urgent(completions)) {
         struct msg_CREDIT credit = {.count = completions->grant_count, .bytes = completions->grant_bytes};
