@@ -180,5 +180,25 @@ class Statuses(stage.Story):
             self.assertEqual(file.read(15), b"SQLite format 3")
 
 
+class Places(stage.Story):
+    def test_without_xdg_state_home_the_store_is_in_the_home(self):
+        """What the documentation names as the default place."""
+        self.env.pop("XDG_STATE_HOME")
+        self.broker()
+        self.worker()
+        self.assertEqual(self.quern("submit", "square", "7").stdout, "49\n")
+        self.assertTrue(os.path.isfile(self.path(".local", "state", "quern", "quern.db")))
+
+    def test_a_worker_takes_only_from_its_queues(self):
+        """One worker serves queue a: what is in b waits for another, however idle the first is."""
+        self.broker()
+        self.worker("--queue", "a")
+        waiting = self.quern("submit", "--detach", "square", "8", "--queue", "b").stdout.strip()
+        self.assertEqual(self.quern("submit", "square", "7", "--queue", "a").stdout, "49\n")
+        self.assertEqual(self.quern("--json", "show", waiting).json["state"], "ready")
+        self.worker("--queue", "b")
+        self.assertEqual(self.quern("result", waiting, "--wait").stdout, "64\n")
+
+
 if __name__ == "__main__":
     stage.main()

@@ -66,7 +66,8 @@ static void record_world(uint64_t seed, struct tape *tape, struct limits *limits
         chaos_step(chaos);
     }
     *limits = world->limits;
-    /* Credit comes with commits: a client that was given it in time would look to a replay as if it paid no heed to it. */
+    /* Credit comes with commits: a client that was given it in time would look to a replay as if it paid no heed to it.
+     */
     limits->client_window_count = UINT32_MAX;
     limits->client_window_bytes = UINT32_MAX;
     chaos_free(&chaos);
@@ -188,10 +189,35 @@ static void test_batches_sealed_often_or_rarely_leave_the_same_tables(void **sta
     assert_true(rows[3] < rows[0]);
 }
 
+/* A seed is a whole world: whoever reports one has reported every step of it. */
+static void test_a_seed_replays_the_same_world(void **state)
+{
+    (void)state;
+    struct tape tapes[2] = {{0}};
+    struct limits limits;
+    for (size_t i = 0; i < 2; i++) {
+        record_world(7, &tapes[i], &limits);
+    }
+    assert_int_equal(tapes[0].count, tapes[1].count);
+    for (size_t i = 0; i < tapes[0].count; i++) {
+        const struct recorded *a = &tapes[0].items[i];
+        const struct recorded *b = &tapes[1].items[i];
+        assert_int_equal(a->event.kind, b->event.kind);
+        assert_int_equal(a->event.mono_ms, b->event.mono_ms);
+        assert_int_equal(a->frame.n, b->frame.n);
+        if (a->frame.n > 0) {
+            assert_memory_equal(a->frame.p, b->frame.p, a->frame.n);
+        }
+    }
+    tape_fini(&tapes[0]);
+    tape_fini(&tapes[1]);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches_sealed_often_or_rarely_leave_the_same_tables),
+        cmocka_unit_test(test_a_seed_replays_the_same_world),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
