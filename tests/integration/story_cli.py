@@ -391,12 +391,13 @@ class Sessions(stage.Story):
         """Exactly what was not written comes again; the line that was cut in the middle is one of them."""
         self.worker()
         lines = b"".join(b"%d" % n + b"a" * 1000 + b"\n" for n in range(1000, 2000))
+        with open(self.path("lines"), "wb") as file:
+            file.write(lines)
         reader, writer = os.pipe()
-        client = self.quern_start("map", "echo", "--raw", "--session", "night", stdin=subprocess.PIPE,
-                                  preexec_fn=lambda: os.dup2(writer, 1))
+        with open(self.path("lines"), "rb") as file:  # no pipe: who cannot write may have stopped reading, too
+            client = self.quern_start("map", "echo", "--raw", "--session", "night", stdin=file,
+                                      preexec_fn=lambda: os.dup2(writer, 1))
         os.close(writer)
-        client.write(lines)
-        client.close_stdin()
         self.wait_status(lambda s: sum(s["tasks"].values()) == 0 and s["unacked"] > 0, "all results")
         client.send(signal.SIGINT)
         self.assertEqual(client.status(), 130)
