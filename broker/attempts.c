@@ -411,14 +411,22 @@ void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *
     }
 }
 
+/* The task whose attempt this very worker holds; NULL: it does not, or not any more. */
+static struct task *task_of_attempt(const struct core *core, const struct conn *conn, struct token token)
+{
+    struct task *task = task_find(core, token.task);
+    bool is_its =
+        task != NULL && is_held(task) && task->worker == conn->worker && token_compare(task_token(task), token) == 0;
+    return is_its ? task : NULL;
+}
+
 void worker_started(struct core *core, struct conn *conn, struct msg_STARTED *started)
 {
     struct item_started item;
     while (item_started_next(&started->items, &item)) {
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
-        struct task *task = task_find(core, item.task);
-        if (task == NULL || !is_held(task) || task->worker != conn->worker ||
-            token_compare(task_token(task), token) != 0) {
+        struct task *task = task_of_attempt(core, conn, token);
+        if (task == NULL) {
             continue;
         }
         task_mark_running(core, task);
@@ -434,9 +442,8 @@ void worker_progress(struct core *core, struct conn *conn, struct msg_PROGRESS *
     struct item_progress item;
     while (item_progress_next(&progress->items, &item)) {
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
-        struct task *task = task_find(core, item.task);
-        if (task == NULL || !is_held(task) || task->worker != conn->worker ||
-            token_compare(task_token(task), token) != 0) {
+        struct task *task = task_of_attempt(core, conn, token);
+        if (task == NULL) {
             continue;
         }
         if (task->progress == NULL) {

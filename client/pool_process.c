@@ -9,12 +9,12 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,13 +163,7 @@ static void streams_add(posix_spawn_file_actions_t *actions)
 static int spawn(struct pool_process *process, const struct pool_ground *ground, int ready_fd)
 {
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     streams_add(&actions);
     posix_spawn_file_actions_adddup2(&actions, ground->tie[0], FD_TIE);
     posix_spawn_file_actions_adddup2(&actions, ground->self, FD_SELF);
@@ -177,15 +171,7 @@ static int spawn(struct pool_process *process, const struct pool_ground *ground,
     posix_spawn_file_actions_addfchdir_np(&actions, ground->directory);
     /* Whatever the program has open is not for us: who waits for the end of a pipe waits for the program alone. */
     posix_spawn_file_actions_addclosefrom_np(&actions, FD_READY + 1);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    /* A group of its own: Ctrl-C is for the program, which may want to finish. */
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    int err = posix_spawn(&process->pid, process->path, &actions, &attributes, process->argv, ground->environment);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    return err;
+    return spawn_program(&process->pid, process->path, &actions, process->argv, ground->environment);
 }
 
 int pool_process_start(struct pool_process *process, const struct pool_ground *ground)

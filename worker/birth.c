@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "common/messages.h"
+#include "common/spawn.h"
 #include "worker/child.h"
 #include "worker/command.h"
 #include "worker/zygotewire.h"
@@ -17,7 +18,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,13 +156,7 @@ static int spawn(const struct birth *birth, const int made[BIRTH_FD_COUNT], pid_
     const int fds[3] = {made[BIRTH_SLOT_SOCKET], made[BIRTH_PAGE], birth->life};
     const char **argv = xcalloc(birth->module_count + 8, sizeof(*argv));
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     argv[0] = birth->program_name;
     argv[1] = SLOT_ARGUMENT;
     for (size_t i = 0; i < 3; i++) {
@@ -176,13 +170,7 @@ static int spawn(const struct birth *birth, const int made[BIRTH_FD_COUNT], pid_
     argv[5] = birth->allow_commands;
     argv[6] = birth->level;
     memcpy(argv + 7, birth->modules, birth->module_count * sizeof(*argv));
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    int err = posix_spawn(pid_out, "/proc/self/exe", &actions, &attributes, (char **)(uintptr_t)argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
+    int err = spawn_program(pid_out, "/proc/self/exe", &actions, (char **)(uintptr_t)argv, environ);
     free(argv);
     return err;
 }

@@ -6,10 +6,10 @@
 #include "worker/zygote.h"
 
 #include "common/check.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,25 +53,11 @@ void zygote_fini(struct zygote *zygote)
 static int spawn(struct zygote *zygote, int socket, int life, char **argv)
 {
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     /* onto itself: glibc then clears close-on-exec */
     posix_spawn_file_actions_adddup2(&actions, socket, socket);
     posix_spawn_file_actions_adddup2(&actions, life, life);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    /* A group of its own: Ctrl-C is for the supervisor. */
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    int err = posix_spawn(&zygote->pid, "/proc/self/exe", &actions, &attributes, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    return err;
+    return spawn_program(&zygote->pid, "/proc/self/exe", &actions, argv, environ);
 }
 
 static int spawn_with_plan(struct zygote *zygote, const struct zygote_plan *plan, int socket)
