@@ -179,6 +179,7 @@ static void status_store(const struct core *core, struct buf *out)
     pair_u64(&stats, "batches", core->stats.batches);
     pair_u64(&stats, "rows", core->stats.rows);
     pair_u64(&stats, "syncs", core->stats.syncs);
+    pair_u64(&stats, "sync_us", core->stats.sync_us);
     pair_u64(&stats, "file_bytes", core->stats.file_bytes);
     pair_u64(&stats, "wal_bytes", core->stats.wal_bytes);
     pair_u64(&stats, "disk_free_bytes", core->stats.disk_free_bytes);

@@ -277,7 +277,8 @@ QUERN_MUST_USE enum quern_err store_list_slice(struct store *store, struct list_
 struct store_stats {
     uint64_t batches;
     uint64_t rows;
-    uint64_t syncs; /* fdatasync and fsync calls made */
+    uint64_t syncs;   /* fdatasync and fsync calls made */
+    uint64_t sync_us; /* the time they took, all together */
     uint64_t file_bytes;
     uint64_t wal_bytes;
     uint64_t disk_free_bytes;

@@ -344,6 +344,7 @@ enum quern_err store_stats(struct store *store, struct store_stats *stats_out)
     *stats_out = (struct store_stats){.batches = store->batches,
                                       .rows = store->rows,
                                       .syncs = store_files_syncs(store->files),
+                                      .sync_us = store_files_sync_us(store->files),
                                       .file_bytes = store->facts.file_bytes,
                                       .wal_bytes = store->facts.wal_bytes,
                                       .disk_free_bytes = store->facts.free_bytes,

@@ -100,7 +100,7 @@ enum statement {
         STATEMENT_COUNT
 };
 
-/* ---- the file layer: SQLite's own, with its syncs counted ---- */
+/* ---- the file layer: SQLite's own, with its syncs counted and timed ---- */
 
 struct store_files;
 /* Wraps the default VFS of the process as it is now. */
@@ -108,6 +108,7 @@ struct store_files *store_files_open(void);
 void store_files_close(struct store_files **files);
 const char *store_files_name(const struct store_files *files);
 uint64_t store_files_syncs(const struct store_files *files);
+uint64_t store_files_sync_us(const struct store_files *files);
 
 /* ---- the store ---- */
 

@@ -1,11 +1,11 @@
 /*
- * store_files: a thin layer between SQLite and its own VFS that counts syncs and calls a used-up quota a full disk.
- * Must not know what is in the files. Has no shared memory on purpose: a database in WAL mode can then only be opened
- * in exclusive mode, so the rule "one connection" does not hang on a pragma alone.
- * Start at files_open.
+ * store_files: a thin layer between SQLite and its own VFS that counts and times syncs and calls a used-up quota a full
+ * disk. Must not know what is in the files. Has no shared memory on purpose: a database in WAL mode can then only be
+ * opened in exclusive mode, so the rule "one connection" does not hang on a pragma alone. Start at files_open.
  */
 #include "broker/store_sqlite.h"
 #include "common/check.h"
+#include "common/clock.h"
 
 #include <errno.h>
 #include <sqlite3.h>
@@ -16,6 +16,7 @@ struct store_files {
     sqlite3_vfs vfs;
     sqlite3_vfs *base;
     uint64_t syncs;
+    uint64_t sync_us;
     char name[32];
 };
 
@@ -55,8 +56,12 @@ static int file_truncate(sqlite3_file *head, sqlite3_int64 size)
 
 static int file_sync(sqlite3_file *head, int flags)
 {
-    ((struct file *)head)->files->syncs++;
-    return base_of(head)->pMethods->xSync(base_of(head), flags);
+    struct store_files *files = ((struct file *)head)->files;
+    int64_t begun_us = clock_mono_us();
+    int code = base_of(head)->pMethods->xSync(base_of(head), flags);
+    files->syncs++;
+    files->sync_us += (uint64_t)(clock_mono_us() - begun_us);
+    return code;
 }
 
 static int file_size(sqlite3_file *head, sqlite3_int64 *size_out)
@@ -175,4 +180,9 @@ const char *store_files_name(const struct store_files *files)
 uint64_t store_files_syncs(const struct store_files *files)
 {
     return files->syncs;
+}
+
+uint64_t store_files_sync_us(const struct store_files *files)
+{
+    return files->sync_us;
 }

@@ -1,310 +1,305 @@
 /*
- * Owns `quern bench`: durable squares, one submit per task, every value checked; one at a time for the latency, then
- * all at once for the throughput; with what the broker wrote for it. Start at bench_main.
+ * Owns `quern bench`: one submit per task, every result checked; after a warm-up one at a time for the latency, then
+ * all at once, or at a given rate, from one client or many; with what the broker wrote for it.
+ * Must not know how a single task is submitted and checked. Start at bench_main.
  */
 #include "client/cli/answer.h"
 #include "client/cli/arguments.h"
+#include "client/cli/bench_load.h"
+#include "client/cli/bench_report.h"
 #include "client/cli/out.h"
 #include "client/cli/signals.h"
 #include "common/check.h"
 #include "common/clock.h"
-#include "common/codec.h"
+#include "common/limits.h"
 #include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BENCH_FUNCTION "square"
 #define TASKS_DEFAULT 100000
 #define TASKS_MAX 10000000
-#define LATENCY_COUNT_MAX 1000
-#define TAKE_EVERY 256 /* submits between two looks at the outcomes */
-#define WAIT_MS 100    /* before signals are looked at again */
+#define ALONE_COUNT_MAX 1000
+#define WARM_UP_DEFAULT 1000
+#define CLIENTS_MAX 1000
+#define RATE_MAX 10000000
+#define CLOSE_MS 1000
+#define BENCH_BYTES_MAX (PAYLOAD_SIZE_MAX - 16u) /* the heads of the array and of the bytes */
 #define SESSION_LABEL_SIZE 24
 
-struct store_figures {
-    uint64_t batches;
-    uint64_t rows;
-    uint64_t syncs;
+struct bench;
+
+/* One client in a thread of its own. */
+struct runner {
+    struct bench *bench;
+    struct load load;
+    struct histogram times;
+    pthread_t thread;
+    int status;
 };
 
 struct bench {
     const struct cli *cli;
-    struct quern_client *client;
+    struct bench_report report;
     int64_t tasks;
-    int64_t latency_count;
-    int64_t *latencies_us;
-    uint8_t *seen; /* by value: each must come once */
-    uint64_t done; /* of this phase */
-    int64_t throughput_us;
-    struct store_figures latency_store;
-    struct store_figures throughput_store;
+    int64_t rate;
+    struct runner *runners;
+    struct bytes first_answer; /* to `status`: its texts live as long */
 };
 
 /* ---- asking the broker ---- */
 
-static bool worker_serves(struct bytes worker)
+static bool worker_serves(struct bytes worker, const char *function)
 {
     struct answer_walk walk;
     struct bytes name;
     for (answer_walk_array(&walk, answer_field(worker, "functions")); answer_walk_next(&walk, &name);) {
-        if (bytes_is(answer_scalar_bytes(name), BENCH_FUNCTION)) {
+        if (bytes_is(answer_scalar_bytes(name), function)) {
             return answer_flag(worker, "connected");
         }
     }
     return false;
 }
 
-static int check_worker(struct bytes status)
+static int check_workers(struct bench *bench, struct bytes status)
 {
+    const char *function = load_function((size_t)bench->report.payload_size);
     struct answer_walk walk;
     struct bytes worker;
     for (answer_walk_array(&walk, answer_field(status, "workers")); answer_walk_next(&walk, &worker);) {
-        if (worker_serves(worker)) {
-            return STATUS_OK;
-        }
+        bench->report.slots += worker_serves(worker, function) ? answer_u64(worker, "slots") : 0;
     }
-    say("no worker serves the function " BENCH_FUNCTION ": start one with the example module: quern-worker --module "
-        ".../examples.so");
-    return STATUS_NOT_DONE;
+    if (bench->report.slots == 0) {
+        say("no worker serves the function %s: start one with the example module: quern-worker --module "
+            ".../examples.so",
+            function);
+        return STATUS_NOT_DONE;
+    }
+    return STATUS_OK;
 }
 
-static int bench_look(const struct bench *bench, struct store_figures *figures, bool must_serve)
+static int bench_ask(const struct bench *bench, struct bytes *answer_out)
+{
+    return query(bench->runners[0].load.client, "status", NULL, NULL, answer_out);
+}
+
+static struct store_figures figures_of(struct bytes status)
+{
+    struct bytes stats = answer_field(status, "store_stats");
+    return (struct store_figures){.batches = answer_u64(stats, "batches"),
+                                  .rows = answer_u64(stats, "rows"),
+                                  .syncs = answer_u64(stats, "syncs"),
+                                  .sync_us = answer_u64(stats, "sync_us")};
+}
+
+static int bench_look(const struct bench *bench, struct store_figures *figures)
 {
     struct bytes answer = {0};
-    int status = query(bench->client, "status", NULL, NULL, &answer);
-    if (status == STATUS_OK) {
-        struct bytes stats = answer_field(answer, "store_stats");
-        *figures = (struct store_figures){
-            .batches = answer_u64(stats, "batches"),
-            .rows = answer_u64(stats, "rows"),
-            .syncs = answer_u64(stats, "syncs"),
-        };
-        status = must_serve ? check_worker(answer) : STATUS_OK;
-    }
+    int status = bench_ask(bench, &answer);
+    *figures = figures_of(answer);
     free((void *)(uintptr_t)answer.p);
     return status;
 }
 
-static struct store_figures figures_between(struct store_figures before, struct store_figures after)
+static int bench_check(struct bench *bench)
 {
-    return (struct store_figures){
-        .batches = after.batches - before.batches,
-        .rows = after.rows - before.rows,
-        .syncs = after.syncs - before.syncs,
-    };
-}
-
-/* ---- one task ---- */
-
-/* The ordinal is the number to be squared: an outcome says which one it answers. */
-static int bench_submit(struct bench *bench, uint64_t number, struct buf *args)
-{
-    struct quern_call call = QUERN_CALL_INIT;
-    args->n = 0;
-    put_array(args, 1);
-    put_u64(args, number);
-    call.function = BENCH_FUNCTION;
-    call.args = args->p;
-    call.args_size = args->n;
-    call.ordinal = number;
-    enum quern_err err = quern_submit(bench->client, &call, NULL, NULL);
-    return err == QUERN_OK ? STATUS_OK : say_error(err, NULL);
-}
-
-static int bench_check(struct bench *bench, const struct quern_outcome *outcome)
-{
-    struct value value = {0};
-    struct cursor cursor = cursor_of(bytes_of(outcome->result, outcome->result_size));
-    uint64_t number = outcome->ordinal;
-    if (outcome->state != QUERN_STATE_DONE) {
-        say("task %" PRIu64 " failed: %s: %s", number, quern_cause_word(outcome->cause), outcome->message);
-        return STATUS_TASK_FAILED;
-    }
-    bool is_right = outcome->result_size > 0 && cursor_next(&cursor, &value) && value.type == VALUE_UINT &&
-                    value.u == number * number;
-    if (!is_right || number == 0 || number > (uint64_t)(bench->tasks + bench->latency_count)) {
-        say("the square of %" PRIu64 " came back wrong; this is a defect of quern", number);
-        return STATUS_TASK_FAILED;
-    }
-    if ((bench->seen[number / 8] >> (number % 8) & 1) != 0) {
-        say("the square of %" PRIu64 " came back twice; this is a defect of quern", number);
-        return STATUS_TASK_FAILED;
-    }
-    bench->seen[number / 8] |= (uint8_t)(1u << (number % 8));
-    bench->done++;
-    return STATUS_OK;
-}
-
-/* Takes what is there; waits for the first if wait_ms is not 0. */
-static int bench_take(struct bench *bench, int wait_ms)
-{
-    int status = STATUS_OK;
-    for (int timeout_ms = wait_ms; status == STATUS_OK; timeout_ms = 0) {
-        struct quern_outcome *outcome = NULL;
-        enum quern_err err = quern_next(bench->client, timeout_ms, &outcome);
-        if (err == QUERN_TIMEOUT || (err == QUERN_END && timeout_ms == 0)) {
-            return signals_came() ? STATUS_INTERRUPTED : STATUS_OK;
-        }
-        if (err != QUERN_OK) {
-            return say_error(err, NULL);
-        }
-        status = bench_check(bench, outcome);
-        quern_outcome_release(&outcome);
-    }
-    return status;
+    int status = bench_ask(bench, &bench->first_answer);
+    bench->report.broker_version = answer_shown(bench->first_answer, "version");
+    return status == STATUS_OK ? check_workers(bench, bench->first_answer) : status;
 }
 
 /* ---- phases ---- */
 
-static int bench_one_at_a_time(struct bench *bench)
+static void *runner_run(void *context)
 {
-    struct buf args = {0};
+    struct runner *runner = context;
+    runner->status = load_run(&runner->load);
+    return NULL;
+}
+
+/* What the number-th of so many gets of a whole. */
+static int64_t share_of(int64_t whole, int64_t number, int64_t count)
+{
+    return whole / count + (number < whole % count);
+}
+
+/* All clients at once; the first failure is the status. */
+static int phase_run_all(struct bench *bench, int64_t tasks)
+{
+    int64_t clients = bench->report.clients;
+    int64_t started = 0;
     int status = STATUS_OK;
-    for (int64_t i = 0; i < bench->latency_count && status == STATUS_OK; i++) {
-        int64_t begun_us = clock_mono_us();
-        status = bench_submit(bench, (uint64_t)i + 1, &args);
-        while (status == STATUS_OK && bench->done <= (uint64_t)i) {
-            status = bench_take(bench, WAIT_MS);
+    for (; started < clients; started++) {
+        struct runner *runner = &bench->runners[started];
+        runner->load.tasks = share_of(tasks, started, clients);
+        runner->load.depth = bench->report.depth;
+        runner->load.interval_us = bench->rate > 0 ? 1e6 * (double)clients / (double)bench->rate : 0;
+        if (pthread_create(&runner->thread, NULL, runner_run, runner) != 0) {
+            say("no thread for client %" PRId64 " of %" PRId64 ": try fewer --clients", started + 1, clients);
+            status = STATUS_NOT_DONE;
+            break;
         }
-        bench->latencies_us[i] = clock_mono_us() - begun_us;
     }
-    buf_fini(&args);
+    for (int64_t i = 0; i < started; i++) {
+        (void)pthread_join(bench->runners[i].thread, NULL);
+        status = status == STATUS_OK ? bench->runners[i].status : status;
+    }
     return status;
 }
 
-static int bench_all_at_once(struct bench *bench)
+static int phase_run_alone(struct bench *bench, int64_t tasks)
 {
-    struct buf args = {0};
-    int status = STATUS_OK;
+    struct load *load = &bench->runners[0].load;
+    load->tasks = tasks;
+    load->depth = 1;
+    load->interval_us = 0;
+    return load_run(load);
+}
+
+static int phase_run(struct bench *bench, struct phase *phase, int64_t tasks,
+                     int (*run)(struct bench *bench, int64_t tasks))
+{
+    struct store_figures before;
+    struct store_figures after;
+    int status = bench_look(bench, &before);
+    for (int64_t i = 0; i < bench->report.clients; i++) {
+        bench->runners[i].times = (struct histogram){0};
+    }
     int64_t begun_us = clock_mono_us();
-    bench->done = 0;
-    for (int64_t i = 1; i <= bench->tasks && status == STATUS_OK; i++) {
-        status = bench_submit(bench, (uint64_t)(bench->latency_count + i), &args);
-        if (status == STATUS_OK && i % TAKE_EVERY == 0) {
-            status = bench_take(bench, 0);
-        }
+    status = status == STATUS_OK ? run(bench, tasks) : status;
+    phase->took_us = clock_mono_us() - begun_us;
+    phase->tasks = tasks;
+    status = status == STATUS_OK ? bench_look(bench, &after) : status;
+    if (status == STATUS_OK) {
+        phase->store = (struct store_figures){.batches = after.batches - before.batches,
+                                              .rows = after.rows - before.rows,
+                                              .syncs = after.syncs - before.syncs,
+                                              .sync_us = after.sync_us - before.sync_us};
     }
-    while (status == STATUS_OK && bench->done < (uint64_t)bench->tasks) {
-        status = bench_take(bench, WAIT_MS);
+    for (int64_t i = 0; i < bench->report.clients; i++) {
+        histogram_merge(&phase->times, &bench->runners[i].times);
     }
-    bench->throughput_us = clock_mono_us() - begun_us;
-    buf_fini(&args);
     return status;
 }
 
 static int bench_phases(struct bench *bench)
 {
-    struct store_figures figures[3];
-    int status = bench_look(bench, &figures[0], true);
-    status = status == STATUS_OK ? bench_one_at_a_time(bench) : status;
-    status = status == STATUS_OK ? bench_look(bench, &figures[1], false) : status;
-    status = status == STATUS_OK ? bench_all_at_once(bench) : status;
-    status = status == STATUS_OK ? bench_look(bench, &figures[2], false) : status;
-    if (status == STATUS_OK) {
-        bench->latency_store = figures_between(figures[0], figures[1]);
-        bench->throughput_store = figures_between(figures[1], figures[2]);
+    struct bench_report *report = &bench->report;
+    static struct phase warm_up; /* not looked at */
+    int64_t alone = bench->tasks < ALONE_COUNT_MAX ? bench->tasks : ALONE_COUNT_MAX;
+    int status = bench_check(bench);
+    if (status == STATUS_OK && report->warm_up > 0) {
+        status = phase_run(bench, &warm_up, report->warm_up, phase_run_all);
     }
-    return status;
+    status = status == STATUS_OK ? phase_run(bench, &report->alone, alone, phase_run_alone) : status;
+    return status == STATUS_OK ? phase_run(bench, &report->all, bench->tasks, phase_run_all) : status;
 }
 
-/* ---- printing ---- */
+/* ---- clients ---- */
 
-static int latency_compare(const void *a, const void *b)
+static int runner_open(struct runner *runner)
 {
-    int64_t x = *(const int64_t *)a;
-    int64_t y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    options.is_volatile = runner->bench->report.is_volatile;
+    runner->load.to = &runner->times;
+    runner->load.payload_size = (size_t)runner->bench->report.payload_size;
+    return cli_open(runner->bench->cli, &options, &runner->load.client);
 }
 
-/* The smallest latency that `percent` of all do not exceed, in ms. */
-static double percentile_ms(const struct bench *bench, int64_t percent)
+/* The outcomes of a benchmark are nobody's: the broker need not keep them for a later look. */
+static void runner_drop(struct runner *runner)
 {
-    int64_t rank = (bench->latency_count * percent + 99) / 100;
-    return (double)bench->latencies_us[rank > 0 ? rank - 1 : 0] / 1000.0;
-}
-
-static void put_bench_json(const struct bench *bench, double per_second, struct buf *to)
-{
-    buf_printf(to,
-               "{\"tasks\":%" PRId64 ",\"seconds\":%.6f,\"tasks_per_second\":%.1f,\"one_at_a_time\":{\"tasks\":%" PRId64
-               ",\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f,\"rows\":%" PRIu64
-               ",\"syncs\":%" PRIu64 ",\"batches\":%" PRIu64 "},",
-               bench->tasks, (double)bench->throughput_us / 1e6, per_second, bench->latency_count,
-               percentile_ms(bench, 50), percentile_ms(bench, 90), percentile_ms(bench, 99), percentile_ms(bench, 100),
-               bench->latency_store.rows, bench->latency_store.syncs, bench->latency_store.batches);
-    buf_printf(to, "\"rows\":%" PRIu64 ",\"syncs\":%" PRIu64 ",\"batches\":%" PRIu64 "}\n",
-               bench->throughput_store.rows, bench->throughput_store.syncs, bench->throughput_store.batches);
-}
-
-static void put_bench_text(const struct bench *bench, double per_second, struct buf *to)
-{
-    buf_printf(to,
-               "one at a time: %" PRId64 " tasks, submit to result p50 %.3f ms, p90 %.3f ms, p99 %.3f ms, max %.3f ms; "
-               "the broker wrote %" PRIu64 " rows and made %" PRIu64 " syncs\n",
-               bench->latency_count, percentile_ms(bench, 50), percentile_ms(bench, 90), percentile_ms(bench, 99),
-               percentile_ms(bench, 100), bench->latency_store.rows, bench->latency_store.syncs);
-    buf_printf(to,
-               "all at once: %" PRId64 " tasks in %.3f s, %.0f tasks/s; the broker wrote %" PRIu64
-               " rows and made %" PRIu64 " syncs\n",
-               bench->tasks, (double)bench->throughput_us / 1e6, per_second, bench->throughput_store.rows,
-               bench->throughput_store.syncs);
+    struct quern_session_info info = QUERN_SESSION_INFO_INIT;
+    if (runner->load.client != NULL && quern_session_info(runner->load.client, &info) == QUERN_OK) {
+        char name[SESSION_LABEL_SIZE];
+        (void)snprintf(name, sizeof name, "#%" PRIu64, info.session);
+        enum quern_err err =
+            quern_session_close(runner->load.client, name, QUERN_CLOSE_CANCEL | QUERN_CLOSE_DROP, CLOSE_MS);
+        (void)err; /* an unnamed session ends with its client anyway */
+    }
+    (void)quern_client_close(&runner->load.client, QUERN_CLOSE_SESSION | QUERN_CLOSE_CANCEL);
 }
 
 static int bench_print(struct bench *bench)
 {
     struct out out;
-    double seconds = (double)(bench->throughput_us > 0 ? bench->throughput_us : 1) / 1e6;
-    double per_second = (double)bench->tasks / seconds;
     out_init(&out, STDOUT_FILENO);
-    qsort(bench->latencies_us, (size_t)bench->latency_count, sizeof bench->latencies_us[0], latency_compare);
-    (bench->cli->json ? put_bench_json : put_bench_text)(bench, per_second, &out.buf);
+    (bench->cli->json ? put_bench_json : put_bench_text)(&out.buf, &bench->report);
     int status = out_finish(&out, STATUS_OK);
     out_fini(&out);
     return status;
 }
 
-/* The outcomes of a benchmark are nobody's: the broker need not keep them for a later look. */
-static void bench_drop(struct bench *bench)
-{
-    struct quern_session_info info = QUERN_SESSION_INFO_INIT;
-    if (quern_session_info(bench->client, &info) == QUERN_OK) {
-        char name[SESSION_LABEL_SIZE];
-        (void)snprintf(name, sizeof name, "#%" PRIu64, info.session);
-        enum quern_err err =
-            quern_session_close(bench->client, name, QUERN_CLOSE_CANCEL | QUERN_CLOSE_DROP, 10 * WAIT_MS);
-        (void)err; /* an unnamed session ends with its client anyway */
-    }
-    (void)quern_client_close(&bench->client, QUERN_CLOSE_SESSION | QUERN_CLOSE_CANCEL);
-}
-
 static int bench_run(struct bench *bench)
 {
-    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
-    int status = cli_open(bench->cli, &options, &bench->client);
-    if (status != STATUS_OK) {
-        return status;
+    int status = STATUS_OK;
+    int64_t clients = bench->report.clients;
+    bench->runners = xcalloc((size_t)clients, sizeof bench->runners[0]);
+    for (int64_t i = 0; i < clients && status == STATUS_OK; i++) {
+        bench->runners[i].bench = bench;
+        status = runner_open(&bench->runners[i]);
     }
-    signals_hold();
-    bench->latency_count = bench->tasks < LATENCY_COUNT_MAX ? bench->tasks : LATENCY_COUNT_MAX;
-    bench->latencies_us = xcalloc((size_t)bench->latency_count, sizeof bench->latencies_us[0]);
-    bench->seen = xcalloc((size_t)(bench->tasks + bench->latency_count) / 8 + 1, 1);
-    status = bench_phases(bench);
-    status = status == STATUS_OK ? bench_print(bench) : status;
-    bench_drop(bench);
-    free(bench->latencies_us);
-    free(bench->seen);
+    if (status == STATUS_OK) {
+        signals_hold();
+        status = bench_phases(bench);
+        status = status == STATUS_OK ? bench_print(bench) : status;
+    }
+    for (int64_t i = 0; i < clients; i++) {
+        runner_drop(&bench->runners[i]);
+    }
+    free((void *)(uintptr_t)bench->first_answer.p);
+    free(bench->runners);
     return status;
+}
+
+/* ---- the command line ---- */
+
+static unsigned cpus_here(void)
+{
+    cpu_set_t cpus;
+    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 0;
+}
+
+static int bench_options_check(const struct bench *bench, const struct arguments *arguments)
+{
+    const struct bench_report *report = &bench->report;
+    if (bench->rate > 0 && report->depth > 0) {
+        return usage_error(arguments,
+                           "--rate submits however late the results are, --depth waits for them: one of both");
+    }
+    if (report->payload_size > 0 && report->payload_size < (int64_t)sizeof(uint64_t)) {
+        return usage_error(arguments, "--bytes %" PRId64 ": 0 for numbers, or at least 8", report->payload_size);
+    }
+    if (bench->tasks < report->clients) {
+        return usage_error(arguments, "--tasks %" PRId64 ": at least one for each of %" PRId64 " clients", bench->tasks,
+                           report->clients);
+    }
+    return ARGUMENTS_GO_ON;
 }
 
 int bench_main(struct cli *cli, struct arguments *arguments)
 {
     struct bench bench = {.cli = cli, .tasks = TASKS_DEFAULT};
+    struct bench_report *report = &bench.report;
+    report->clients = 1;
+    report->warm_up = WARM_UP_DEFAULT;
+    report->cpus = cpus_here();
     const struct option table[] = {
-        {.name = "tasks", .kind = OPTION_NUMBER, .to = &bench.tasks, .min = 1, .max = TASKS_MAX}};
-    int status = arguments_parse(arguments, table, 1);
+        {.name = "tasks", .kind = OPTION_NUMBER, .to = &bench.tasks, .min = 1, .max = TASKS_MAX},
+        {.name = "rate", .kind = OPTION_NUMBER, .to = &bench.rate, .min = 1, .max = RATE_MAX},
+        {.name = "depth", .kind = OPTION_NUMBER, .to = &report->depth, .min = 1, .max = TASKS_MAX},
+        {.name = "clients", .kind = OPTION_NUMBER, .to = &report->clients, .min = 1, .max = CLIENTS_MAX},
+        {.name = "bytes", .kind = OPTION_NUMBER, .to = &report->payload_size, .min = 0, .max = BENCH_BYTES_MAX},
+        {.name = "warm-up", .kind = OPTION_NUMBER, .to = &report->warm_up, .min = 0, .max = TASKS_MAX},
+        {.name = "volatile", .kind = OPTION_FLAG, .to = &report->is_volatile},
+    };
+    int status = arguments_parse(arguments, table, sizeof table / sizeof table[0]);
     if (status != ARGUMENTS_GO_ON) {
         return status;
     }
-    return arguments_expect(arguments, 0, 0, "") ? bench_run(&bench) : STATUS_USAGE;
+    report->rate = (double)bench.rate;
+    status = arguments_expect(arguments, 0, 0, "") ? bench_options_check(&bench, arguments) : STATUS_USAGE;
+    return status == ARGUMENTS_GO_ON ? bench_run(&bench) : status;
 }

@@ -167,12 +167,24 @@ static const struct {
               "--cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
               "  quern close night --cancel; quern attach night\n"},
     {"bench",
-     "usage: quern bench [--tasks N] [--json]\n"
+     "usage: quern bench [OPTION]... [--json]\n"
      "\n"
-     "Submits N durable squares (default 100000), each by itself, and checks every value: first some one at a time\n"
-     "for the latency, then all at once for the throughput. Needs a worker with the example module. Leaves nothing\n"
-     "behind.\n\nExamples:\n  quern bench\n"
-     "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"},
+     "Submits squares, each a task by itself, and checks every result: after a warm-up some one at a time for the\n"
+     "latency, then all at once for the throughput. Times are from submit to result. Needs a worker with the example\n"
+     "module. Leaves nothing behind.\n"
+     "\n"
+     "  --tasks N     of the last phase (default 100000)\n"
+     "  --clients N   submit in the last phase, each with its own connection and share of the tasks (default 1)\n"
+     "  --depth N     at most so many tasks of a client are under way (default: as many as the broker takes)\n"
+     "  --rate N      submit N tasks a second in the last phase, however late results are; a task's time begins when\n"
+     "                it was due, so a queue that stalls is not spared the tasks it held up\n"
+     "  --bytes N     echo N bytes instead (0, or at least 8): arguments and result of each task are as long\n"
+     "  --volatile    in the broker's memory only, without a write\n"
+     "  --warm-up N   tasks before anything is measured (default 1000)\n"
+     "\nExamples:\n  quern bench\n"
+     "  quern bench --tasks 1000000 --json | jq .tasks_per_second\n"
+     "  quern bench --rate 20000 --tasks 200000       # latency under a steady load\n"
+     "  quern bench --bytes 1000000 --tasks 1000 --depth 16\n"},
 };
 
 static void put_overview(struct buf *to)

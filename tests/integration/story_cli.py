@@ -581,6 +581,40 @@ class Looking(stage.Story):
         self.wait_status(lambda s: s["unacked"] == 0 and s["sessions"] == 0, "nothing to be left")
         self.assertIn("tasks/s", self.quern("bench", "--tasks", "50").stdout)
 
+    def test_bench_says_what_its_figures_depend_on(self):
+        self.worker(slots=2)
+        self.wait_workers()
+        said = self.quern("bench", "--tasks", "200", "--warm-up", "10", "--clients", "4", "--depth", "3", "--json").json
+        self.assertEqual((said["durable"], said["slots"], said["clients"], said["depth"], said["warm_up"]), (True, 2, 4, 3, 10))
+        self.assertGreater(said["sync_ms"], 0)
+        self.assertLessEqual(said["latency"]["p50_ms"], said["latency"]["p999_ms"])
+        self.assertRegex(self.quern("bench", "--tasks", "20").stdout, r"^durable; 1 client, 2 slots, \d+ CPUs here; quern [\d.]+, broker [\d.]+; a sync")
+
+    def test_bench_of_a_volatile_session_writes_nothing(self):
+        self.worker()
+        self.wait_workers()
+        said = self.quern("bench", "--tasks", "300", "--volatile", "--json").json
+        self.assertFalse(said["durable"])
+        self.assertEqual((said["rows"], said["one_at_a_time"]["rows"]), (0, 0))
+
+    def test_bench_with_a_payload_echoes_it(self):
+        self.worker()
+        self.wait_workers()
+        said = self.quern("bench", "--tasks", "40", "--bytes", "100000", "--json").json
+        self.assertEqual(said["bytes"], 100000)
+        self.assertAlmostEqual(said["mib_per_second"], 40 * 200000 / 2**20 / said["seconds"], delta=0.2)
+
+    def test_bench_at_a_rate_keeps_to_it(self):
+        self.worker()
+        self.wait_workers()
+        said = self.quern("bench", "--tasks", "400", "--rate", "1000", "--json").json
+        self.assertGreaterEqual(said["seconds"], 0.399)  # the last of them is due then
+
+    def test_bench_refuses_what_makes_no_sense(self):
+        for words, say in ((("--rate", "5", "--depth", "2"), "one of both"), (("--bytes", "3"), "at least 8"),
+                           (("--tasks", "2", "--clients", "3"), "at least one for each")):
+            self.assertIn(say, self.quern("bench", *words, status=2).stderr)
+
     def test_errors_say_what_to_do(self):
         for words in (("frob",), ("map",), ("submit",), ("list", "extra"), ("show",), ("show", "x")):
             self.assertRegex(self.quern(*words, status=2).stderr, r"^quern: .*--help|^quern: .*quern list")
