@@ -185,6 +185,38 @@ static enum quern_err lock_take(struct disk *disk, char **why_out)
     return QUERN_IN_USE;
 }
 
+static uint64_t inode_of(const char *path, uint64_t *size_out);
+
+/* An empty database is a new store, unless something beside it tells of one: to begin anew in silence would be to lose
+ * it in silence. (No crash leaves this: a database has its first page before it has a log, and a lock file tells of a
+ * life only when that is on disk.) */
+static enum quern_err check_not_emptied(const struct disk *disk, char **why_out)
+{
+    uint64_t size;
+    uint64_t wal_size;
+    struct uuid store;
+    uint32_t epoch;
+    uint64_t inode = inode_of(disk->path, &size);
+    inode_of(disk->wal_path, &wal_size);
+    if (size > 0) {
+        return QUERN_OK;
+    }
+    if (wal_size > 0) {
+        *why_out =
+            sentence("%s is %s, but its log %s is there: put the database back beside it or restore a backup; to begin "
+                     "a new store, move the log away",
+                     disk->path, inode == 0 ? "missing" : "empty", disk->wal_path);
+        return QUERN_MALFORMED;
+    }
+    if (inode != 0 && disk_read_life(disk, &store, &epoch)) {
+        *why_out = sentence("%s is empty, but %s tells of a store that was here (epoch %" PRIu32
+                            "): restore a backup; to begin a new store, remove the empty file",
+                            disk->path, disk->lock_path, epoch);
+        return QUERN_MALFORMED;
+    }
+    return QUERN_OK;
+}
+
 enum quern_err disk_open(struct disk *disk, const char *path, const struct limits *limits, char **why_out)
 {
     *disk = (struct disk){.lock = -1,
@@ -209,7 +241,7 @@ enum quern_err disk_open(struct disk *disk, const char *path, const struct limit
     if (err == QUERN_OK) {
         err = lock_take(disk, why_out);
     }
-    return err;
+    return err != QUERN_OK ? err : check_not_emptied(disk, why_out);
 }
 
 void disk_close(struct disk *disk)

@@ -70,7 +70,7 @@ enum quern_err store_err(const struct store *store, int code, char **why_out)
     case SQLITE_MISMATCH:
     case SQLITE_CONSTRAINT:
         err = QUERN_MALFORMED;
-        what = "is damaged: restore a backup";
+        what = "is damaged: restore a backup, or see what `quern-broker --check` says";
         break;
     case SQLITE_FULL:
         what = "cannot be written: the disk is full";
@@ -184,13 +184,21 @@ static enum quern_err read_meta(struct store *store, struct store_facts *facts_o
     return is_whole ? QUERN_OK : store_err(store, SQLITE_CORRUPT, why_out);
 }
 
-static enum quern_err check_after_unclean_end(struct store *store, char **why_out)
+/* Before the first write: what is refused is left as it is. */
+static enum quern_err check_pages(struct store *store, bool is_suspect, char **why_out)
 {
     struct disk_facts facts;
-    if (disk_look(&store->disk, &facts) != QUERN_OK || facts.file_bytes > STORE_QUICK_CHECK_BYTES) {
+    if (disk_look(&store->disk, &facts) != QUERN_OK ||
+        facts.file_bytes > (is_suspect ? STORE_QUICK_CHECK_BYTES : STORE_ALWAYS_CHECK_BYTES)) {
         return QUERN_OK;
     }
-    return read_word(store, "PRAGMA quick_check(1)", "ok", QUERN_MALFORMED, why_out);
+    enum quern_err err = read_word(store, "PRAGMA quick_check(1)", "ok", QUERN_MALFORMED, why_out);
+    if (err == QUERN_MALFORMED) {
+        free(*why_out);
+        *why_out = sentence("%s is damaged: restore a backup (`quern-broker --check --db %s` says more)",
+                            store->disk.path, store->disk.path);
+    }
+    return err;
 }
 
 /* A copy of a store, or one that has gone back in time under the same name, must not speak for the one that workers
@@ -240,8 +248,8 @@ static enum quern_err raise_epoch(struct store *store, struct store_facts *facts
         *why_out = sentence("%s: cannot be looked at", store->disk.path);
         return QUERN_IO;
     }
-    if (!facts->is_new && !facts->was_clean) {
-        err = check_after_unclean_end(store, why_out);
+    if (!facts->is_new) {
+        err = check_pages(store, !facts->was_clean || !file_identity_same(&known, &now), why_out);
     }
     if (err != QUERN_OK) {
         return err;

@@ -16,8 +16,11 @@ struct sqlite3_stmt;
 #define STORE_PAGE_SIZE 4096
 /* Pages in the log at which they are copied into the database: later costs longer pauses and gains nothing. */
 #define STORE_CHECKPOINT_PAGES 1000
-/* Above this many bytes a check after an unclean end would hold up the start too long. */
+/* Above this many bytes a check after an unclean end, or of a file that came from elsewhere, would hold up the start
+ * too long; */
 #define STORE_QUICK_CHECK_BYTES GIB
+/* up to this many it is made at every start. */
+#define STORE_ALWAYS_CHECK_BYTES (64 * MIB)
 /* How long an open waits for somebody who only looks into the file. */
 #define STORE_BUSY_MS 1000
 /* Unreferenced calls and workers are looked for only when there are more than this: looking is a scan. */
@@ -140,6 +143,11 @@ struct sqlite3_stmt *store_statement(struct store *store, enum statement which);
 int store_run(struct store *store, enum statement which);
 /* What an error of SQLite is to the caller of an opening or a read; *why_out, if asked for, a malloc'd sentence. */
 enum quern_err store_err(const struct store *store, int code, char **why_out);
+
+/* ---- store_sqlite_read.c ---- */
+
+/* store_load without sweeping out what nothing refers to: writes nothing. */
+QUERN_MUST_USE enum quern_err store_scan(struct store *store, const struct store_visitor *visitor, char **why_out);
 
 /* ---- store_sqlite_schema.c ---- */
 

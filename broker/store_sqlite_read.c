@@ -7,6 +7,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/map.h"
 #include "common/message.h"
 
 #include <inttypes.h>
@@ -205,18 +206,25 @@ struct scan {
     struct store *store;
     const struct store_visitor *visitor;
     char **why_out;
+    struct map sessions; /* that were read: id to anything */
+    struct map calls;
+    struct map workers;
+    uint64_t session; /* of the last task: most tasks are like the one before */
+    uint64_t call;
 };
 
 /* visit_row: reads the row the statement stands on and passes it on; false if it is damaged. */
-static enum quern_err scan_all(const struct scan *scan, enum statement which, const char *table,
-                               bool (*visit_row)(const struct scan *scan, sqlite3_stmt *statement))
+static enum quern_err scan_all(struct scan *scan, enum statement which, const char *table,
+                               bool (*visit_row)(struct scan *scan, sqlite3_stmt *statement))
 {
     sqlite3_stmt *statement = store_statement(scan->store, which);
     int code;
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
         if (!visit_row(scan, statement)) {
-            *scan->why_out = sentence("%s is damaged: row %" PRId64 " of table %s", scan->store->disk.path,
-                                      (int64_t)sqlite3_column_int64(statement, 0), table);
+            *scan->why_out = sentence(
+                "%s is damaged (row %" PRId64 " of table %s): restore a backup (`quern-broker --check --db %s` "
+                "says more)",
+                scan->store->disk.path, (int64_t)sqlite3_column_int64(statement, 0), table, scan->store->disk.path);
             sqlite3_reset(statement);
             return QUERN_MALFORMED;
         }
@@ -226,27 +234,29 @@ static enum quern_err scan_all(const struct scan *scan, enum statement which, co
     return err;
 }
 
-static bool visit_call(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_call(struct scan *scan, sqlite3_stmt *statement)
 {
     struct call_row row;
     bool is_whole = read_call(statement, &row);
     if (is_whole) {
+        map_put(&scan->calls, row.id, scan);
         scan->visitor->call(scan->visitor->context, &row);
     }
     return is_whole;
 }
 
-static bool visit_session(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_session(struct scan *scan, sqlite3_stmt *statement)
 {
     struct session_row row;
     bool is_whole = read_session(statement, &row);
     if (is_whole) {
+        map_put(&scan->sessions, row.id, scan);
         scan->visitor->session(scan->visitor->context, &row);
     }
     return is_whole;
 }
 
-static bool visit_taken(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_taken(struct scan *scan, sqlite3_stmt *statement)
 {
     struct taken_row row;
     bool is_whole = read_taken(statement, &row);
@@ -256,7 +266,7 @@ static bool visit_taken(const struct scan *scan, sqlite3_stmt *statement)
     return is_whole;
 }
 
-static bool visit_series(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_series(struct scan *scan, sqlite3_stmt *statement)
 {
     struct series_row row;
     bool is_whole = read_series(statement, &row);
@@ -266,27 +276,42 @@ static bool visit_series(const struct scan *scan, sqlite3_stmt *statement)
     return is_whole;
 }
 
-static bool visit_worker(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_worker(struct scan *scan, sqlite3_stmt *statement)
 {
     struct worker_row row;
     bool is_whole = read_worker(statement, &row);
     if (is_whole) {
+        map_put(&scan->workers, row.id, scan);
         scan->visitor->worker(scan->visitor->context, &row);
     }
     return is_whole;
 }
 
-static bool visit_task(const struct scan *scan, sqlite3_stmt *statement)
+/* Whether what it names is there: the core could not go on without it. */
+static bool names_what_is_there(struct scan *scan, const struct task_row *row)
+{
+    bool is_held = row->state == TASK_LEASED || row->state == TASK_RUNNING;
+    if (!is_id(row->session) || !is_id(row->call) ||
+        (row->session != scan->session && map_get(&scan->sessions, row->session) == NULL) ||
+        (row->call != scan->call && map_get(&scan->calls, row->call) == NULL)) {
+        return false;
+    }
+    scan->session = row->session;
+    scan->call = row->call;
+    return !is_held || (row->worker != 0 && map_get(&scan->workers, row->worker) != NULL);
+}
+
+static bool visit_task(struct scan *scan, sqlite3_stmt *statement)
 {
     struct task_row row;
-    bool is_whole = read_task(statement, &row);
+    bool is_whole = read_task(statement, &row) && names_what_is_there(scan, &row);
     if (is_whole) {
         scan->visitor->task(scan->visitor->context, &row);
     }
     return is_whole;
 }
 
-static bool visit_outcome(const struct scan *scan, sqlite3_stmt *statement)
+static bool visit_outcome(struct scan *scan, sqlite3_stmt *statement)
 {
     uint64_t id = col_u64(statement, 0);
     if (!is_id(id)) {
@@ -321,9 +346,24 @@ static enum quern_err sweep_table(struct store *store, const char *table, const 
     return code == SQLITE_OK ? QUERN_OK : store_err(store, code, why_out);
 }
 
-enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out)
+enum quern_err store_scan(struct store *store, const struct store_visitor *visitor, char **why_out)
 {
     struct scan scan = {.store = store, .visitor = visitor, .why_out = why_out};
+    enum quern_err err = scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TAKEN, "taken", visit_taken);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SERIES, "series", visit_series);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_WORKERS, "worker", visit_worker);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TASKS, "task", visit_task);
+    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_OUTCOMES, "outcome", visit_outcome);
+    map_fini(&scan.sessions);
+    map_fini(&scan.calls);
+    map_fini(&scan.workers);
+    return err;
+}
+
+enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out)
+{
     bool is_swept = false;
     store_release(store);
     *why_out = NULL;
@@ -337,13 +377,7 @@ enum quern_err store_load(struct store *store, const struct store_visitor *visit
     if (err == QUERN_OK && is_swept && visitor->workers_swept != NULL) {
         visitor->workers_swept(visitor->context);
     }
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TAKEN, "taken", visit_taken);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SERIES, "series", visit_series);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_WORKERS, "worker", visit_worker);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TASKS, "task", visit_task);
-    return err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_OUTCOMES, "outcome", visit_outcome);
+    return err != QUERN_OK ? err : store_scan(store, visitor, why_out);
 }
 
 /* ---- single rows ---- */
