@@ -8,6 +8,7 @@ import sys
 import stage
 
 RUN = os.path.join(stage.ROOT, "tests", "bench", "run")
+COMPARE = os.path.join(stage.ROOT, "tests", "bench", "compare")
 
 
 class Bench(stage.Story):
@@ -21,6 +22,16 @@ class Bench(stage.Story):
         for what, ratio in figures["pool"]["ratios"].items():
             self.assertGreater(ratio, 0, what)
         self.assertGreater(figures["floor"]["tasks_per_second"]["floor"], 0)
+
+    def test_quern_can_be_compared_with_every_peer_that_is_installed(self):
+        done = subprocess.run([sys.executable, "-B", COMPARE, "--smoke", "--json"], capture_output=True, text=True,
+                              env={**self.env, "QUERN_BUILD": stage.BUILD}, timeout=4 * stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        said = json.loads(done.stdout)
+        for name in ("quern", "quern-volatile", "python", "bare"):
+            self.assertGreater(said["rounds"][name][0]["tasks_per_second"], 0)
+        self.assertEqual(len(said["rounds"]) + len(said["missing"]), 11)
+        print("not installed:", ", ".join(f"{name} (no {what})" for name, what in said["missing"].items()) or "none")
 
     def test_a_floor_that_is_told_to_end_leaves_nothing(self):
         floor = stage.Program("bench_floor", [os.path.join(stage.BUILD, "tests", "bench_floor"), "--tasks", "20000000",
