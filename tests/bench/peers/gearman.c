@@ -121,7 +121,7 @@ int main(int argc, char **argv)
     peer_name = "peer_gearman";
     must(argc == 5, "usage: peer_gearman foreground|background PORT TASKS ALONE");
     bool is_background = strcmp(argv[1], "background") == 0;
-    port = (in_port_t)atoi(argv[2]);
+    port = (in_port_t)number_of(argv[2]);
     if (!is_background) {
         workers_start(worker, NULL);
     }

@@ -44,7 +44,7 @@ static inline int64_t number_of(const char *text)
 {
     char *end;
     long long number = strtoll(text, &end, 10);
-    must(*end == '\0' && number >= 0 && number <= TASKS_MAX, "a number of tasks");
+    must(*end == '\0' && number >= 0 && number <= TASKS_MAX, "a number");
     return number;
 }
 
