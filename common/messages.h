@@ -158,7 +158,7 @@
     F##_u64(expire_ms, DURATION_MS_MAX)
 
 /* store: the store uuid of the last WELCOME, zeros before the first. queues: none = every queue.
- * held: everything the worker holds. memory: for people: how it keeps limits of memory. */
+ * held: everything the worker holds. memory: for people: how much there is, and how it keeps limits of it. */
 #define FIELDS_HELLO_WORKER(F)                                                                                         \
     F##_id16(instance)                                                                                                 \
     F##_str(host, HOST_NAME_SIZE_MAX)                                                                                  \

@@ -24,6 +24,9 @@ static bool takes(const struct supervisor *supervisor, const struct slot *slot, 
         return false;
     }
     const struct places *places = &supervisor->places;
+    if (!admission_allows(supervisor, attempt)) {
+        return false;
+    }
     if (places->is_alone || (attempt->is_alone && (slot->queued > 0 || !places_may_start_alone(places)))) {
         return false;
     }
@@ -233,6 +236,21 @@ void assign_lease(struct supervisor *supervisor)
     supervisor->lease_told_ms = end_ms;
 }
 
+/* Something that wants nothing beside it runs for long already, or waits behind what does: what waits with it is of
+ * more use elsewhere. */
+static bool is_alone_long(struct supervisor *supervisor)
+{
+    const struct attempt *first = supervisor->ledger.waiting.first;
+    bool is_long = supervisor->now_us >= supervisor->handed_us + (int64_t)PACE_SLOW_US;
+    return is_long &&
+           (supervisor->places.is_alone || (first != NULL && first->is_alone && supervisor->places.running > 0));
+}
+
+static enum scarce scarce_now(struct supervisor *supervisor)
+{
+    return supervisor->floor.is_short ? SCARCE_MEMORY : is_alone_long(supervisor) ? SCARCE_ALONE : SCARCE_NOTHING;
+}
+
 /* Handlers wait, and nothing has moved for a while: what may not start here is of more use elsewhere. */
 static bool is_closed(struct supervisor *supervisor)
 {
@@ -245,6 +263,12 @@ static uint64_t capacity_wanted(struct supervisor *supervisor, bool is_shut)
     const struct places *places = &supervisor->places;
     if (herd_is_barren(supervisor)) {
         return 0;
+    }
+    if (supervisor->floor.is_short) {
+        return admission_capacity(supervisor);
+    }
+    if (supervisor->dialogue.scarce == SCARCE_ALONE) {
+        return supervisor->ledger.handed.count + (places->is_alone ? 0 : 1);
     }
     uint64_t capacity = pace_capacity(&supervisor->pace, places->slots);
     uint64_t held = supervisor->ledger.waiting.count + supervisor->ledger.handed.count;
@@ -281,13 +305,17 @@ static void tell_nested(struct supervisor *supervisor)
 void assign_capacity(struct supervisor *supervisor)
 {
     bool is_shut = is_closed(supervisor);
+    enum scarce scarce = scarce_now(supervisor);
+    bool is_other = scarce != supervisor->dialogue.scarce;
+    dialogue_set_scarce(&supervisor->dialogue, scarce);
     uint64_t capacity = capacity_wanted(supervisor, is_shut);
     uint64_t told = supervisor->dialogue.capacity;
-    if (pace_is_news(told, capacity) || (told != capacity && (is_shut || supervisor->places.is_stuck))) {
+    if (pace_is_news(told, capacity) || (told != capacity && (is_shut || is_other || supervisor->places.is_stuck))) {
         dialogue_set_capacity(&supervisor->dialogue, capacity);
     }
     tell_nested(supervisor);
-    if (capacity == 0 && dialogue_is_welcome(&supervisor->dialogue)) {
+    bool gives_back = scarce == SCARCE_ALONE || (capacity == 0 && scarce == SCARCE_NOTHING);
+    if (gives_back && dialogue_is_welcome(&supervisor->dialogue)) {
         return_surplus(supervisor);
     }
     if (is_shut && dialogue_is_welcome(&supervisor->dialogue)) {
@@ -298,23 +326,17 @@ void assign_capacity(struct supervisor *supervisor)
     }
 }
 
-/* A handler may be waiting for it. */
-static bool is_needed(const struct supervisor *supervisor, const struct attempt *attempt)
-{
-    return supervisor->places.waiting > 0 && attempt->depth > supervisor->places.deepest;
-}
-
 void assign_return_all(struct supervisor *supervisor)
 {
     struct ledger *ledger = &supervisor->ledger;
     struct attempt *next;
     for (struct attempt *attempt = ledger->handed.first; attempt != NULL; attempt = next) {
         next = attempt->next;
-        if (attempt->state == ATTEMPT_HANDED && !is_needed(supervisor, attempt)) {
+        if (attempt->state == ATTEMPT_HANDED && !admission_is_needed(supervisor, attempt)) {
             (void)slot_revoke(attempt->holder, &supervisor->yard, attempt);
         }
     }
-    while (ledger->waiting.last != NULL && !is_needed(supervisor, ledger->waiting.last)) {
+    while (ledger->waiting.last != NULL && !admission_is_needed(supervisor, ledger->waiting.last)) {
         struct attempt *attempt = ledger->waiting.last;
         ledger_return(ledger, &attempt);
     }

@@ -6,14 +6,13 @@
 #include "worker/cpus.h"
 
 #include "common/limits.h"
+#include "worker/cgroup.h"
 
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-#define CGROUP_ROOT "/sys/fs/cgroup"
 
 /* Of one cgroup; 0: no quota. "150000 100000" is one and a half CPUs: 2 processes use them up, 1 does not. */
 static unsigned quota_read(const char *directory)
@@ -36,52 +35,28 @@ static unsigned quota_read(const char *directory)
 
 unsigned cpus_granted(const char *root, const char *path)
 {
+    struct cgroup cgroup;
     char directory[PATH_MAX];
-    int size = snprintf(directory, sizeof(directory), "%s%s", root, path);
-    if (size < 0 || (size_t)size >= sizeof(directory)) {
-        return 0;
-    }
     unsigned least = 0;
+    snprintf(cgroup.root, sizeof(cgroup.root), "%s", root);
+    snprintf(cgroup.path, sizeof(cgroup.path), "%s", path);
     /* The root too: to a container its own cgroup looks like the root. */
-    for (;;) {
+    for (bool is_any = cgroup_first(&cgroup, directory); is_any; is_any = cgroup_above(&cgroup, directory)) {
         unsigned granted = quota_read(directory);
         least = granted > 0 && (least == 0 || granted < least) ? granted : least;
-        char *slash = strrchr(directory, '/');
-        if (slash == NULL || (size_t)(slash - directory) < strlen(root)) {
-            return least;
-        }
-        *slash = '\0';
     }
-}
-
-/* Where this process stands in the hierarchy: the line "0::PATH". False: there is none. */
-static bool own_cgroup(char path[PATH_MAX])
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    char line[PATH_MAX];
-    bool is_found = false;
-    while (file != NULL && !is_found && fgets(line, sizeof(line), file) != NULL) {
-        is_found = strncmp(line, "0::/", 4) == 0;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    if (is_found) {
-        line[strcspn(line, "\n")] = '\0';
-        memcpy(path, line + 3, strlen(line + 3) + 1);
-    }
-    return is_found;
+    return least;
 }
 
 unsigned cpus_usable(void)
 {
     cpu_set_t set;
-    char path[PATH_MAX];
+    struct cgroup own;
     unsigned count = 1;
     if (sched_getaffinity(0, sizeof(set), &set) == 0) {
         count = (unsigned)CPU_COUNT(&set);
     }
-    unsigned granted = own_cgroup(path) ? cpus_granted(CGROUP_ROOT, path) : 0;
+    unsigned granted = cgroup_own(&own) ? cpus_granted(own.root, own.path) : 0;
     if (granted > 0 && granted < count) {
         count = granted;
     }

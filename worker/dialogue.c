@@ -350,6 +350,7 @@ static void put_hello(struct dialogue *dialogue, struct buf *frame)
     dialogue->bytes_told = capacity_bytes(dialogue);
     dialogue->nested_told = 0;
     dialogue->nested_depth_told = 0;
+    dialogue->scarce_told = SCARCE_NOTHING;
     struct msg_HELLO_WORKER hello = {.instance = facts->instance,
                                      .host = bytes_text(facts->host),
                                      .pid = facts->pid,
@@ -360,7 +361,8 @@ static void put_hello(struct dialogue *dialogue, struct buf *frame)
                                      .capacity_bytes = dialogue->bytes_told,
                                      .functions = names_list(&functions, facts->functions, facts->function_count),
                                      .queues = names_list(&queues, facts->queues, facts->queue_count),
-                                     .held = {.count = held_count, .items = buf_bytes(&held)}};
+                                     .held = {.count = held_count, .items = buf_bytes(&held)},
+                                     .memory = bytes_text(facts->memory != NULL ? facts->memory : "")};
     msg_HELLO_WORKER_put(frame, &hello);
     buf_fini(&functions);
     buf_fini(&queues);
@@ -372,14 +374,19 @@ static void put_capacity(struct dialogue *dialogue, struct buf *frame)
     uint64_t count = capacity_count(dialogue);
     uint64_t bytes = capacity_bytes(dialogue);
     if (count == dialogue->capacity_told && bytes == dialogue->bytes_told &&
-        dialogue->nested == dialogue->nested_told && dialogue->nested_depth == dialogue->nested_depth_told) {
+        dialogue->nested == dialogue->nested_told && dialogue->nested_depth == dialogue->nested_depth_told &&
+        dialogue->scarce == dialogue->scarce_told) {
         return;
     }
-    struct msg_CAPACITY capacity = {
-        .count = count, .bytes = bytes, .nested = dialogue->nested, .depth = dialogue->nested_depth};
+    struct msg_CAPACITY capacity = {.count = count,
+                                    .bytes = bytes,
+                                    .nested = dialogue->nested,
+                                    .depth = dialogue->nested_depth,
+                                    .scarce = dialogue->scarce};
     msg_CAPACITY_put(frame, &capacity);
     dialogue->nested_told = dialogue->nested;
     dialogue->nested_depth_told = dialogue->nested_depth;
+    dialogue->scarce_told = dialogue->scarce;
     dialogue->capacity_told = count;
     dialogue->bytes_told = bytes;
 }
@@ -462,6 +469,11 @@ void dialogue_set_nested(struct dialogue *dialogue, uint64_t count, unsigned dep
 {
     dialogue->nested = count < WORKER_HELD_COUNT_MAX ? count : WORKER_HELD_COUNT_MAX;
     dialogue->nested_depth = count == 0 ? 0 : depth < TASK_DEPTH_MAX ? depth : TASK_DEPTH_MAX;
+}
+
+void dialogue_set_scarce(struct dialogue *dialogue, enum scarce scarce)
+{
+    dialogue->scarce = scarce;
 }
 
 void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32_t pid)

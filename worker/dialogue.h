@@ -36,6 +36,7 @@ struct dialogue_facts {
     size_t function_count;
     const char *const *queues; /* none: every queue */
     size_t queue_count;
+    const char *memory; /* for people: how much there is, and who keeps limits of it */
 };
 
 enum dialogue_verdict {
@@ -59,6 +60,8 @@ struct dialogue {
     uint64_t nested_told;
     unsigned nested_depth;
     unsigned nested_depth_told;
+    enum scarce scarce; /* why it wants less than it could take */
+    enum scarce scarce_told;
     bool is_draining;
     bool was_welcome; /* ever */
     bool hello_is_due;
@@ -93,6 +96,7 @@ void dialogue_set_capacity(struct dialogue *dialogue, uint64_t count);
 /* Handlers wait; of what they wait for, which is at least so deep, so many more may come, and also while draining: they
  * could not end without. 0: none wait. */
 void dialogue_set_nested(struct dialogue *dialogue, uint64_t count, unsigned depth);
+void dialogue_set_scarce(struct dialogue *dialogue, enum scarce scarce);
 void dialogue_started(struct dialogue *dialogue, struct attempt *attempt, uint32_t pid);
 void dialogue_progress(struct dialogue *dialogue, const struct attempt *attempt, double fraction, struct bytes text);
 

@@ -35,6 +35,10 @@ static const char help[] =
     "                      the task may take\n"
     "  --rlimit-as SIZE, --rlimit-data SIZE   the same limits of the kernel for every process of a slot "
     "(setrlimit(2))\n"
+    "  --free-memory-floor SIZE|N%  start nothing new while less memory than this is free on the host, or left to its "
+    "cgroup\n"
+    "                      (default: 5% of it, at most 1G; 0: no floor)\n"
+    "  --meminfo FILE      read free memory there, for tests (default: /proc/meminfo)\n"
     "  --start METHOD      fork-server (default): modules are loaded once, and slots forked; spawn: every slot is a "
     "fresh\n"
     "                      start that loads them itself, for modules that must not be forked\n"
@@ -147,6 +151,14 @@ static enum options_result option_take(struct options *options, int option)
     case 'A':
     case 'D':
         return memory_option_take(options, option);
+    case 'F':
+        return floor_read(optarg, &options->floor)
+                   ? OPTIONS_RUN
+                   : usage("--free-memory-floor: bytes, such as 500M, a percentage, such as 5%%, or 0, not \"%s\"",
+                           optarg);
+    case 'I':
+        options->meminfo = optarg;
+        return OPTIONS_RUN;
     case 'f':
         options->spawns = strcmp(optarg, ZYGOTE_SPAWN) == 0;
         return options->spawns || strcmp(optarg, ZYGOTE_FORK_SERVER) == 0
@@ -211,6 +223,8 @@ static const struct option option_list[] = {
     {"memory-per-slot", required_argument, NULL, 'X'},
     {"rlimit-as", required_argument, NULL, 'A'},
     {"rlimit-data", required_argument, NULL, 'D'},
+    {"free-memory-floor", required_argument, NULL, 'F'},
+    {"meminfo", required_argument, NULL, 'I'},
     {"module", required_argument, NULL, 'm'},
     {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},
@@ -228,8 +242,12 @@ static const struct option option_list[] = {
 
 enum options_result options_read(struct options *options, int argc, char **argv, bool has_program)
 {
-    *options =
-        (struct options){.program = argv[0], .slot_count = cpus_usable(), .level = LOG_INFO, .parent = PARENT_INIT};
+    *options = (struct options){.program = argv[0],
+                                .slot_count = cpus_usable(),
+                                .level = LOG_INFO,
+                                .parent = PARENT_INIT,
+                                .floor = {.percent = FLOOR_PERCENT, .is_default = true},
+                                .meminfo = FLOOR_MEMINFO};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/parent.h"
+#include "worker/floor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,6 +32,8 @@ struct options {
     uint64_t slot_memory_max;   /* or when its slot has taken more; 0: no limit */
     uint64_t address_space_max; /* RLIMIT_AS of slots; 0: as ours */
     uint64_t data_max;          /* RLIMIT_DATA of slots; 0: as ours */
+    struct floor_plan floor;    /* of free memory */
+    const char *meminfo;        /* where free memory is read */
     bool allow_commands;
     bool spawns; /* slots are started afresh, not forked */
     struct parent parent;

@@ -204,6 +204,7 @@ static int64_t turn(struct supervisor *supervisor)
     if (supervisor->is_draining) {
         drain(supervisor);
     }
+    int64_t floor_ms = admission_look(supervisor);
     assign_capacity(supervisor);
     assign_work(supervisor);
     herd_flush(supervisor);
@@ -212,6 +213,7 @@ static int64_t turn(struct supervisor *supervisor)
         again = dialogue_is_over(&supervisor->dialogue) || again;
         wake_ms = earlier(wake_ms, supervisor->now_us / 1000 + 100);
     }
+    wake_ms = earlier(wake_ms, floor_ms);
     wake_ms = earlier(wake_ms, earlier(supervisor->check_ms, dialogue_wake_ms(&supervisor->dialogue)));
     return again ? 0 : earlier(wake_ms, dealer_wake_ms(supervisor->dealer));
 }
@@ -270,6 +272,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
     parent_begin(&supervisor->parent);
     make_room(slots_max);
     signals_begin(supervisor);
+    floor_init(&supervisor->floor, &options->floor, options->meminfo);
     zygote_init(&supervisor->zygote);
     ledger_init(&supervisor->ledger);
     supervisor->plan = (struct zygote_plan){.program = options->program,
@@ -342,8 +345,27 @@ static bool dealer_begin(struct supervisor *supervisor)
     return err == QUERN_OK;
 }
 
+/* For people: how much memory there is, and who sees to limits. */
+static void memory_describe(struct supervisor *supervisor)
+{
+    const struct floor *floor = &supervisor->floor;
+    struct buf text = {0};
+    if (floor->usable > 0) {
+        buf_printf(&text, "%.1f GiB usable, ", (double)floor->usable / (double)(1024 * MIB));
+    }
+    if (floor->size > 0) {
+        buf_printf(&text, "nothing starts below %llu MiB free; ", (unsigned long long)(floor->size / MIB));
+    } else {
+        buf_printf(&text, "no floor; ");
+    }
+    buf_printf(&text, "limits watched every %u to %u ms", MEMORY_LOOK_MIN_MS, MEMORY_LOOK_MAX_MS);
+    snprintf(supervisor->memory_text, sizeof(supervisor->memory_text), "%.*s", (int)text.n, (const char *)text.p);
+    buf_fini(&text);
+}
+
 static void dialogue_begin(struct supervisor *supervisor)
 {
+    memory_describe(supervisor);
     struct limits limits = limits_default();
     struct dialogue_facts facts = {.instance = uuid_random(),
                                    .host = supervisor->host,
@@ -353,7 +375,8 @@ static void dialogue_begin(struct supervisor *supervisor)
                                    .functions = (const char *const *)supervisor->functions,
                                    .function_count = supervisor->function_count,
                                    .queues = supervisor->options->queues,
-                                   .queue_count = supervisor->options->queue_count};
+                                   .queue_count = supervisor->options->queue_count,
+                                   .memory = supervisor->memory_text};
     struct dialogue_slots slots = assign_slots(supervisor);
     pace_init(&supervisor->pace, supervisor->function_count);
     supervisor->yard = (struct slot_yard){
@@ -410,8 +433,9 @@ int supervisor_run(const struct options *options)
             supervisor.exit_status = 2;
         } else if (dealer_begin(&supervisor)) {
             dialogue_begin(&supervisor);
-            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%u functions=%zu", supervisor.name.name, getpid(),
-                      supervisor.places.slots, supervisor.function_count);
+            log_event(LOG_INFO, "worker", "name=\"%s\" pid=%d slots=%u functions=%zu memory=\"%s\"",
+                      supervisor.name.name, getpid(), supervisor.places.slots, supervisor.function_count,
+                      supervisor.memory_text);
             (void)herd_await_slots(&supervisor);
             while (supervisor.exit_status < 0) {
                 int64_t wake_ms = turn(&supervisor);

@@ -1,6 +1,7 @@
 /*
  * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), herd.c (zygote and
- * slots: birth, reading, death), refusals.c (what cannot be made) and assign.c (what goes where, what takes too long).
+ * slots: birth, reading, death), refusals.c (what cannot be made), admission.c (what may start while memory is short)
+ * and assign.c (what goes where, what takes too long).
  */
 #ifndef QUERN_WORKER_SUPERVISOR_PRIVATE_H
 #define QUERN_WORKER_SUPERVISOR_PRIVATE_H
@@ -8,6 +9,7 @@
 #include "common/link.h"
 #include "common/parent.h"
 #include "worker/dialogue.h"
+#include "worker/floor.h"
 #include "worker/ledger.h"
 #include "worker/name.h"
 #include "worker/options.h"
@@ -48,6 +50,8 @@ struct supervisor {
     int64_t ask_ms;       /* ask for no slot before that */
     struct ledger ledger;
     struct pace pace;
+    struct floor floor; /* of free memory */
+    char memory_text[WORKER_MEMORY_SIZE_MAX + 1];
     struct slot_yard yard;
     struct dialogue dialogue;
     struct dealer *dealer;
@@ -101,6 +105,17 @@ void slot_died_unused(struct supervisor *supervisor, const struct slot *slot, co
 bool herd_is_barren(const struct supervisor *supervisor);
 /* All slots are ready that there are to be; or at least one, where not all can be made. */
 bool herd_is_complete(const struct supervisor *supervisor);
+
+/* ---- admission.c ---- */
+/* Look at free memory if it is time, and give back what has waited for it. When to look again; INT64_MAX: when there is
+ * something to start. */
+int64_t admission_look(struct supervisor *supervisor);
+/* May this start now, as far as memory goes? */
+bool admission_allows(const struct supervisor *supervisor, const struct attempt *attempt);
+/* While memory is short: attempts to hold. */
+uint64_t admission_capacity(const struct supervisor *supervisor);
+/* A handler that waits may be waiting for it. */
+bool admission_is_needed(const struct supervisor *supervisor, const struct attempt *attempt);
 
 /* ---- assign.c ---- */
 /* Hand waiting attempts to slots. */

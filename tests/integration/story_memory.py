@@ -111,6 +111,110 @@ class Limits(Memory):
         self.assertEqual(self.ask("ask_malloc", "300")["result"], False)
 
 
+class Floor(Memory):
+    """The worker reads free memory in a file of ours. Its floor is 1000 MiB; an eighth more must be free to go on."""
+
+    def begin(self, *args, **options):
+        self.free(4000)
+        return super().begin("--meminfo", self.path("meminfo"), "--free-memory-floor", "1000M", *args, **options)
+
+    def free(self, mib, name="meminfo"):
+        with open(self.path(name + ".new"), "w", encoding="ascii") as file:
+            file.write(f"MemTotal:       8192000 kB\nMemFree:             4 kB\nMemAvailable:   {mib * 1024} kB\n")
+        os.rename(self.path(name + ".new"), self.path(name))
+
+    def wait_scarce(self, word="memory"):
+        self.wait_status(lambda status: [w["scarce"] for w in status["workers"]] == [word], f"scarce {word}")
+
+    def submit_until_scarce(self, *call):
+        """It looks only when something is to start, and not each time: those that it has not run."""
+        tasks = []
+
+        def is_scarce():
+            tasks.append(self.detach(*call))
+            return self.status()["workers"][0]["scarce"] == "memory"
+
+        stage.wait_until(is_scarce, "memory is short")
+        return [task for task in tasks if self.state(task) != "done"]
+
+    def beside(self, ms):
+        return self.detach("beside", json.dumps(self.path("notes")), ms)
+
+    def test_below_it_nothing_new_starts_and_above_it_all_goes_on(self):
+        worker = self.begin(slots=3)
+        running = self.beside(1500)
+        stage.wait_until(lambda: self.notes("notes"), "it runs")
+        self.free(900)
+        held_up = self.submit_until_scarce("beside", json.dumps(self.path("notes")), "1")
+        held_up += [self.beside(1) for _ in range(4)]
+        # What had reached the worker goes back without blame, so that others could run it.
+        stage.wait_until(lambda: all(self.state(task) == "ready" for task in held_up), "they are given back")
+        self.assertEqual(self.quern("--json", "explain", held_up[0]).json["why"], "memory")
+        self.assertIn("free memory is below their floor", self.quern("explain", held_up[0]).stdout)
+        self.assertIn("STARTS NOTHING NEW", self.quern("status").stdout)
+        self.quern("result", running, "--wait")  # what runs goes on
+        self.assertEqual({self.state(task) for task in held_up}, {"ready"})
+        self.free(1200)
+        for task in held_up:
+            self.quern("result", task, "--wait")
+            shown = self.show(task)
+            self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"], shown["failures"]), (1, 0, 0, []))
+        self.wait_scarce(None)
+        changes = [line for line in worker.log if "its floor" in line]
+        self.assertEqual(len(changes), 2, changes)  # no flapping, and not a line for every look
+
+    def test_another_host_runs_it(self):
+        self.free(100, "little")
+        self.begin(slots=2)
+        self.worker("--meminfo", self.path("little"), "--free-memory-floor", "1000M", "--name", "poor", slots=2,
+                    module=HOGS)
+        self.wait_workers(2)
+        tasks = [self.beside(20) for _ in range(20)]
+        for task in tasks:
+            self.quern("result", task, "--wait")
+            self.assertNotEqual(self.show(task)["worker"], "poor")
+
+    def test_what_a_handler_waits_for_may_start(self):
+        self.free(4000)
+        self.broker()
+        nest = os.path.join(stage.BUILD, "tests", "nest.so")
+        self.worker("--meminfo", self.path("meminfo"), "--free-memory-floor", "1000M", slots=2, module=nest)
+        self.wait_workers()
+        # One waits until a second has come, which never does before memory is short.
+        task = self.detach("descend", "3", json.dumps(self.path("met")), "2")
+        stage.wait_until(lambda: os.path.exists(self.path("met")), "it waits")
+        self.free(900)
+        other = self.submit_until_scarce("leaf", "5")[0]
+        with open(self.path("met"), "ab") as file:
+            file.write(b".")
+        self.assertEqual(self.quern("result", task, "--wait").stdout, "3\n")
+        self.assertIn(self.state(other), ("leased", "ready"))  # on its way back, or there
+        self.free(4000)
+        self.assertEqual(self.quern("result", other, "--wait").stdout, "5\n")
+
+    def test_with_all_of_the_real_memory_as_its_floor_nothing_starts_and_it_says_so(self):
+        worker = super().begin("--free-memory-floor", "100%")
+        task = self.detach("hog", "1", "1")
+        worker.wait_log("free memory is below its floor")
+        self.wait_scarce()
+        stage.wait_until(lambda: self.state(task) == "ready", "it is given back")
+        self.assertEqual(worker.end(), 0)
+
+    def test_there_is_a_floor_by_default_and_0_is_none(self):
+        self.broker()
+        self.free(100)
+        self.worker("--meminfo", self.path("meminfo"), "--name", "b")
+        self.worker("--meminfo", self.path("meminfo"), "--free-memory-floor", "0", "--name", "c", module=HOGS)
+        self.wait_workers(2)
+        says = {worker["name"]: worker["memory"] for worker in self.status()["workers"]}
+        self.assertIn("7.8 GiB usable, nothing starts below 400 MiB free", says["b"])
+        self.assertIn("7.8 GiB usable, no floor", says["c"])
+        self.assertIn("7.8 GiB usable, nothing starts below 400 MiB free", self.quern("status").stdout)
+        self.assertTrue(self.ask("hog", "1", "1")["ok"])
+        self.quern("submit", "square", "7", "--detach")
+        self.wait_status(lambda status: "memory" in [worker["scarce"] for worker in status["workers"]], "short")
+
+
 class Alone(Memory):
     def test_nothing_runs_beside_it_and_what_comes_later_waits_for_it(self):
         self.begin(slots=4)
@@ -131,10 +235,19 @@ class Alone(Memory):
         self.assertEqual(len(begun), 3)
 
     def test_only_from_its_second_attempt_on(self):
-        self.begin()
-        outcome = self.ask("hog", "150", "300", "--memory", "100M", "--memory-growth", "2", "--attempts", "2",
-                           "--alone-on-retry")
-        self.assertTrue(outcome["ok"], outcome)
+        self.begin(slots=3)
+        path = json.dumps(self.path("notes"))
+        other = self.detach("beside", path, "1500")
+        stage.wait_until(lambda: self.notes("notes"), "the other runs")
+        task = self.detach("fails_first", path, "20", "--attempts", "2", "--backoff", "0.001", "--alone-on-retry")
+        for each in (other, task):
+            self.quern("result", each, "--wait")
+        number = {name: str(int(name.split("-")[0]) << 32 | int(name.split("-")[1])) for name in (other, task)}
+        self.assertEqual(self.notes("notes"), [
+            ["begin", number[other]],
+            ["begin", number[task]], ["end", number[task]],  # beside the other: it fails,
+            ["end", number[other]],
+            ["begin", number[task]], ["end", number[task]]])  # and again when nothing else runs
 
 
 if __name__ == "__main__":

@@ -457,6 +457,34 @@ static void test_what_does_not_count_is_said_when_it_changes_and_on_each_connect
     end(&scene);
 }
 
+/* Why it takes less: people who wait for a task ask. */
+static void test_why_it_takes_less_is_said_when_it_changes_and_on_each_connection(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct message message;
+    begin(&scene);
+    connect_as(&scene, 1);
+    dialogue_set_capacity(&scene.dialogue, 0);
+    dialogue_set_scarce(&scene.dialogue, SCARCE_MEMORY);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.scarce, SCARCE_MEMORY);
+    assert_int_equal(message.CAPACITY.count, 0);
+    expect_silence(&scene);
+    dialogue_down(&scene.dialogue);
+    connect_as(&scene, 1);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.scarce, SCARCE_MEMORY);
+    dialogue_set_scarce(&scene.dialogue, SCARCE_ALONE); /* also when it takes as much as before */
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.scarce, SCARCE_ALONE);
+    dialogue_set_scarce(&scene.dialogue, SCARCE_NOTHING);
+    expect(&scene, MSG_CAPACITY, &message);
+    assert_int_equal(message.CAPACITY.scarce, SCARCE_NOTHING);
+    expect_silence(&scene);
+    end(&scene);
+}
+
 /* Room is made smaller before it is freed: else the broker fills it again at once. */
 static void test_capacity_is_said_before_what_is_returned(void **state)
 {
@@ -521,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_draining_worker_asks_for_nothing_and_returns_what_comes),
         cmocka_unit_test(test_draining_worker_takes_what_its_handlers_wait_for),
         cmocka_unit_test(test_what_does_not_count_is_said_when_it_changes_and_on_each_connection),
+        cmocka_unit_test(test_why_it_takes_less_is_said_when_it_changes_and_on_each_connection),
         cmocka_unit_test(test_capacity_is_said_before_what_is_returned),
         cmocka_unit_test(test_mangled_frames_are_survived),
     };

@@ -149,6 +149,13 @@ static enum quern_err beside(struct quern_task *task, struct quern_reader *args,
     return QUERN_OK;
 }
 
+/* fails_first(FILE, MS): the same as beside, and its first attempt fails. */
+static enum quern_err fails_first(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    enum quern_err err = beside(task, args, result);
+    return err == QUERN_OK && quern_task_attempt(task) == 1 ? quern_task_fail(task, "First", "as it should") : err;
+}
+
 static enum quern_err ask_malloc(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     int64_t mib;
@@ -173,8 +180,13 @@ static enum quern_err initialise(const char **text_out)
     return QUERN_OK;
 }
 
-static const struct quern_function functions[] = {{"hog", hog},     {"leak", leak},     {"family_hog", family_hog},
-                                                  {"reads", reads}, {"beside", beside}, {"ask_malloc", ask_malloc},
+static const struct quern_function functions[] = {{"hog", hog},
+                                                  {"leak", leak},
+                                                  {"family_hog", family_hog},
+                                                  {"reads", reads},
+                                                  {"beside", beside},
+                                                  {"ask_malloc", ask_malloc},
+                                                  {"fails_first", fails_first},
                                                   {NULL, NULL}};
 
 QUERN_MODULE(.functions = functions, .initialise = initialise)
