@@ -226,6 +226,20 @@ class Attempts(Turns):
         shown = self.failed("crash", "--at-most-once")
         self.assertEqual((shown["cause"], len(shown["failures"])), ("crashed", 1))
 
+    def test_what_is_quarantined_is_listed_and_can_be_submitted_again(self):
+        """Also after a restart of the broker; the new task has all its attempts again, and names the old one."""
+        old = self.failed("crash")["id"]
+        self.failed("fail")
+        next(program for program in self.programs if program.name == "quern-broker").kill9()
+        self.broker()
+        self.wait_workers()
+        self.assertEqual([row["id"] for row in self.quern("--json", "list", "--cause", "quarantined").json], [old])
+        new = self.quern("--json", "retry", old).json["id"]
+        stage.wait_until(lambda: self.show(new)["state"] == "failed", "the new task's end")
+        shown = self.show(new)
+        self.assertEqual((shown["cause"], len(shown["failures"]), shown["retry_of"]), ("quarantined", 3, old))
+        self.assertEqual(len(self.show(old)["failures"]), 3)
+
 
 class Why(Turns):
     def test_explain_says_what_a_task_waits_for(self):
