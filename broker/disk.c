@@ -163,6 +163,20 @@ static bool lock_read(const struct disk *disk, char text[LIFE_TEXT_SIZE])
     return n > 0;
 }
 
+/* What flock said no for. */
+static enum quern_err lock_refused(const struct disk *disk, char **why_out)
+{
+    if (errno != EWOULDBLOCK) {
+        *why_out = sentence("lock file %s: %s", disk->lock_path, strerror(errno));
+        return QUERN_IO;
+    }
+    char text[LIFE_TEXT_SIZE];
+    long pid = lock_read(disk, text) ? strtol(text, NULL, 10) : 0;
+    *why_out = pid > 0 ? sentence("store %s is in use by the broker with pid %ld", disk->path, pid)
+                       : sentence("store %s is in use by another broker", disk->path);
+    return QUERN_IN_USE;
+}
+
 static enum quern_err lock_take(struct disk *disk, char **why_out)
 {
     /* Never unlinked: between unlink and open two brokers could hold locks on two files of one name. */
@@ -174,15 +188,36 @@ static enum quern_err lock_take(struct disk *disk, char **why_out)
     if (flock(disk->lock, LOCK_EX | LOCK_NB) == 0) {
         return QUERN_OK;
     }
-    if (errno != EWOULDBLOCK) {
-        *why_out = sentence("lock file %s: %s", disk->lock_path, strerror(errno));
-        return QUERN_IO;
+    return lock_refused(disk, why_out);
+}
+
+/* ---- other programs ---- */
+
+/* The bytes of the database file on which SQLite's processes lock each other out. */
+#define SQLITE_LOCK_AT 0x40000000
+#define SQLITE_LOCK_SIZE 512
+
+static pid_t open_elsewhere(const struct disk *disk)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = SQLITE_LOCK_AT, .l_len = SQLITE_LOCK_SIZE};
+    int fd = open(disk->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return 0;
     }
-    char text[LIFE_TEXT_SIZE];
-    long pid = lock_read(disk, text) ? strtol(text, NULL, 10) : 0;
-    *why_out = pid > 0 ? sentence("store %s is in use by the broker with pid %ld", disk->path, pid)
-                       : sentence("store %s is in use by another broker", disk->path);
-    return QUERN_IN_USE;
+    bool is_locked = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    close(fd);
+    return is_locked ? lock.l_pid : 0;
+}
+
+/* Only before SQLite has it open in this process. */
+static enum quern_err check_not_open_elsewhere(const struct disk *disk, char **why_out)
+{
+    pid_t holder = open_elsewhere(disk);
+    if (holder != 0) {
+        *why_out = sentence("%s is in use by the process with pid %ld", disk->path, (long)holder);
+        return QUERN_IN_USE;
+    }
+    return QUERN_OK;
 }
 
 static uint64_t inode_of(const char *path, uint64_t *size_out);
@@ -217,6 +252,13 @@ static enum quern_err check_not_emptied(const struct disk *disk, char **why_out)
     return QUERN_OK;
 }
 
+static void disk_name_files(struct disk *disk)
+{
+    disk->wal_path = sentence("%s-wal", disk->path);
+    disk->lock_path = sentence("%s.lock", disk->path);
+    disk->ballast_path = sentence("%s.ballast", disk->path);
+}
+
 enum quern_err disk_open(struct disk *disk, const char *path, const struct limits *limits, char **why_out)
 {
     *disk = (struct disk){.lock = -1,
@@ -226,9 +268,7 @@ enum quern_err disk_open(struct disk *disk, const char *path, const struct limit
     if (disk->path == NULL) {
         return QUERN_IO;
     }
-    disk->wal_path = sentence("%s-wal", disk->path);
-    disk->lock_path = sentence("%s.lock", disk->path);
-    disk->ballast_path = sentence("%s.ballast", disk->path);
+    disk_name_files(disk);
     enum quern_err err = check_file_system(disk->path, why_out);
     if (err == QUERN_OK) {
         err = check_file(disk->path, why_out);
@@ -242,6 +282,34 @@ enum quern_err disk_open(struct disk *disk, const char *path, const struct limit
         err = lock_take(disk, why_out);
     }
     return err != QUERN_OK ? err : check_not_emptied(disk, why_out);
+}
+
+static enum quern_err lock_share(struct disk *disk, char **why_out)
+{
+    disk->lock = open(disk->lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (disk->lock < 0 || flock(disk->lock, LOCK_SH | LOCK_NB) == 0) {
+        return QUERN_OK; /* without a lock file no broker has ever been here */
+    }
+    return lock_refused(disk, why_out);
+}
+
+enum quern_err disk_open_to_look(struct disk *disk, const char *path, char **why_out)
+{
+    uint64_t size;
+    *disk = (struct disk){.lock = -1};
+    disk->path = canonical_path(path, why_out);
+    if (disk->path == NULL) {
+        return QUERN_UNKNOWN;
+    }
+    disk_name_files(disk);
+    if (inode_of(disk->path, &size) == 0) {
+        *why_out = sentence("there is no store %s", disk->path);
+        return QUERN_UNKNOWN;
+    }
+    enum quern_err err = lock_share(disk, why_out);
+    err = err != QUERN_OK ? err : check_not_emptied(disk, why_out);
+    err = err != QUERN_OK || exists(disk->wal_path) ? err : check_header(disk->path, why_out);
+    return err != QUERN_OK ? err : check_not_open_elsewhere(disk, why_out);
 }
 
 void disk_close(struct disk *disk)
@@ -284,22 +352,6 @@ void disk_write_life(const struct disk *disk, const struct uuid *store, uint32_t
 }
 
 /* ---- before SQLite opens it ---- */
-
-/* The bytes of the database file on which SQLite's processes lock each other out. */
-#define SQLITE_LOCK_AT 0x40000000
-#define SQLITE_LOCK_SIZE 512
-
-static pid_t open_elsewhere(const struct disk *disk)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_start = SQLITE_LOCK_AT, .l_len = SQLITE_LOCK_SIZE};
-    int fd = open(disk->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return 0;
-    }
-    bool is_locked = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-    close(fd);
-    return is_locked ? lock.l_pid : 0;
-}
 
 /* With read and write: a copy that the file system makes by sharing blocks would share the lost ones. */
 static bool copy_bytes(int from, int to)
@@ -351,10 +403,9 @@ enum quern_err disk_renew_log(struct disk *disk, char **why_out)
     if (lstat(disk->wal_path, &st) != 0 || st.st_size == 0) {
         return QUERN_OK;
     }
-    pid_t holder = open_elsewhere(disk);
-    if (holder != 0) {
-        *why_out = sentence("%s is in use by the process with pid %ld", disk->path, (long)holder);
-        return QUERN_IN_USE;
+    enum quern_err err = check_not_open_elsewhere(disk, why_out);
+    if (err != QUERN_OK) {
+        return err;
     }
     if (!renew(disk->wal_path) && !(disk_ballast_give_up(disk) && renew(disk->wal_path))) {
         /* No reason to stay away: it only matters if a sync has failed and the power fails too. */

@@ -37,6 +37,9 @@ struct disk {
  * Errors: IN_USE, DENIED, IO; *why_out: a malloc'd sentence. disk_close it in every case. */
 QUERN_MUST_USE enum quern_err disk_open(struct disk *disk, const char *path, const struct limits *limits,
                                         char **why_out);
+/* The same for who changes nothing: no file is made, and a lock file that is there is locked against brokers.
+ * Also UNKNOWN: there is no such file. */
+QUERN_MUST_USE enum quern_err disk_open_to_look(struct disk *disk, const char *path, char **why_out);
 void disk_close(struct disk *disk);
 
 /* What the lock file says of the last life that was opened here: false if nothing. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "broker/config.h"
+#include "broker/inspect.h"
 #include "broker/loop.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -28,6 +29,7 @@
 
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
+#define EXIT_NOT_WHOLE 3
 #define DB_WAIT_MS_MAX 3600000
 /* Between two looks at a store that another broker has. */
 #define DB_WAIT_STEP_MS 10
@@ -39,6 +41,7 @@ static const char usage_text[] =
     "Usage: quern-broker [--listen URL]... [--db PATH | --volatile] [--config FILE] [--log-level LEVEL]\n"
     "                    [--insecure-tcp]\n"
     "                    [--parent-fd N] [--parent-pidfd N] [--ready-fd N] [--remove-directory DIR]\n"
+    "       quern-broker --check --db PATH [--json]\n"
     "\n"
     "Keeps tasks durably, hands them to workers (quern-worker), keeps their outcomes for clients (quern).\n"
     "Prints `ready URL` for each listener once work is accepted; SIGTERM ends it cleanly.\n"
@@ -62,16 +65,19 @@ static const char usage_text[] =
     "  --ready-fd N       write the `ready` lines there, not to stdout; or why there are none\n"
     "  --remove-directory DIR\n"
     "                     at the end remove DIR, if it is the private directory of an embedded pool\n"
+    "  --check            look through the store that --db names while no broker has it, and change nothing: pages,\n"
+    "                     rows, and what rows say of each other. With --json one object for programs\n"
     "  --help, --version\n"
     "\n"
     "Examples:\n"
     "  quern-broker                                    for yourself, on this machine\n"
     "  quern-broker --db /var/lib/quern/quern.db --listen ipc:///run/quern/broker.sock\n"
     "  quern-broker --volatile --listen ipc:///tmp/scratch/broker.sock\n"
+    "  quern-broker --check --db /var/lib/quern/quern.db\n"
     "  quern-broker --listen 'tcp://127.0.0.1:*' --insecure-tcp\n"
     "\n"
     "Exit status: 0 ended as told, 1 start refused, 2 wrong usage, 70 the store failed (start it again: it "
-    "recovers).\n";
+    "recovers).\nOf --check: 0 the store is whole, 1 it cannot be looked at, 3 it is not whole.\n";
 
 /* ---- what every process should do first ---- */
 
@@ -216,6 +222,8 @@ enum {
     OPTION_READY_FD,
     OPTION_REMOVE_DIRECTORY,
     OPTION_DB_WAIT,
+    OPTION_CHECK,
+    OPTION_JSON,
     OPTION_HELP,
     OPTION_VERSION
 };
@@ -233,6 +241,8 @@ static const struct option options[] = {
     {"ready-fd", required_argument, NULL, OPTION_READY_FD},
     {"remove-directory", required_argument, NULL, OPTION_REMOVE_DIRECTORY},
     {"db-wait", required_argument, NULL, OPTION_DB_WAIT},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"json", no_argument, NULL, OPTION_JSON},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -249,6 +259,8 @@ struct arguments {
     struct parent parent;
     const char *remove_directory;
     int db_wait_ms;
+    bool is_check;
+    bool is_json;
 };
 
 static int usage_error(const char *what, const char *value)
@@ -323,6 +335,12 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments)
                 return usage_error("--db-wait takes milliseconds, at most 3600000, not ", optarg);
             }
             break;
+        case OPTION_CHECK:
+            arguments->is_check = true;
+            break;
+        case OPTION_JSON:
+            arguments->is_json = true;
+            break;
         case OPTION_HELP:
             return fputs(usage_text, stdout) >= 0 && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         case OPTION_VERSION:
@@ -373,6 +391,37 @@ static int refuse_start(char **why)
     free(*why);
     *why = NULL;
     return EXIT_START_REFUSED;
+}
+
+/* The exit status. */
+static int check_store(const char *path, bool is_json)
+{
+    static struct store_report report; /* too large for a stack */
+    struct buf text = {0};
+    char *why = NULL;
+    enum quern_err err = store_check(path, &report, &why);
+    int status = report.fault_count == 0 ? EXIT_SUCCESS : EXIT_NOT_WHOLE;
+
+    if (err != QUERN_OK) {
+        return refuse_start(&why);
+    }
+    (is_json ? inspect_json : inspect_text)(&text, path, &report);
+    if (fwrite(text.p, text.n, 1, stdout) != 1 || fflush(stdout) != 0) {
+        status = EXIT_FAILURE;
+    }
+    buf_fini(&text);
+    store_report_fini(&report);
+    return status;
+}
+
+/* --check instead of a broker: -1 if it was not asked for. */
+static int check_if_asked(const struct arguments *arguments)
+{
+    if (!arguments->is_check) {
+        return arguments->is_json ? usage_error("--json goes with --check", "") : -1;
+    }
+    return arguments->db == NULL ? usage_error("--check looks at the store that --db PATH names; name one", "")
+                                 : check_store(arguments->db, arguments->is_json);
 }
 
 /* -1: go on. */
@@ -552,6 +601,9 @@ int main(int argc, char **argv)
     log_open("quern-broker", LOG_INFO);
     config_init(&broker.config);
     status = read_arguments(argc, argv, &arguments);
+    if (status == -1) {
+        status = check_if_asked(&arguments);
+    }
     if (status == -1) {
         broker.signal_fd = open_signal_fd();
         CHECK(broker.signal_fd >= 0);

@@ -273,6 +273,39 @@ QUERN_MUST_USE enum quern_err store_list_slice(struct store *store, struct list_
                                                uint64_t slice_us, void *context,
                                                void (*visit)(void *context, const struct list_row *row));
 
+/* ---- looking at a store that nobody has open ---- */
+
+#define STORE_FAULT_COUNT_MAX 128u
+
+struct store_fault {
+    char *text;
+    uint64_t count; /* rows it is true of */
+};
+
+struct store_report {
+    struct uuid uuid;
+    uint32_t epoch;
+    uint32_t version; /* of the schema */
+    bool was_clean;
+    uint64_t file_bytes;
+    uint64_t wal_bytes;
+    uint64_t sessions;
+    uint64_t series;
+    uint64_t calls;
+    uint64_t workers;
+    uint64_t tasks;
+    uint64_t outcomes;
+    uint64_t failures;
+    size_t fault_count; /* 0: it is whole */
+    struct store_fault faults[STORE_FAULT_COUNT_MAX];
+};
+
+/* Everything that must hold of a store (SCHEMA.md), page by page and row by row. Changes no file. OK: it could be
+ * looked at; what is wrong is among the faults. Errors: UNKNOWN (no such file), IN_USE, MALFORMED (no quern store at
+ * all), VERSION (of a newer quern), DENIED, IO. store_report_fini in every case. */
+QUERN_MUST_USE enum quern_err store_check(const char *path, struct store_report *report_out, char **why_out);
+void store_report_fini(struct store_report *report);
+
 /* ---- state of the store, for status and for admission ---- */
 struct store_stats {
     uint64_t batches;

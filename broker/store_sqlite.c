@@ -113,13 +113,13 @@ static enum quern_err read_word(struct store *store, const char *sql, const char
     return err;
 }
 
-static enum quern_err connect_database(struct store *store, char **why_out)
+static enum quern_err connect_database(struct store *store, bool only_looks, char **why_out)
 {
-    int flags =
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW;
+    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW;
+    flags |= only_looks ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     /* Counting its own memory costs SQLite a lock per allocation. Too late if it runs already, and harmless then. */
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    store->files = store_files_open();
+    store->files = store_files_open(only_looks);
     int code = sqlite3_open_v2(store->disk.path, &store->db, flags, store_files_name(store->files));
     if (code != SQLITE_OK) {
         return store_err(store, code, why_out);
@@ -147,7 +147,7 @@ static enum quern_err set_pragmas(struct store *store, char **why_out)
     return err != QUERN_OK ? err : read_word(store, "PRAGMA synchronous", "2", QUERN_IO, why_out);
 }
 
-static enum quern_err prepare_statements(struct store *store, char **why_out)
+enum quern_err store_prepare(struct store *store, char **why_out)
 {
     for (size_t i = 0; i < STATEMENT_COUNT; i++) {
         int code =
@@ -265,12 +265,17 @@ static enum quern_err raise_epoch(struct store *store, struct store_facts *facts
 
 static enum quern_err open_database(struct store *store, struct store_facts *facts, char **why_out)
 {
-    enum quern_err err = connect_database(store, why_out);
+    enum quern_err err = connect_database(store, false, why_out);
     err = err != QUERN_OK ? err : schema_check(store, &facts->is_new, why_out);
     err = err != QUERN_OK ? err : set_pragmas(store, why_out);
     err = err != QUERN_OK ? err : schema_migrate(store, schema_steps, schema_step_count, why_out);
-    err = err != QUERN_OK ? err : prepare_statements(store, why_out);
+    err = err != QUERN_OK ? err : store_prepare(store, why_out);
     return err != QUERN_OK ? err : raise_epoch(store, facts, why_out);
+}
+
+enum quern_err store_look(struct store *store, char **why_out)
+{
+    return connect_database(store, true, why_out);
 }
 
 static void settle(struct store *store, const struct store_facts *facts)

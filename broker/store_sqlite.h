@@ -106,8 +106,8 @@ enum statement {
 /* ---- the file layer: SQLite's own, with its syncs counted and timed ---- */
 
 struct store_files;
-/* Wraps the default VFS of the process as it is now. */
-struct store_files *store_files_open(void);
+/* Wraps the default VFS of the process as it is now. only_looks: no file is changed, made, locked or removed. */
+struct store_files *store_files_open(bool only_looks);
 void store_files_close(struct store_files **files);
 const char *store_files_name(const struct store_files *files);
 uint64_t store_files_syncs(const struct store_files *files);
@@ -149,8 +149,16 @@ enum quern_err store_err(const struct store *store, int code, char **why_out);
 /* store_load without sweeping out what nothing refers to: writes nothing. */
 QUERN_MUST_USE enum quern_err store_scan(struct store *store, const struct store_visitor *visitor, char **why_out);
 
+/* ---- store_sqlite.c ---- */
+
+/* Open the database through a layer that only looks, in exclusive mode; nothing but store->disk is needed. */
+QUERN_MUST_USE enum quern_err store_look(struct store *store, char **why_out);
+QUERN_MUST_USE enum quern_err store_prepare(struct store *store, char **why_out);
+
 /* ---- store_sqlite_schema.c ---- */
 
+/* An SQL query's number in its first column; SQLite's code. */
+int store_read_number(struct store *store, const char *sql, int64_t *number_out);
 extern const char *const schema_steps[];
 extern const uint32_t schema_step_count;
 /* Refuse what is no store or too new; bring an older store up to date, in one transaction, after copying it beside. */

@@ -11,11 +11,13 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct store_files {
     sqlite3_vfs vfs;
     sqlite3_vfs *base;
     uint64_t syncs;
+    bool only_looks;
     uint64_t sync_us;
     char name[32];
 };
@@ -115,9 +117,141 @@ static const sqlite3_io_methods file_methods = {
     .xDeviceCharacteristics = file_characteristics,
 };
 
+/* ---- only looking: SQLite reads a log only with the database in its exclusive hold, and makes one if there is none
+ * ---- */
+
+static int look_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
+{
+    (void)head;
+    (void)p;
+    (void)n;
+    (void)at;
+    return SQLITE_READONLY;
+}
+
+static int look_truncate(sqlite3_file *head, sqlite3_int64 size)
+{
+    (void)head;
+    (void)size;
+    return SQLITE_READONLY;
+}
+
+static int look_number(sqlite3_file *head, int number)
+{
+    (void)head;
+    (void)number;
+    return SQLITE_OK;
+}
+
+static int look_check_reserved(sqlite3_file *head, int *out)
+{
+    (void)head;
+    *out = 0;
+    return SQLITE_OK;
+}
+
+static const sqlite3_io_methods look_methods = {
+    .iVersion = 1,
+    .xClose = file_close,
+    .xRead = file_read,
+    .xWrite = look_write,
+    .xTruncate = look_truncate,
+    .xSync = look_number,
+    .xFileSize = file_size,
+    .xLock = look_number,
+    .xUnlock = look_number,
+    .xCheckReservedLock = look_check_reserved,
+    .xFileControl = file_control,
+    .xSectorSize = file_sector_size,
+    .xDeviceCharacteristics = file_characteristics,
+};
+
+/* In the place of a log that is not there. */
+static int nothing_close(sqlite3_file *head)
+{
+    (void)head;
+    return SQLITE_OK;
+}
+
+static int nothing_read(sqlite3_file *head, void *p, int n, sqlite3_int64 at)
+{
+    (void)head;
+    (void)at;
+    memset(p, 0, (size_t)n);
+    return SQLITE_IOERR_SHORT_READ;
+}
+
+static int nothing_size(sqlite3_file *head, sqlite3_int64 *size_out)
+{
+    (void)head;
+    *size_out = 0;
+    return SQLITE_OK;
+}
+
+static int nothing_control(sqlite3_file *head, int op, void *arg)
+{
+    (void)head;
+    (void)op;
+    (void)arg;
+    return SQLITE_NOTFOUND;
+}
+
+static int nothing_sector_size(sqlite3_file *head)
+{
+    (void)head;
+    return STORE_PAGE_SIZE;
+}
+
+static int nothing_characteristics(sqlite3_file *head)
+{
+    (void)head;
+    return 0;
+}
+
+static const sqlite3_io_methods nothing_methods = {
+    .iVersion = 1,
+    .xClose = nothing_close,
+    .xRead = nothing_read,
+    .xWrite = look_write,
+    .xTruncate = look_truncate,
+    .xSync = look_number,
+    .xFileSize = nothing_size,
+    .xLock = look_number,
+    .xUnlock = look_number,
+    .xCheckReservedLock = look_check_reserved,
+    .xFileControl = nothing_control,
+    .xSectorSize = nothing_sector_size,
+    .xDeviceCharacteristics = nothing_characteristics,
+};
+
+static int look_open(struct store_files *files, const char *name, sqlite3_file *head, int flags, int *flags_out)
+{
+    int is_there = 1;
+    int looking = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
+    if ((flags & SQLITE_OPEN_WAL) != 0) {
+        files->base->xAccess(files->base, name, SQLITE_ACCESS_EXISTS, &is_there);
+    }
+    if (!is_there) {
+        head->pMethods = &nothing_methods;
+        if (flags_out != NULL) {
+            *flags_out = looking;
+        }
+        return SQLITE_OK;
+    }
+    int code = files->base->xOpen(files->base, name, base_of(head), looking, flags_out);
+    head->pMethods = base_of(head)->pMethods == NULL ? NULL : &look_methods;
+    return code;
+}
+
+/* ---- the layer ---- */
+
 static int files_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int flags, int *flags_out)
 {
     struct store_files *files = vfs->pAppData;
+    if (files->only_looks && (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0) {
+        ((struct file *)head)->files = files;
+        return look_open(files, name, head, flags, flags_out);
+    }
     ((struct file *)head)->files = files;
     int code = files->base->xOpen(files->base, name, base_of(head), flags, flags_out);
     /* The base leaves methods behind also after some failures, and wants its xClose then. */
@@ -127,8 +261,8 @@ static int files_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, in
 
 static int files_delete(sqlite3_vfs *vfs, const char *name, int sync_directory)
 {
-    sqlite3_vfs *base = ((struct store_files *)vfs->pAppData)->base;
-    return base->xDelete(base, name, sync_directory);
+    const struct store_files *files = vfs->pAppData;
+    return files->only_looks ? SQLITE_OK : files->base->xDelete(files->base, name, sync_directory);
 }
 
 static int files_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
@@ -143,11 +277,12 @@ static int files_full_path(sqlite3_vfs *vfs, const char *name, int n, char *out)
     return base->xFullPathname(base, name, n, out);
 }
 
-struct store_files *store_files_open(void)
+struct store_files *store_files_open(bool only_looks)
 {
     struct store_files *files = xcalloc(1, sizeof *files);
     files->base = sqlite3_vfs_find(NULL);
     CHECK(files->base != NULL);
+    files->only_looks = only_looks;
     snprintf(files->name, sizeof files->name, "quern-%p", (void *)files);
     /* Everything else (chance, sleep, time, errors) is the base's own function, told apart by nothing but its name. */
     files->vfs = *files->base;

@@ -6,6 +6,7 @@
 #include "broker/store_sqlite.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/codec.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/message.h"
@@ -101,6 +102,23 @@ static bool read_taken(sqlite3_stmt *statement, struct taken_row *row)
     return is_id(row->session) && is_id(row->first) && is_id(row->last) && row->first <= row->last;
 }
 
+/* An array of [first, last, code]. */
+static bool is_refusals(struct bytes refused)
+{
+    struct cursor cursor = cursor_of(refused);
+    struct value head;
+    struct value item[4];
+    bool is_well = cursor_next(&cursor, &head) && head.type == VALUE_ARRAY;
+    for (uint32_t i = 0; is_well && i < head.count; i++) {
+        is_well = cursor_next(&cursor, &item[0]) && item[0].type == VALUE_ARRAY && item[0].count == 3;
+        for (int k = 1; is_well && k < 4; k++) {
+            is_well = cursor_next(&cursor, &item[k]) && item[k].type == VALUE_UINT && item[k].u <= SEQUENCE_MAX;
+        }
+        is_well = is_well && item[1].u <= item[2].u;
+    }
+    return is_well;
+}
+
 static bool read_series(sqlite3_stmt *statement, struct series_row *row)
 {
     *row = (struct series_row){
@@ -109,7 +127,8 @@ static bool read_series(sqlite3_stmt *statement, struct series_row *row)
         .submitted_high = col_u64(statement, 2),
         .refused = col_bytes(statement, 4),
     };
-    return is_id(row->id) && is_id(row->session) && col_fixed(statement, 3, row->instance.b, UUID_SIZE);
+    return is_id(row->id) && is_id(row->session) && col_fixed(statement, 3, row->instance.b, UUID_SIZE) &&
+           (row->refused.n == 0 || is_refusals(row->refused));
 }
 
 static bool read_worker(sqlite3_stmt *statement, struct worker_row *row)

@@ -62,7 +62,7 @@ static const char step_1[] =
 const char *const schema_steps[] = {step_1};
 const uint32_t schema_step_count = sizeof schema_steps / sizeof schema_steps[0];
 
-static int read_number(struct store *store, const char *sql, int64_t *number_out)
+int store_read_number(struct store *store, const char *sql, int64_t *number_out)
 {
     sqlite3_stmt *statement = NULL;
     int code = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
@@ -82,9 +82,9 @@ enum quern_err schema_check(struct store *store, bool *is_new_out, char **why_ou
     int64_t application = 0;
     int64_t version = 0;
     int64_t tables = 0;
-    int code = read_number(store, "PRAGMA application_id", &application);
-    code = code != SQLITE_OK ? code : read_number(store, "PRAGMA user_version", &version);
-    code = code != SQLITE_OK ? code : read_number(store, "SELECT count(*) FROM sqlite_schema", &tables);
+    int code = store_read_number(store, "PRAGMA application_id", &application);
+    code = code != SQLITE_OK ? code : store_read_number(store, "PRAGMA user_version", &version);
+    code = code != SQLITE_OK ? code : store_read_number(store, "SELECT count(*) FROM sqlite_schema", &tables);
     if (code != SQLITE_OK) {
         return store_err(store, code, why_out);
     }
@@ -160,7 +160,7 @@ static int run_steps(struct store *store, const char *const *steps, int64_t from
 enum quern_err schema_migrate(struct store *store, const char *const *steps, uint32_t count, char **why_out)
 {
     int64_t version = 0;
-    int code = read_number(store, "PRAGMA user_version", &version);
+    int code = store_read_number(store, "PRAGMA user_version", &version);
     if (code != SQLITE_OK) {
         return store_err(store, code, why_out);
     }

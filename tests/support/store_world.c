@@ -121,7 +121,7 @@ static struct change change_state(uint32_t number, uint32_t index)
         .task = {.id = id_make(3, sequence),
                  .state = index == 1 ? TASK_LEASED : TASK_BACKOFF,
                  .attempt = 1 + number,
-                 .epoch = 300,
+                 .epoch = 1,
                  .worker = 1,
                  .attempts = index,
                  .crashes = number % 3,
@@ -217,12 +217,13 @@ static size_t put_shared_rows(uint32_t number, struct change *changes)
         .kind = CHANGE_TAKEN, .taken = {.session = 1, .first = number * 2 + 3, .last = number * 2 + 3 + number % 3}};
     changes[n++] =
         (struct change){.kind = CHANGE_TAKEN, .taken = {.session = 1, .first = number * 8, .last = number * 8}};
-    changes[n++] = (struct change){.kind = CHANGE_SERIES,
-                                   .series = {.id = 3,
-                                              .session = 1,
-                                              .instance = {{7, 7, 7}},
-                                              .submitted_high = number * TASKS_PER_BATCH + 3,
-                                              .refused = pattern(number, number % 3 * 20)}};
+    changes[n++] = (struct change){
+        .kind = CHANGE_SERIES,
+        .series = {.id = 3,
+                   .session = 1,
+                   .instance = {{7, 7, 7}},
+                   .submitted_high = number * TASKS_PER_BATCH + 3,
+                   .refused = bytes_text(number % 3 == 0 ? "\x90" : "\x92\x93\x01\x02\x05\x93\x07\x07\x06")}};
     changes[n++] = (struct change){.kind = CHANGE_WORKER,
                                    .worker = {.id = 1,
                                               .name = bytes_text("HOST-0"),

@@ -680,15 +680,17 @@ static void test_unreferenced_calls_and_workers_go(void **state)
     struct store_facts facts;
     struct store *store = world_open(directory, &facts);
     size_t count = STORE_SWEEP_COUNT + 10;
-    struct change *changes = xcalloc(2 * count + 2, sizeof *changes);
+    struct change *changes = xcalloc(2 * count + 3, sizeof *changes);
     for (size_t i = 0; i < count; i++) {
         changes[i] = (struct change){.kind = CHANGE_CALL,
                                      .call = {.id = i + 1, .queue = bytes_text("q"), .function = bytes_text("f")}};
         changes[count + i] = (struct change){.kind = CHANGE_WORKER, .worker = {.id = i + 1}};
     }
-    changes[2 * count] = (struct change){.kind = CHANGE_TASK, .task = {.id = 1, .call = 7, .worker = 8, .state = 3}};
+    changes[2 * count] =
+        (struct change){.kind = CHANGE_TASK, .task = {.id = 1, .session = 1, .call = 7, .worker = 8, .state = 3}};
     changes[2 * count + 1] = (struct change){.kind = CHANGE_OUTCOME, .outcome = {.id = 2, .call = 9, .state = 7}};
-    assert_int_equal(store_apply(store, facts.epoch, changes, 2 * count + 2), STORE_OK);
+    changes[2 * count + 2] = (struct change){.kind = CHANGE_SESSION, .session = {.id = 1}};
+    assert_int_equal(store_apply(store, facts.epoch, changes, 2 * count + 3), STORE_OK);
     assert_int_equal(count_shared(store), 2 + 1000000 + 1000000000);
     assert_int_equal(count_shared(store), 2 + 1000000);
     struct call_row call;

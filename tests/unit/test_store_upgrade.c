@@ -61,7 +61,7 @@ static struct change row_task(uint32_t state)
                                     .state = state,
                                     .priority = (int32_t)state - 4,
                                     .attempt = state,
-                                    .epoch = 2,
+                                    .epoch = 1,
                                     .worker = 1,
                                     .attempts = 1,
                                     .crashes = 2,
