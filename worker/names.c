@@ -15,9 +15,11 @@ bool names_read(const char *text, size_t size, size_t count, char ***names_out, 
 {
     const char *at = text;
     const char *end = text + size;
-    char **names = xcalloc(count + 1, sizeof(names[0]));
+    /* Each takes a byte at least: no count that was announced is believed. */
+    size_t room = count < size ? count : size;
+    char **names = xcalloc(room + 1, sizeof(names[0]));
     size_t i = 0;
-    while (i < count && at < end && memchr(at, 0, (size_t)(end - at)) != NULL) {
+    while (i < room && at < end && memchr(at, 0, (size_t)(end - at)) != NULL) {
         names[i++] = xstrdup(at);
         at += strlen(at) + 1;
     }

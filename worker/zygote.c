@@ -111,12 +111,22 @@ int zygote_ask_slot(struct zygote *zygote)
     return sent == (ssize_t)sizeof(head) ? 0 : errno;
 }
 
+/* As many as a slot comes with; any others are not ours, and are closed. */
 static void take_fds(struct zygote *zygote, struct msghdr *message)
 {
     for (struct cmsghdr *rights = CMSG_FIRSTHDR(message); rights != NULL; rights = CMSG_NXTHDR(message, rights)) {
-        if (rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-            rights->cmsg_len == CMSG_LEN(sizeof(zygote->fds))) {
-            memcpy(zygote->fds, CMSG_DATA(rights), sizeof(zygote->fds));
+        if (rights->cmsg_level != SOL_SOCKET || rights->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(rights) + i * sizeof(fd), sizeof(fd));
+            if (count == ZYGOTE_FD_COUNT && zygote->fds[i] < 0) {
+                zygote->fds[i] = fd;
+            } else {
+                close(fd);
+            }
         }
     }
 }

@@ -1,0 +1,481 @@
+/*
+ * fuzz_core.c owns a broker's core to which an input says what happens: peers connect, say sound messages with fuzzed
+ * numbers, damaged ones and nonsense; time passes; batches are sealed, reach the disk, and are noticed; the broker
+ * crashes and starts from what was on disk. After every step the core's invariants hold, the disk takes every batch,
+ * and nobody was told what is not on disk.
+ * It must not know the core's insides, nor be a good peer.
+ * Start reading at step.
+ */
+#include "broker/core.h"
+#include "common/check.h"
+#include "fuzz/made.h"
+#include "simulation/memstore.h"
+
+#include <stdlib.h>
+
+#define CONN_COUNT 6u
+#define SEALED_COUNT_MAX 4u
+#define LOAD_COUNT_MAX 64u
+#define STEP_COUNT_MAX 300u
+#define SERIES_COUNT_MAX 64u
+#define WALL_START 1700000000000
+
+struct sealed {
+    struct batch *batch;
+    bool is_applied;
+};
+
+struct scene {
+    struct input input;
+    struct known known;
+    struct limits limits;
+    struct memstore *disk;
+    struct core *core;
+    struct update update;
+    struct sealed sealed[SEALED_COUNT_MAX];
+    size_t sealed_count;
+    struct load *loads[LOAD_COUNT_MAX];
+    size_t load_count;
+    int64_t now_ms;
+    uint64_t chance;
+    uint64_t conns[CONN_COUNT]; /* 0: not connected */
+    uint32_t generations[CONN_COUNT];
+    uint64_t conn_last;
+    uint64_t volatile_series[SERIES_COUNT_MAX]; /* nothing of them is on disk */
+    size_t volatile_count;
+    bool is_told_of_disk; /* what is said now must be on disk */
+};
+
+/* ---- what it says ---- */
+
+static bool is_volatile(const struct scene *scene, uint64_t series)
+{
+    for (size_t i = 0; i < scene->volatile_count && i < SERIES_COUNT_MAX; i++) {
+        if (scene->volatile_series[i] == series) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who reads ACCEPTED may exit: after a crash the disk alone knows of the task. */
+static void answer_check(const struct scene *scene, uint64_t series, uint64_t last)
+{
+    const struct series_row *row = memstore_series(scene->disk, series);
+    CHECK(is_volatile(scene, series) || (scene->is_told_of_disk && row != NULL && row->submitted_high >= last));
+}
+
+static void outcomes_check(const struct scene *scene, struct list list)
+{
+    struct item_outcome item;
+    while (item_outcome_next(&list, &item)) {
+        const struct outcome_row *row = memstore_outcome(scene->disk, item.task);
+        CHECK(is_volatile(scene, item.task >> 32) || (scene->is_told_of_disk && row != NULL &&
+                                                      row->completion == item.completion && row->state == item.state));
+    }
+}
+
+/* Recorded, stale or unknown: it may not run any more as far as the disk knows. */
+static void receipts_check(const struct scene *scene, struct list list)
+{
+    struct item_receipt item;
+    while (item_receipt_next(&list, &item)) {
+        const struct task_row *row = memstore_task(scene->disk, item.task);
+        bool is_out = row != NULL && row->epoch == item.epoch && row->attempt == item.attempt &&
+                      (row->state == TASK_LEASED || row->state == TASK_RUNNING);
+        CHECK(is_volatile(scene, item.task >> 32) || (scene->is_told_of_disk && !is_out));
+    }
+}
+
+static void drops_check(const struct scene *scene, struct list list)
+{
+    struct item_token item;
+    while (item_token_next(&list, &item)) {
+        CHECK(is_volatile(scene, item.task >> 32) || scene->is_told_of_disk);
+    }
+}
+
+static void welcome_check(struct scene *scene, const struct msg_WELCOME_CLIENT *welcome)
+{
+    CHECK(welcome->is_volatile || scene->is_told_of_disk);
+    if (welcome->is_volatile && !is_volatile(scene, welcome->series)) {
+        scene->volatile_series[scene->volatile_count++ % SERIES_COUNT_MAX] = welcome->series;
+    }
+}
+
+static void message_check(void *context, const struct message *message)
+{
+    struct scene *scene = context;
+    switch (message->kind) {
+    case MSG_WELCOME_CLIENT:
+        welcome_check(scene, &message->WELCOME_CLIENT);
+        break;
+    case MSG_ACCEPTED:
+        answer_check(scene, message->ACCEPTED.series, message->ACCEPTED.sequence + message->ACCEPTED.count - 1);
+        break;
+    case MSG_REFUSED:
+        answer_check(scene, message->REFUSED.series, message->REFUSED.sequence + message->REFUSED.count - 1);
+        break;
+    case MSG_FORGOTTEN:
+        answer_check(scene, message->FORGOTTEN.series, message->FORGOTTEN.sequence + message->FORGOTTEN.count - 1);
+        break;
+    case MSG_OUTCOME:
+        outcomes_check(scene, message->OUTCOME.items);
+        break;
+    case MSG_RECEIPT:
+        receipts_check(scene, message->RECEIPT.items);
+        break;
+    case MSG_DROP:
+        drops_check(scene, message->DROP.items);
+        break;
+    default:
+        break;
+    }
+}
+
+static void send_frames(struct scene *scene, struct outbox *outbox, bool is_gated)
+{
+    scene->is_told_of_disk = is_gated;
+    for (size_t i = 0; i < outbox->count; i++) {
+        known_note_frame(&scene->known, buf_bytes(&outbox->frames[i].frame), message_check, scene);
+        buf_fini(&outbox->frames[i].frame);
+    }
+    outbox->count = 0;
+}
+
+static void carry_out(struct scene *scene)
+{
+    struct update *update = &scene->update;
+    send_frames(scene, &update->now, false);
+    for (size_t i = 0; i < update->load_count; i++) {
+        if (scene->load_count < LOAD_COUNT_MAX) {
+            scene->loads[scene->load_count++] = update->loads[i];
+        } else {
+            free(update->loads[i]); /* a slow disk has not answered yet */
+        }
+    }
+    update->load_count = 0;
+    update_clear(update);
+}
+
+static void core_take(struct scene *scene, struct event *event)
+{
+    event->mono_ms = scene->now_ms;
+    event->wall_ms = scene->now_ms + WALL_START;
+    scene->chance = scene->chance * 6364136223846793005u + 1442695040888963407u;
+    event->random[0] = scene->chance >> 8;
+    event->random[1] = scene->chance * 0x9e3779b97f4a7c15u;
+    core_step(scene->core, event, &scene->update);
+    core_check(scene->core);
+}
+
+/* A kicked connection: the core is told that it is gone, once. */
+static void take_kicks(struct scene *scene)
+{
+    for (size_t k = 0; k < scene->update.kick_count; k++) {
+        for (unsigned i = 0; i < CONN_COUNT; i++) {
+            if (scene->conns[i] == scene->update.kicks[k]) {
+                scene->conns[i] = 0;
+            }
+        }
+    }
+    for (size_t left = scene->update.kick_count; left > 0; left--) {
+        uint64_t conn = scene->update.kicks[left - 1];
+        struct event event = {.kind = EVENT_CLOSED, .conn = conn};
+        scene->update.kick_count = left - 1;
+        core_take(scene, &event);
+    }
+}
+
+static void take(struct scene *scene, struct event *event)
+{
+    core_take(scene, event);
+    take_kicks(scene);
+    carry_out(scene);
+}
+
+/* ---- the broker's life ---- */
+
+static void broker_start(struct scene *scene)
+{
+    struct store_facts facts;
+    struct store_visitor visitor;
+    struct event event = {.kind = EVENT_TICK};
+    memstore_start(scene->disk, &facts);
+    scene->core = core_open(&scene->limits, &facts);
+    core_visitor(scene->core, &visitor);
+    memstore_load(scene->disk, &visitor);
+    core_begin(scene->core, scene->now_ms, scene->now_ms + WALL_START);
+    core_check(scene->core);
+    update_init(&scene->update);
+    take(scene, &event);
+}
+
+static void broker_end(struct scene *scene)
+{
+    while (scene->sealed_count > 0) {
+        batch_free(scene->core, &scene->sealed[--scene->sealed_count].batch);
+    }
+    while (scene->load_count > 0) {
+        free(scene->loads[--scene->load_count]);
+    }
+    update_fini(&scene->update);
+    core_close(&scene->core);
+    memset(scene->conns, 0, sizeof scene->conns);
+}
+
+static void seal(struct scene *scene)
+{
+    if (scene->sealed_count < SEALED_COUNT_MAX) {
+        scene->sealed[scene->sealed_count++] = (struct sealed){.batch = core_seal(scene->core)};
+    }
+}
+
+static void apply(struct scene *scene, bool twice)
+{
+    for (size_t i = 0; i < scene->sealed_count; i++) {
+        struct sealed *sealed = &scene->sealed[i];
+        if (!sealed->is_applied) {
+            const char *why = memstore_apply(scene->disk, sealed->batch->changes, sealed->batch->count, false);
+            CHECK_THAT(why == NULL, "%s", why);
+            why = twice ? memstore_apply(scene->disk, sealed->batch->changes, sealed->batch->count, true) : NULL;
+            CHECK_THAT(why == NULL, "%s", why);
+            sealed->is_applied = true;
+            return;
+        }
+    }
+}
+
+static void notice(struct scene *scene)
+{
+    if (scene->sealed_count == 0 || !scene->sealed[0].is_applied) {
+        return;
+    }
+    struct batch *batch = scene->sealed[0].batch;
+    struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
+    core_take(scene, &event);
+    send_frames(scene, &batch->gated, true);
+    batch_free(scene->core, &batch);
+    scene->sealed_count--;
+    memmove(&scene->sealed[0], &scene->sealed[1], scene->sealed_count * sizeof scene->sealed[0]);
+    take_kicks(scene);
+    carry_out(scene);
+}
+
+static void commit(struct scene *scene)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        while (scene->sealed_count > 0) {
+            apply(scene, false);
+            notice(scene);
+        }
+        if (!core_wants_commit(scene->core, INT64_MAX)) {
+            return;
+        }
+        seal(scene);
+    }
+}
+
+static void answer_load(struct scene *scene)
+{
+    if (scene->load_count == 0) {
+        return;
+    }
+    struct load *load = scene->loads[0];
+    scene->load_count--;
+    memmove(&scene->loads[0], &scene->loads[1], scene->load_count * sizeof scene->loads[0]);
+    struct loaded *loaded = memstore_answer(scene->disk, load);
+    struct event event = {.kind = EVENT_LOADED, .loaded = loaded};
+    take(scene, &event);
+    memstore_loaded_free(&loaded);
+    free(load);
+}
+
+/* ---- peers ---- */
+
+static void connect_peer(struct scene *scene, unsigned which)
+{
+    if (scene->conns[which] == 0) {
+        scene->conns[which] = ++scene->conn_last;
+        scene->generations[which]++;
+    }
+}
+
+static void hear(struct scene *scene, unsigned which, const struct buf *frame)
+{
+    uint8_t *copy = input_copy(frame->p, frame->n);
+    struct event event = {
+        .kind = EVENT_FRAME, .conn = scene->conns[which], .frame = bytes_of(copy, frame->n), .peer = "fuzzed"};
+    take(scene, &event);
+    free(copy);
+}
+
+static void say(struct scene *scene, unsigned which)
+{
+    static const uint8_t kinds[] = {
+        MSG_HELLO_CLIENT, MSG_HELLO_WORKER,  MSG_HELLO_OPERATOR, MSG_ECHO,    MSG_SUBMIT,   MSG_SUBMIT,
+        MSG_SUBMIT,       MSG_SUBMIT,        MSG_TAKEN,          MSG_CREDIT,  MSG_CANCEL,   MSG_RETRY,
+        MSG_CLOSE,        MSG_QUERY,         MSG_RETURNED,       MSG_STARTED, MSG_FINISHED, MSG_FINISHED,
+        MSG_PROGRESS,     MSG_CAPACITY,      MSG_PING,           MSG_PONG,    MSG_BYE,      MSG_ERROR,
+        MSG_OUTCOME,      MSG_WELCOME_CLIENT};
+    struct buf frame = {0};
+    unsigned how = input_u8(&scene->input);
+    connect_peer(scene, which);
+    frame_begin(&frame, scene->generations[which] - (how % 32 == 31));
+    for (unsigned count = 1 + how / 32 % 4; count > 0; count--) {
+        unsigned kind = input_below(&scene->input, sizeof kinds);
+        message_make(&frame, &scene->input, &scene->known, (enum message_kind)kinds[kind]);
+    }
+    if (how % 32 == 30) {
+        frame_damage(&frame, &scene->input);
+    }
+    hear(scene, which, &frame);
+    buf_fini(&frame);
+}
+
+/* A client or worker that is welcomed, as a good one would be: so that short inputs come to what is behind. */
+static void greet(struct scene *scene, unsigned which, bool is_worker, unsigned how)
+{
+    struct buf frame = {0};
+    connect_peer(scene, which);
+    frame_begin(&frame, scene->generations[which]);
+    if (is_worker) {
+        struct buf names = {0};
+        struct item_name name = {.name = bytes_text("f")};
+        item_name_put(&names, &name);
+        struct msg_HELLO_WORKER hello = {.instance = {{(uint8_t)(which + 1), (uint8_t)how}},
+                                         .host = bytes_text("h"),
+                                         .pid = which,
+                                         .name = bytes_text(which % 2 == 0 ? "w0" : "w1"),
+                                         .slots = 2,
+                                         .capacity_count = 4,
+                                         .capacity_bytes = 1000,
+                                         .functions = {1, buf_bytes(&names)}};
+        msg_HELLO_WORKER_put(&frame, &hello);
+        buf_fini(&names);
+    } else {
+        struct msg_HELLO_CLIENT hello = {.instance = {{(uint8_t)(which + 1)}},
+                                         .host = bytes_text("h"),
+                                         .pid = which,
+                                         .name = how % 3 == 0 ? (struct bytes){NULL, 0} : bytes_text("w"),
+                                         .take_over = how % 2 == 0,
+                                         .is_volatile = how % 7 == 6,
+                                         .credit_count = 8,
+                                         .credit_bytes = 4000};
+        msg_HELLO_CLIENT_put(&frame, &hello);
+    }
+    hear(scene, which, &frame);
+    buf_fini(&frame);
+    /* The nonce of the challenge is known now, unless it was refused. */
+    frame_begin(&frame, scene->generations[which]);
+    if (!is_worker && scene->conns[which] != 0) {
+        struct input latest = input_of(NULL, 0);
+        message_make(&frame, &latest, &scene->known, MSG_ECHO);
+        hear(scene, which, &frame);
+    }
+    buf_fini(&frame);
+    commit(scene);
+}
+
+static void part(struct scene *scene, unsigned which)
+{
+    if (scene->conns[which] != 0) {
+        struct event event = {.kind = EVENT_CLOSED, .conn = scene->conns[which]};
+        scene->conns[which] = 0;
+        take(scene, &event);
+    }
+}
+
+static void pass(struct scene *scene, unsigned how)
+{
+    static const int64_t spans[] = {1, 20, 50, 1000, 3000, 10001, 15001, 60001, (int64_t)8 * 24 * 3600 * 1000};
+    struct event event = {.kind = EVENT_TICK};
+    scene->now_ms += spans[how % (sizeof spans / sizeof spans[0])];
+    take(scene, &event);
+}
+
+static void tell_stats(struct scene *scene, bool is_low)
+{
+    struct store_stats stats = {.disk_low = is_low};
+    struct event event = {.kind = EVENT_STATS, .stats = &stats};
+    take(scene, &event);
+}
+
+static void step(struct scene *scene)
+{
+    unsigned what = input_u8(&scene->input);
+    unsigned which = what / 16 % CONN_COUNT;
+    switch (what % 16) {
+    case 0:
+        part(scene, which);
+        break;
+    case 1:
+        pass(scene, what / 16);
+        break;
+    case 2:
+        seal(scene);
+        break;
+    case 3:
+        apply(scene, what > 200);
+        break;
+    case 4:
+        notice(scene);
+        break;
+    case 5:
+        answer_load(scene);
+        break;
+    case 6:
+        if (what > 200) {
+            tell_stats(scene, what > 230);
+        } else {
+            broker_end(scene);
+            broker_start(scene);
+        }
+        break;
+    case 7:
+        greet(scene, which, which >= CONN_COUNT / 2, input_u8(&scene->input));
+        break;
+    case 8:
+        commit(scene);
+        break;
+    default:
+        say(scene, which);
+    }
+}
+
+static struct limits limits_small(unsigned how)
+{
+    struct limits limits = limits_default();
+    if (how % 2 == 1) {
+        limits.task_count_max = 12;
+        limits.task_bytes_max = 4000;
+        limits.unacked_count_max = 8;
+        limits.unacked_bytes_max = 4000;
+        limits.acked_count_max = 4;
+        limits.acked_bytes_max = 2000;
+        limits.retention_row_count = 2;
+        limits.args_keep_size = 8;
+        limits.client_window_count = 4;
+        limits.client_window_bytes = 1000;
+        limits.submit_pool_bytes = 2000;
+        limits.volatile_bytes_max = 2000;
+        limits.resident_bytes_max = 100;
+        limits.batch_row_count_max = 16;
+    }
+    return limits;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct scene scene; /* large */
+    scene = (struct scene){.input = input_of(data, size), .now_ms = 1000, .chance = size};
+    scene.limits = limits_small(input_u8(&scene.input));
+    scene.disk = memstore_open(7);
+    broker_start(&scene);
+    for (unsigned i = 0; i < STEP_COUNT_MAX && scene.input.left > 0; i++) {
+        step(&scene);
+    }
+    broker_end(&scene);
+    memstore_close(&scene.disk);
+    return 0;
+}
