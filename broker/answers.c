@@ -319,6 +319,8 @@ static void options_put(struct buf *out, const struct task_options *option)
     pair_u64(&row, "memory_growth", option->memory_growth);
     pair_u64(&row, "memory_cap_bytes", option->memory_cap_bytes);
     pair_u64(&row, "alone", option->alone);
+    pair_u64(&row, "expires_ms", option->expires_ms);
+    pair_flag(&row, "known", option->known);
     pairs_close(&row);
 }
 
@@ -393,7 +395,8 @@ static void show_live(struct pairs *row, const struct core *core, const struct t
     pair_time(row, "created_ms", task->created);
     pair_time(row, "started_ms", task->started);
     pair_time(row, "finished_ms", 0);
-    pair_time(row, "due_ms", task->due);
+    pair_time(row, "due_ms", task_waits(task) ? task->due : 0);
+    pair_time(row, "expiry_ms", expiry_due_ms(task));
     pair_u64(row, "run_us", 0);
     pair_u64(row, "cpu_us", 0);
     pair_u64(row, "peak_kib", 0);
@@ -435,6 +438,7 @@ static void show_outcome(struct pairs *row, const struct core *core, const struc
     pair_time(row, "started_ms", from->started);
     pair_time(row, "finished_ms", from->finished);
     pair_time(row, "due_ms", 0);
+    pair_time(row, "expiry_ms", 0);
     pair_u64(row, "run_us", from->run_us);
     pair_u64(row, "cpu_us", from->cpu_us);
     pair_u64(row, "peak_kib", from->peak);
@@ -520,6 +524,12 @@ static const char *explain_ready(const struct core *core, const struct task *tas
     return "no_credit";
 }
 
+static int64_t wait_ms(const struct core *core, const struct task *task)
+{
+    int64_t wait = task->is_by_wall ? task->due - core->wall : task->due_mono - core->now;
+    return wait > 0 ? wait : 0;
+}
+
 void answer_explain(const struct core *core, const struct task *task, struct buf *body)
 {
     struct buf text = {0};
@@ -533,7 +543,7 @@ void answer_explain(const struct core *core, const struct task *task, struct buf
         buf_printf(&text, "%s for another %lld ms",
                    task->state == TASK_DELAYED ? "its delay runs"
                                                : "its last attempt failed; it waits to be tried again",
-                   (long long)(task->due_mono > core->now ? task->due_mono - core->now : 0));
+                   (long long)wait_ms(core, task));
         break;
     default:
         buf_printf(&text, task->state == TASK_RUNNING ? "worker %s (%s) runs it%s" : "worker %s (%s) holds it%s",

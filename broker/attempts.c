@@ -75,6 +75,10 @@ void attempt_returned(struct core *core, struct task *task)
         cancel_now(core, task, "cancelled before it started");
         return;
     }
+    if (expiry_is_over(task)) {
+        task_expire(core, task, bytes_of(NULL, 0));
+        return;
+    }
     task_make_ready(core, task);
     batch_task(core, task, true);
 }
@@ -137,8 +141,16 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
     task->crashes += blame == BLAME_CRASH ? 1 : 0;
     task->losses += blame == BLAME_LOSS ? 1 : 0;
     failure_note(core, task, ending);
+    bool is_start_unknown = ending->cause == CAUSE_LOST && task->state == TASK_LEASED;
+    if (!is_start_unknown) {
+        expiry_stop(core, task); /* it did start */
+    }
     if (is_unwanted(task)) {
         cancel_now(core, task, "cancelled; its last attempt had failed");
+        return;
+    }
+    if (is_start_unknown && expiry_is_over(task) && !task->call->option.at_most_once) {
+        task_expire(core, task, ending->message);
         return;
     }
     struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, blame,
@@ -206,6 +218,7 @@ static void task_mark_running(struct core *core, struct task *task)
 {
     if (task->state == TASK_LEASED) {
         task_move(core, task, TASK_RUNNING);
+        expiry_stop(core, task);
         task->started = task->started ? task->started : core->wall;
         batch_task(core, task, true);
     }

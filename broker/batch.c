@@ -276,7 +276,7 @@ static void seal_task(struct core *core, struct batch *batch, struct task *task)
                                      .attempts = task->attempts,
                                      .crashes = task->crashes,
                                      .losses = task->losses,
-                                     .due = task->due,
+                                     .due = task_waits(task) ? task->due : expiry_due_ms(task),
                                      .created = task->created,
                                      .ordinal = task->ordinal,
                                      .retry_of = task->retry_of,

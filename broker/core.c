@@ -25,6 +25,13 @@ static bool due_earlier(const void *a, const void *b)
     return x->due_mono != y->due_mono ? x->due_mono < y->due_mono : x->id < y->id;
 }
 
+static bool due_earlier_by_wall(const void *a, const void *b)
+{
+    const struct task *x = a;
+    const struct task *y = b;
+    return x->due != y->due ? x->due < y->due : x->id < y->id;
+}
+
 struct core *core_open(const struct limits *limits, const struct store_facts *facts)
 {
     struct core *core = xcalloc(1, sizeof *core);
@@ -40,6 +47,8 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     core->expected_ms = INT64_MAX;
     core->soon_ms = INT64_MAX;
     heap_init(&core->due, offsetof(struct task, heap_index), due_earlier);
+    heap_init(&core->due_by_wall, offsetof(struct task, heap_index), due_earlier_by_wall);
+    expiries_init(core);
     spares_init(&core->task_spares, sizeof(struct task) + TASK_SMALL_SIZE);
     spares_init(&core->record_spares, sizeof(struct record) + RECORD_SMALL_SIZE);
     spares_init(&core->outcome_spares, sizeof(struct outcome));
@@ -121,6 +130,7 @@ static void visit_task(void *context, const struct task_row *row)
         lane_push(core, task);
         break;
     }
+    expiry_restore(core, task, row->due);
 }
 
 static void visit_outcome(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished,
@@ -151,11 +161,10 @@ static void begin_timers(struct core *core)
     while (map_next(&core->tasks, &at, &id, &value)) {
         struct task *task = value;
         if (task->state == TASK_DELAYED || task->state == TASK_BACKOFF) {
-            int64_t wait = task->due - core->wall;
-            task->due_mono = core->now + (wait > 0 ? wait : 0);
-            heap_push(&core->due, task);
+            task_wait_restored(core, task);
         }
     }
+    expiries_begin(core);
 }
 
 static void begin_sessions(struct core *core)
@@ -219,6 +228,8 @@ void core_close(struct core **core_at)
     lanes_fini(core);
     calls_fini(core);
     heap_fini(&core->due);
+    heap_fini(&core->due_by_wall);
+    heap_fini(&core->expiries);
     update_fini(&update);
     spares_fini(&core->task_spares);
     spares_fini(&core->record_spares);
@@ -503,11 +514,11 @@ static void sweep(struct core *core)
 static int64_t wake_at(const struct core *core)
 {
     int64_t wake = core->sweep_ms < core->soon_ms ? core->sweep_ms : core->soon_ms;
-    const struct task *due = heap_top(&core->due);
+    int64_t due = tasks_due_wake(core);
+    int64_t expiry = expiries_wake(core);
     wake = core->balance_ms < wake ? core->balance_ms : wake;
-    if (due != NULL && due->due_mono < wake) {
-        wake = due->due_mono;
-    }
+    wake = due < wake ? due : wake;
+    wake = expiry < wake ? expiry : wake;
     if (core->open.lazy_since != 0 && core->open.lazy_since + (int64_t)core->limits.lazy_commit_ms < wake) {
         wake = core->open.lazy_since + (int64_t)core->limits.lazy_commit_ms;
     }
@@ -572,6 +583,7 @@ void core_step(struct core *core, const struct event *event, struct update *upda
         core->disk_low = event->stats->disk_low;
         break;
     }
+    expiries_due(core);
     tasks_wake_due(core);
     sweep(core);
     dispatch_all(core);

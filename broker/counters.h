@@ -20,6 +20,7 @@
     X(retried, "attempts that were tried again")                                                                       \
     X(done, "tasks done")                                                                                              \
     X(failed, "tasks failed")                                                                                          \
+    X(expired, "of those: expired before they started")                                                                \
     X(cancelled, "tasks cancelled")                                                                                    \
     X(collapsed, "tasks submitted and finished within one batch")                                                      \
     X(outcomes_sent, "outcomes sent to clients")                                                                       \

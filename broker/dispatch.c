@@ -117,7 +117,7 @@ static bool dispatch_round(struct core *core, bool only_idle)
 
 void dispatch_all(struct core *core)
 {
-    if (core->ready == 0 || core->hungry_count == 0) {
+    if (core->ready == 0 || core->hungry_count == 0 || expiries_are_behind(core)) {
         return;
     }
     if (core->now < core->hold_until) {

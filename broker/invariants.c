@@ -21,6 +21,10 @@ static void check_tasks(const struct core *core)
         CHECK((task->state == TASK_READY) == (task->turn != NULL));
         bool waits = task->state == TASK_DELAYED || task->state == TASK_BACKOFF;
         CHECK(!waits || (task->heap_index != 0 && task->turn == NULL));
+        CHECK(!task->is_by_wall || task->state == TASK_DELAYED);
+        CHECK(task->expiry == NULL || task->call->option.expires_ms > 0);
+        CHECK(task->expiry == NULL || (task->state != TASK_RUNNING && task->state != TASK_BACKOFF));
+        CHECK(!expiry_is_over(task) || task->state == TASK_LEASED);
         CHECK(task->epoch <= core->epoch);
         CHECK(!task->is_listed);
         CHECK(!task->session->is_volatile || (!task->is_stored && !task->is_dirty && !task->is_unsent));

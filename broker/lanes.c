@@ -54,6 +54,16 @@ bool worker_serves(const struct worker *worker, const struct lane *lane)
            (worker->queue_count == 0 || list_has(worker->queues, worker->queue_count, lane->queue));
 }
 
+/* One that lost its connection counts until its lease is over: it may be back in a moment. */
+bool lane_is_served(const struct core *core, const struct lane *lane)
+{
+    bool is_served = lane->worker_count > 0;
+    for (const struct worker *worker = core->workers; worker != NULL && !is_served; worker = worker->next) {
+        is_served = worker->conn == NULL && worker->lease_until > core->now && worker_serves(worker, lane);
+    }
+    return is_served;
+}
+
 static void lane_join(struct lane *lane, struct worker *worker)
 {
     ARRAY_RESERVE(lane->workers, lane->worker_count, lane->worker_cap);

@@ -584,6 +584,9 @@ static void retry_row(struct core *core, struct query *query, const struct loade
     answer_retry(session, task, is_new, &body);
     query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
     buf_fini(&body);
+    if (!known_is_early(core)) {
+        task_fail_unknown(core, task);
+    }
 }
 
 /* ---- what they waited for ---- */

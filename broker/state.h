@@ -61,8 +61,9 @@ struct task {
     struct task *session_prev; /* all live tasks of the session */
     struct task *session_next;
     struct progress *progress;
-    size_t heap_index; /* delayed, backoff: among the due; ready and out of order: in its turn */
-    int64_t due;       /* wall clock */
+    struct expiry *expiry; /* while it can expire: NULL once an attempt is known to have started */
+    size_t heap_index;     /* delayed, backoff: among the due; ready and out of order: in its turn */
+    int64_t due;           /* wall clock */
     int64_t due_mono;
     int64_t created;
     int64_t started; /* wall clock, of the running attempt, 0 unknown */
@@ -82,6 +83,7 @@ struct task {
     bool is_listed;      /* scratch: named in the HELLO being read */
     bool is_called_back; /* leased, and asked back for an idle worker */
     bool is_unsent;      /* leased, but its dispatch waits for the commit (at_most_once) */
+    bool is_by_wall;     /* delayed: among the due by the wall clock */
     uint32_t args_size;
     uint8_t args[];
 };
@@ -92,6 +94,7 @@ struct progress {
 /* The only writer of task.state: checks the arrow. */
 void task_move(struct core *core, struct task *task, enum task_state state);
 bool task_is_final(enum task_state state);
+bool task_waits(const struct task *task); /* for a time: delayed, backoff */
 struct task *task_new(struct core *core, uint64_t id, struct session *session, struct call *call, struct bytes args);
 void task_unref(struct core *core, struct task *task);
 void task_forget(struct core *core, struct task *task); /* it is not live any more */
@@ -101,10 +104,33 @@ struct bytes task_args(const struct task *task);
 /* Make a delayed, backing-off, new or returned task wait for its turn. */
 void task_make_ready(struct core *core, struct task *task);
 void task_wait_until(struct core *core, struct task *task, enum task_state state, uint64_t delay_ms);
+void task_wait_for_wall(struct core *core, struct task *task, int64_t wall_ms); /* delayed until the clock says so */
+void task_wait_restored(struct core *core, struct task *task); /* delayed, backoff: the clock is known now */
+int64_t tasks_due_wake(const struct core *core);               /* monotonic; INT64_MAX: none waits */
 /* Take it out of whatever queue or list it is in. */
 void task_detach(struct core *core, struct task *task);
 void tasks_wake_due(struct core *core);
 void core_free_tasks(struct core *core);
+
+/* ---- expiry.c: what must not start any more after a time ---- */
+void expiries_init(struct core *core);
+void expiry_start(struct core *core, struct task *task);                   /* it was submitted now */
+void expiry_restore(struct core *core, struct task *task, int64_t due_ms); /* due_ms: as expiry_due_ms was stored */
+void expiries_begin(struct core *core);                                    /* the clock is known now */
+void expiry_stop(struct core *core, struct task *task); /* an attempt has started, or the task is no more */
+int64_t expiry_due_ms(const struct task *task);         /* wall clock; 0: it does not expire */
+bool expiry_is_over(const struct task *task); /* its time is over, and it may not be starting: see task_expire */
+/* It fails as expired. lost: how its attempt was lost, of which no start had been told; none: it did not start. */
+void task_expire(struct core *core, struct task *task, struct bytes lost);
+void expiries_due(struct core *core);
+bool expiries_are_behind(const struct core *core); /* some are over and wait for the next step: dispatch nothing */
+int64_t expiries_wake(const struct core *core);    /* monotonic; INT64_MAX: none */
+
+/* ---- known.c: what fails at once if nobody can run it ---- */
+bool known_is_early(const struct core *core); /* workers of before the broker's start may still be coming back */
+int64_t known_from(const struct core *core);  /* monotonic: it is not early any more */
+/* Not yet started, and to fail at once if no worker serves its function: is it so? Then it has failed. */
+bool task_fail_unknown(struct core *core, struct task *task);
 
 /* ---- lanes.c: what runs next ---- */
 struct turn { /* the ready tasks of one session at one rank of a lane */
@@ -147,7 +173,8 @@ void lane_remove(struct core *core, struct task *task);
 void lanes_serve(struct core *core, struct worker *worker); /* find the lanes a worker serves */
 void lanes_unserve(struct core *core, struct worker *worker);
 bool worker_serves(const struct worker *worker, const struct lane *lane);
-void lanes_shed(struct core *core); /* those that no call names any more go */
+bool lane_is_served(const struct core *core, const struct lane *lane); /* also by one that may come back */
+void lanes_shed(struct core *core);                                    /* those that no call names any more go */
 void lanes_fini(struct core *core);
 
 /* ---- outcomes.c ---- */
@@ -606,7 +633,9 @@ struct core {
     struct map tasks; /* by id */
     uint64_t task_bytes;
     uint64_t state_count[TASK_CANCELLED + 1];
-    struct heap due;
+    struct heap due;         /* delayed, backoff: by the monotonic clock */
+    struct heap due_by_wall; /* delayed until a time of day, and those restored: by the wall clock */
+    struct heap expiries;    /* struct expiry */
 
     struct map outcomes; /* unacknowledged, by id */
     uint64_t unacked_bytes;

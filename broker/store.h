@@ -82,7 +82,7 @@ struct task_row {
     uint32_t attempts; /* failed attempts that count */
     uint32_t crashes;
     uint32_t losses;
-    int64_t due; /* delayed, backoff: when ready */
+    int64_t due; /* delayed, backoff: when ready; else when it expires, 0: it does not, or an attempt has started */
     int64_t created;
     uint64_t ordinal;
     uint64_t retry_of;

@@ -176,8 +176,13 @@ static void digest_step(struct session *session, uint64_t ordinal, struct bytes 
 static void task_begin(struct core *core, struct task *task, uint64_t delay_ms)
 {
     task->created = core->wall;
-    if (delay_ms > 0) {
+    expiry_start(core, task);
+    if (delay_ms > DURATION_MS_MAX && (int64_t)delay_ms > core->wall) {
+        task_wait_for_wall(core, task, (int64_t)delay_ms);
+    } else if (delay_ms > 0 && delay_ms <= DURATION_MS_MAX) {
         task_wait_until(core, task, TASK_DELAYED, delay_ms);
+    } else if (task->call->option.known && known_is_early(core) && !lane_is_served(core, task->call->lane)) {
+        task_wait_until(core, task, TASK_DELAYED, (uint64_t)(known_from(core) - core->now));
     } else {
         task_move(core, task, TASK_READY);
         lane_push(core, task);
@@ -198,6 +203,17 @@ static void item_accept(struct core *core, struct session *session, uint64_t id,
     }
     batch_session(core, session, false);
     task_begin(core, task, delay_ms);
+}
+
+/* After they were answered (an outcome must not come before its acceptance). */
+static void knowns_look(struct core *core, uint64_t series, uint32_t first, uint32_t last)
+{
+    for (uint64_t sequence = first; sequence <= last && !known_is_early(core); sequence++) {
+        struct task *task = task_find(core, id_make((uint32_t)series, (uint32_t)sequence));
+        if (task != NULL) {
+            task_fail_unknown(core, task);
+        }
+    }
 }
 
 static void item_take(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit, struct call *call,
@@ -336,6 +352,7 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
     struct item_submit item;
     uint64_t predecessor = submit->predecessor;
     uint32_t sequence = (uint32_t)submit->sequence;
+    uint32_t fresh = (uint32_t)conn->series->submitted_high + 1;
     uint64_t bytes = 0;
     while (item_submit_next(&items, &item)) {
         item_take(core, conn, submit, call, refuse_all, &answer, sequence++, &item, predecessor);
@@ -344,6 +361,9 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
     }
     answer_send(core, conn, &answer);
     claims_meet(core, conn->series->id, (uint32_t)submit->sequence, submit->items.count);
+    if (option.known) {
+        knowns_look(core, conn->series->id, fresh, sequence - 1);
+    }
     if (call != NULL) {
         call_release(core, call);
     }

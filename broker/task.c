@@ -33,6 +33,11 @@ bool task_is_final(enum task_state state)
     return (TO_FINAL & 1u << state) != 0;
 }
 
+bool task_waits(const struct task *task)
+{
+    return task->state == TASK_DELAYED || task->state == TASK_BACKOFF;
+}
+
 static void check_invariant(const struct task *task)
 {
     bool held = task->state == TASK_LEASED || task->state == TASK_RUNNING;
@@ -108,6 +113,7 @@ void task_unref(struct core *core, struct task *task)
 
 void task_forget(struct core *core, struct task *task)
 {
+    expiry_stop(core, task);
     map_remove(&core->tasks, task->id);
     core->task_bytes -= task->args_size;
     core->volatile_bytes -= task->session->is_volatile ? task->args_size : 0;
@@ -136,7 +142,8 @@ void task_detach(struct core *core, struct task *task)
     if (task->turn != NULL) {
         lane_remove(core, task);
     } else if (task->heap_index != 0) {
-        heap_remove(&core->due, task);
+        heap_remove(task->is_by_wall ? &core->due_by_wall : &core->due, task);
+        task->is_by_wall = false;
     } else if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
         worker_drop(core, task);
     }
@@ -161,16 +168,71 @@ void task_wait_until(struct core *core, struct task *task, enum task_state state
     heap_push(&core->due, task);
 }
 
+void task_wait_for_wall(struct core *core, struct task *task, int64_t wall_ms)
+{
+    task_detach(core, task);
+    task_move(core, task, TASK_DELAYED);
+    task->started = 0;
+    task->due = wall_ms;
+    task->is_by_wall = true;
+    heap_push(&core->due_by_wall, task);
+}
+
+/* What is on record is a time of the wall clock: a delay goes on by that. A backoff is as short as it was drawn,
+ * however somebody has set the clock meanwhile. */
+void task_wait_restored(struct core *core, struct task *task)
+{
+    int64_t wait = task->due - core->wall;
+    if (task->state == TASK_DELAYED) {
+        task->is_by_wall = true;
+        heap_push(&core->due_by_wall, task);
+        return;
+    }
+    wait = wait < (int64_t)DURATION_MS_MAX ? wait : (int64_t)DURATION_MS_MAX;
+    task->due_mono = core->now + (wait > 0 ? wait : 0);
+    heap_push(&core->due, task);
+}
+
+/* Its time has come. */
+static void task_wake(struct core *core, struct task *task)
+{
+    bool was_delayed = task->state == TASK_DELAYED;
+    if (was_delayed && task->call->option.known && known_is_early(core)) {
+        task_detach(core, task); /* nobody can be said to know it yet, or not to */
+        task->due_mono = known_from(core);
+        heap_push(&core->due, task);
+        return;
+    }
+    if (was_delayed && task_fail_unknown(core, task)) {
+        return;
+    }
+    task_make_ready(core, task);
+    batch_task(core, task, true);
+}
+
 void tasks_wake_due(struct core *core)
 {
-    for (;;) {
-        struct task *task = heap_top(&core->due);
-        if (task == NULL || task->due_mono > core->now) {
-            return;
-        }
-        task_make_ready(core, task);
-        batch_task(core, task, true);
+    struct task *task;
+    while ((task = heap_top(&core->due)) != NULL && task->due_mono <= core->now) {
+        task_wake(core, task);
     }
+    while ((task = heap_top(&core->due_by_wall)) != NULL && task->due <= core->wall) {
+        task_wake(core, task);
+    }
+}
+
+/* Who waits for a time of the wall clock cannot know when that is: the clock may be set. */
+int64_t tasks_due_wake(const struct core *core)
+{
+    const struct task *due = heap_top(&core->due);
+    const struct task *by_wall = heap_top(&core->due_by_wall);
+    int64_t wake = due != NULL ? due->due_mono : INT64_MAX;
+    if (by_wall != NULL) {
+        int64_t wait = by_wall->due - core->wall;
+        wait = wait < WALL_LOOK_MS ? wait : WALL_LOOK_MS;
+        wake = core->now + wait < wake ? core->now + wait : wake;
+    }
+    return wake;
 }
 
 void core_free_tasks(struct core *core)
@@ -183,6 +245,7 @@ void core_free_tasks(struct core *core)
         if (task->turn != NULL) {
             lane_remove(core, task);
         }
+        expiry_stop(core, task);
         task_unref(core, task);
     }
     map_fini(&core->tasks);

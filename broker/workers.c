@@ -344,9 +344,9 @@ void worker_welcomed(struct core *core, uint64_t batch)
         worker->is_welcomed = true;
         worker_feed(core, worker);
         struct task *next;
-        for (struct task *task = worker->held; task != NULL; task = next) { /* cancels that waited for it */
+        for (struct task *task = worker->held; task != NULL; task = next) { /* what waited for it */
             next = task->next;
-            if (task->wants_cancel && !task->is_unsent) {
+            if ((task->wants_cancel || expiry_is_over(task)) && !task->is_unsent) {
                 task_revoke(core, task, task->wants_kill);
             }
         }

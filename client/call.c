@@ -75,6 +75,27 @@ static enum quern_err memory_check(const struct quern_call *call)
     return err != QUERN_OK ? err : number_check("alone", call->alone, ALONE_RETRIED);
 }
 
+/* When it may start, and until when. */
+static enum quern_err times_check(const struct quern_call *call)
+{
+    if (call->at_ms != 0 && call->delay_ms != 0) {
+        return error_set(QUERN_INVALID, "at_ms and delay_ms both say when the task may start; drop one");
+    }
+    uint64_t now_ms = (uint64_t)clock_wall_ms();
+    uint64_t wait_ms = call->at_ms > now_ms ? call->at_ms - now_ms : call->delay_ms;
+    if (call->expires_ms != 0 && call->expires_ms <= wait_ms) {
+        return error_set(QUERN_INVALID,
+                         "expires_ms counts from the submit, and %s is not before it: the task could never start",
+                         call->at_ms != 0 ? "at_ms" : "delay_ms");
+    }
+    return QUERN_OK;
+}
+
+uint64_t call_delay(const struct quern_call *call)
+{
+    return call->at_ms > DURATION_MS_MAX ? call->at_ms : call->delay_ms;
+}
+
 static enum quern_err options_check(const struct quern_call *call)
 {
     if (call->priority < PRIORITY_MIN || call->priority > PRIORITY_MAX) {
@@ -95,6 +116,9 @@ static enum quern_err options_check(const struct quern_call *call)
     }
     enum quern_err err = number_check("timeout_ms", call->timeout_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("delay_ms", call->delay_ms, DURATION_MS_MAX);
+    err = err != QUERN_OK ? err : number_check("expires_ms", call->expires_ms, DURATION_MS_MAX);
+    err = err != QUERN_OK ? err : number_check("at_ms", call->at_ms, WALL_MS_MAX);
+    err = err != QUERN_OK ? err : times_check(call);
     err = err != QUERN_OK ? err : number_check("backoff_ms", call->backoff_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("backoff_cap_ms", call->backoff_cap_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("retry_on", call->retry_on, UINT16_MAX);
@@ -134,6 +158,8 @@ struct task_options call_options(const struct quern_call *call)
     options.memory_growth = call->memory_growth;
     options.memory_cap_bytes = call->memory_cap_bytes;
     options.alone = call->alone;
+    options.expires_ms = call->expires_ms;
+    options.known = call->known;
     return options;
 }
 
@@ -189,7 +215,7 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
     struct msg_SUBMIT head = {
         .function = bytes_text(call->function),
         .queue = bytes_text(call->queue),
-        .delay_ms = call->delay_ms,
+        .delay_ms = call_delay(call),
     };
     err = client_ledger_submit(&client->ledger, &head, &options, submit, id_out);
     if (err == QUERN_INVALID) {

@@ -327,6 +327,7 @@ QUERN_MUST_USE enum quern_err call_check(const struct quern_call *call);
 /* One msgpack array of a size that is allowed. */
 QUERN_MUST_USE enum quern_err args_check(struct bytes args);
 struct task_options call_options(const struct quern_call *call);
+uint64_t call_delay(const struct quern_call *call); /* SUBMIT's delay_ms: a delay, or a time of the wall clock */
 /* As a call without arguments sends it: []. */
 struct bytes args_none(void);
 /* Checks the call and queues it; future may be NULL; what is wrong with them leaves it the caller's. */

@@ -508,7 +508,7 @@ static struct quern_map *map_make(struct quern_client *client, const struct quer
     map->function = strdup(options->call.function);
     map->queue = options->call.queue == NULL ? NULL : strdup(options->call.queue);
     map->options = call_options(&options->call);
-    map->delay_ms = options->call.delay_ms;
+    map->delay_ms = call_delay(&options->call);
     map->may_wait = options->call.wait_ms != 0;
     map->window_count = options->window_count;
     map->window_bytes = options->window_bytes;

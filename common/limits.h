@@ -56,6 +56,12 @@
 #define PRIORITY_MIN (-1000)
 #define PRIORITY_MAX 1000
 #define DURATION_MS_MAX ((uint64_t)366 * 24 * 3600 * 1000)
+/* A wall clock time: the end of the year 9999. */
+#define WALL_MS_MAX ((uint64_t)253402300799999)
+/* While tasks wait for such a time the broker looks at its clock at least this often: somebody may have set it. */
+#define WALL_LOOK_MS 1000
+/* Tasks that expire in one step of the broker: a million of them must not hold up the others. */
+#define EXPIRE_COUNT_MAX 4096u
 #define ATTEMPTS_MAX 1000u
 /* A limit of memory that grows with every failed attempt: by so many percent of the one before, */
 #define MEMORY_GROWTH_MAX 10000u

@@ -240,6 +240,8 @@
     F##_str(text, ERROR_MESSAGE_SIZE_MAX)
 
 /* Tasks sequence, sequence + 1, ... of the series. options: see OPTIONS below, or nil for all defaults.
+ * delay_ms: not before this time from acceptance; above DURATION_MS_MAX: not before this time of the broker's wall clock,
+ * in ms since 1970.
  * predecessor: the ordinal before the first item's (0: none); every further item's predecessor is the item before. */
 #define FIELDS_SUBMIT(F)                                                                                               \
     F##_u64(series, SERIES_MAX)                                                                                        \
@@ -247,7 +249,7 @@
     F##_str(function, FUNCTION_NAME_SIZE_MAX)                                                                          \
     F##_str(queue, QUEUE_NAME_SIZE_MAX)                                                                                \
     F##_any(options)                                                                                                   \
-    F##_u64(delay_ms, DURATION_MS_MAX)                                                                                 \
+    F##_u64(delay_ms, WALL_MS_MAX)                                                                                     \
     F##_u64(predecessor, INT64_MAX)                                                                                    \
     F##_list(items, submit)
 
@@ -383,7 +385,9 @@
  * retry_on: bit (1 << cause). attempts 1..ATTEMPTS_MAX. backoff grows by doubling from backoff_ms to backoff_cap_ms.
  * memory_bytes: limit of the first attempt, 0: the worker's own; with every failed attempt it is multiplied by
  * memory_growth percent (0: it is not), up to memory_cap_bytes (0: MEMORY_GROWTH_CAP times memory_bytes).
- * alone: 0 no, 1 nothing may run beside it on its worker, 2 the same from the second attempt on. */
+ * alone: 0 no, 1 nothing may run beside it on its worker, 2 the same from the second attempt on.
+ * expires_ms: from acceptance; if no attempt has started by then it fails as expired; 0 never.
+ * known: it fails at once, as an error of kind UnknownFunction, if no worker serves its function in its queue. */
 #define FIELDS_OPTIONS(F)                                                                                              \
     F##_i64(priority, PRIORITY_MIN, PRIORITY_MAX)                                                                      \
     F##_u64(timeout_ms, DURATION_MS_MAX)                                                                               \
@@ -398,7 +402,9 @@
     F##_u64(memory_bytes, INT64_MAX)                                                                                   \
     F##_u64(memory_growth, MEMORY_GROWTH_MAX)                                                                          \
     F##_u64(memory_cap_bytes, INT64_MAX)                                                                               \
-    F##_u64(alone, ALONE_RETRIED)
+    F##_u64(alone, ALONE_RETRIED)                                                                                      \
+    F##_u64(expires_ms, DURATION_MS_MAX)                                                                               \
+    F##_flag(known)
 
 /* ---- words with numbers on the wire and in the store; append-only ---- */
 #define TASK_STATE_LIST(X)                                                                                             \

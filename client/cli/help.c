@@ -20,6 +20,11 @@
     "  --queue NAME              queue (default \"default\")\n"                                                        \
     "  --priority N              -1000..1000, higher first (default 0)\n"                                              \
     "  --delay S                 not before S seconds from now\n"                                                      \
+    "  --at TIME                 not before TIME: 2026-12-01T03:00 or 03:00 (the next one), this host's time zone; "   \
+    "or\n"                                                                                                             \
+    "                            with Z or an offset such as +01:00 behind it\n"                                       \
+    "  --expires S               fail (cause expired) if it has not started S seconds from now\n"                      \
+    "  --known                   fail at once (kind UnknownFunction) if no worker serves the function in this queue\n" \
     "  --timeout S               stop an attempt after S seconds\n"                                                    \
     "  --attempts N              try again after a failure, N attempts in all (default 1)\n"                           \
     "  --retry-on CAUSE,...      which failures are tried again (default error,timeout,memory)\n"                      \

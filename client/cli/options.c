@@ -3,7 +3,9 @@
  */
 #include "client/cli/options.h"
 
+#include "client/cli/when.h"
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/limits.h"
 #include <string.h>
 
@@ -115,6 +117,22 @@ static bool backoff_set(void *to, const char *value)
     return is_ok;
 }
 
+static bool at_set(void *to, const char *value)
+{
+    struct task_options *task = to;
+    int64_t at_ms;
+    bool is_ok = when_parse(value, clock_wall_ms(), &at_ms);
+    if (is_ok) {
+        task->at_ms = (uint64_t)at_ms;
+        task->at_text = value;
+    } else {
+        say("--at '%s': not a time such as 2026-12-01T03:00, 2026-12-01T03:00:30 or 03:00 (the next one), of this "
+            "host's time zone, or with Z or an offset such as +01:00 behind it",
+            value);
+    }
+    return is_ok;
+}
+
 void task_options_table(struct task_options *task, struct option *options)
 {
     const struct option table[TASK_OPTION_COUNT] = {
@@ -130,6 +148,9 @@ void task_options_table(struct task_options *task, struct option *options)
         {.name = "memory-growth", .kind = OPTION_CALL, .to = task, .call = memory_growth_set},
         {.name = "alone", .kind = OPTION_FLAG, .to = &task->is_alone},
         {.name = "alone-on-retry", .kind = OPTION_FLAG, .to = &task->is_alone_retried},
+        {.name = "at", .kind = OPTION_CALL, .to = task, .call = at_set},
+        {.name = "expires", .kind = OPTION_SECONDS, .to = &task->expires_ms},
+        {.name = "known", .kind = OPTION_FLAG, .to = &task->known},
     };
     memcpy(options, table, sizeof table);
 }
@@ -169,6 +190,14 @@ int task_options_check(const struct task_options *task, const struct arguments *
     if (task->backoff_ms != 0 && task->attempts == 1) {
         return usage_error(arguments, "--backoff without --attempts: one attempt is all there is; add --attempts N");
     }
+    if (task->at_ms != 0 && task->delay_ms != 0) {
+        return usage_error(arguments, "--at and --delay both say when it may start; take one of them away");
+    }
+    int64_t wait_ms = task->at_ms != 0 ? (int64_t)task->at_ms - clock_wall_ms() : (int64_t)task->delay_ms;
+    if (task->expires_ms != 0 && (int64_t)task->expires_ms <= wait_ms) {
+        return usage_error(arguments, "--expires counts from now, and %s is not before it: the task could never start",
+                           task->at_ms != 0 ? "--at" : "--delay");
+    }
     return memory_options_check(task, arguments);
 }
 
@@ -186,6 +215,9 @@ void task_options_apply(const struct task_options *task, struct quern_call *call
     call->memory_bytes = task->memory_bytes;
     call->memory_growth = task->memory_growth;
     call->memory_cap_bytes = task->memory_cap_bytes;
+    call->at_ms = task->at_ms;
+    call->expires_ms = task->expires_ms;
+    call->known = task->known;
     call->alone = task->is_alone           ? QUERN_ALONE_ALWAYS
                   : task->is_alone_retried ? QUERN_ALONE_RETRIED
                                            : QUERN_ALONE_NEVER;

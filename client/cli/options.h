@@ -6,7 +6,7 @@
 
 #include "client/cli/arguments.h"
 
-#define TASK_OPTION_COUNT 12u
+#define TASK_OPTION_COUNT 15u
 
 struct task_options {
     const char *queue; /* NULL: "default" */
@@ -23,6 +23,10 @@ struct task_options {
     uint64_t memory_cap_bytes;
     bool is_alone;
     bool is_alone_retried;
+    uint64_t at_ms;      /* wall clock, ms since 1970; 0 none */
+    const char *at_text; /* as it was written */
+    uint64_t expires_ms;
+    bool known;
 };
 
 void task_options_init(struct task_options *task);

@@ -9,6 +9,7 @@
 #include "common/messages.h"
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 /* Arguments and result are payloads: msgpack inside a bin. Shown as what they say. */
 static void put_payload(struct buf *to, struct bytes row, const char *name)
@@ -33,6 +34,18 @@ static void put_time(struct buf *to, const char *label, struct bytes row, const 
     int64_t at_ms = answer_i64(row, name);
     if (at_ms != 0) {
         buf_printf(to, "%-11s%s ago\n", label, age_text(at_ms, age));
+    }
+}
+
+/* A moment to come, of this host's clock. */
+static void put_moment(struct buf *to, const char *label, struct bytes row, const char *name)
+{
+    char text[64];
+    struct tm local;
+    time_t second = (time_t)(answer_i64(row, name) / 1000);
+    if (second != 0 && localtime_r(&second, &local) != NULL &&
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local) > 0) {
+        put_line(to, label, text);
     }
 }
 
@@ -140,7 +153,11 @@ static void put_options(struct buf *to, struct bytes answer)
     if (answer_u64(options, "memory_bytes") != 0) {
         buf_printf(to, ", memory %" PRIu64 " MiB", (answer_u64(options, "memory_bytes") + 524288) / 1048576);
     }
-    buf_printf(to, "%s%s\n", answer_u64(options, "alone") != 0 ? ", alone" : "",
+    if (answer_u64(options, "expires_ms") != 0) {
+        buf_printf(to, ", expires after %s", seconds_text(answer_u64(options, "expires_ms"), seconds));
+    }
+    buf_printf(to, "%s%s%s\n", answer_flag(options, "known") ? ", known" : "",
+               answer_u64(options, "alone") != 0 ? ", alone" : "",
                answer_flag(options, "at_most_once") ? ", at most once" : "");
 }
 
@@ -169,6 +186,8 @@ static void put_show(struct buf *to, struct bytes answer)
     }
     put_options(to, answer);
     put_time(to, "submitted", answer, "created_ms");
+    put_moment(to, "due", answer, "due_ms");
+    put_moment(to, "expires", answer, "expiry_ms");
     put_time(to, "started", answer, "started_ms");
     put_time(to, "finished", answer, "finished_ms");
     put_line(to, "worker", answer_shown(answer, "worker"));

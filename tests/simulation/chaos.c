@@ -256,6 +256,9 @@ static void act_submit(struct chaos *chaos)
     if (percent(chaos, 15)) {
         spec.delay_ms = below(chaos, 300);
     }
+    if (percent(chaos, 20)) {
+        spec.expires_ms = 1 + below(chaos, 200);
+    }
     if (!spec.at_most_once && percent(chaos, chaos->retry_percent)) {
         spec.attempts = 2 + below(chaos, 3);
     }

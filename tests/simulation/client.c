@@ -224,6 +224,8 @@ static void put_options(struct buf *buf, const struct spec *spec)
     struct task_options options = task_options_default();
     options.priority = spec->priority;
     options.at_most_once = spec->at_most_once;
+    options.expires_ms = spec->expires_ms;
+    options.known = spec->known;
     if (spec->attempts > 1) {
         options.attempts = spec->attempts;
         options.retry_on = 1u << CAUSE_ERROR;
@@ -250,7 +252,8 @@ static void put_args(struct buf *buf, const struct submit *submit)
 static bool may_share_message(const struct submit *a, const struct submit *b)
 {
     return a->spec.at_most_once == b->spec.at_most_once && a->spec.priority == b->spec.priority &&
-           a->spec.delay_ms == b->spec.delay_ms && a->spec.attempts == b->spec.attempts &&
+           a->spec.delay_ms == b->spec.delay_ms && a->spec.expires_ms == b->spec.expires_ms &&
+           a->spec.known == b->spec.known && a->spec.attempts == b->spec.attempts &&
            a->spec.function == b->spec.function &&
            (b->spec.ordinal == 0 ? a->spec.ordinal == 0 : b->spec.predecessor == a->spec.ordinal);
 }

@@ -33,6 +33,7 @@ struct job {
     char work[64];
     struct spec spec;
     uint64_t session;
+    int64_t submitted_at;
     int64_t not_before;
     bool is_volatile; /* of a volatile session: never on disk; its fate is what was sent first */
     bool is_named;
@@ -166,7 +167,9 @@ void oracle_submitted(struct world *world, const struct client *client, const st
     job->is_volatile = client->is_volatile;
     job->is_named = client->session_name[0] != '\0';
     job->epoch = memstore_epoch(world->disk);
-    job->not_before = world->now + (int64_t)submit->spec.delay_ms;
+    job->submitted_at = world->now;
+    job->not_before = submit->spec.delay_ms <= DURATION_MS_MAX ? world->now + (int64_t)submit->spec.delay_ms
+                                                               : (int64_t)submit->spec.delay_ms - WALL_START;
     map_put(&world->oracle->jobs, id, job);
     world->oracle->counts.submitted++;
 }
@@ -223,6 +226,8 @@ void oracle_started(struct world *world, const struct worker *worker, const stru
                 job->id);
     bool was_cancelled = job->has_fate && job->state == TASK_CANCELLED && job->fate_epoch == held->token.epoch;
     WORLD_CHECK(world, !was_cancelled, "task %" PRIx64 " starts though its cancelling is on disk", job->id);
+    bool has_expired = job->has_fate && job->cause == CAUSE_EXPIRED && job->fate_epoch == held->token.epoch;
+    WORLD_CHECK(world, !has_expired, "task %" PRIx64 " starts though it is on disk as expired", job->id);
 }
 
 void oracle_handed_in(struct world *world, const struct worker *worker, const struct held *held)
@@ -349,6 +354,18 @@ static void check_done(struct world *world, struct job *job, const struct outcom
                 (const char *)value.bytes.p);
 }
 
+/* Not too early, and not what this broker could know to have started. */
+static void check_expired(struct world *world, const struct job *job)
+{
+    WORLD_CHECK(world, job->spec.expires_ms > 0 && world->now >= job->submitted_at + (int64_t)job->spec.expires_ms,
+                "task %" PRIx64 " expired too early", job->id);
+    for (size_t i = 0; i < job->try_count; i++) {
+        const struct try *try = &job->tries[i];
+        bool is_known = try->is_started && try->token.epoch == memstore_epoch(world->disk) && !world->workers_were_hurt;
+        WORLD_CHECK(world, !is_known, "task %" PRIx64 " expired though it had started", job->id);
+    }
+}
+
 static void check_failure(struct world *world, struct job *job, const struct outcome_row *row)
 {
     unsigned errors = count_ended(job, CAUSE_ERROR);
@@ -356,6 +373,10 @@ static void check_failure(struct world *world, struct job *job, const struct out
     uint64_t allowed = job->spec.attempts > 1 ? job->spec.attempts : 1;
     switch (row->cause) {
     case CAUSE_ERROR:
+        if (bytes_is(row->kind, "UnknownFunction")) {
+            WORLD_CHECK(world, job->spec.known && job->try_count == 0, "task %" PRIx64 " is called unknown", row->id);
+            return;
+        }
         WORLD_CHECK(world, errors >= allowed, "task %" PRIx64 " failed after %u of %" PRIu64 " attempts", row->id,
                     errors, allowed);
         return;
@@ -372,6 +393,9 @@ static void check_failure(struct world *world, struct job *job, const struct out
                     row->id);
         WORLD_CHECK(world, job->spec.at_most_once || job->try_count >= LOSSES_MAX_DEFAULT,
                     "task %" PRIx64 " failed as lost after %zu dispatches", row->id, job->try_count);
+        return;
+    case CAUSE_EXPIRED:
+        check_expired(world, job);
         return;
     default:
         world_fail(world, "task %" PRIx64 " failed with cause %s", row->id, cause_word(row->cause));
@@ -743,7 +767,7 @@ static void sent_dispatch(struct world *world, const struct item_dispatch *item)
     struct job *job = job_of(world, item->task);
     WORLD_CHECK(world, job != NULL, "task %" PRIx64 " is dispatched and was never submitted", item->task);
     WORLD_CHECK(world, !job->has_fate, "task %" PRIx64 " is dispatched after its outcome is on disk", item->task);
-    WORLD_CHECK(world, world->now >= job->not_before, "task %" PRIx64 " is dispatched before its time", item->task);
+    WORLD_CHECK(world, world->wall_shift != 0 || world->now >= job->not_before, "task %" PRIx64 " is dispatched before its time", item->task);
     if (job->try_count > 0) {
         struct token last = job->tries[job->try_count - 1].token;
         WORLD_CHECK(world, token_compare(last, token) < 0, "task %" PRIx64 " is dispatched as %u.%u after %u.%u",

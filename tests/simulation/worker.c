@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define CAPACITY_BYTES (1u << 30)
-#define WALL_START 1700000000000
 #define RUN_MS_MAX_DEFAULT 60u
 
 struct worker *sim_worker_new(struct world *world, const char *name, uint64_t slots)

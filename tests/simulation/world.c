@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WALL_START 1700000000000
 #define CHECK_EVERY_STEPS 8u
 
 /* ---- chance: splitmix64 ---- */
@@ -217,7 +216,7 @@ static void carry_out(struct world *world)
 static void core_take(struct world *world, struct event *event)
 {
     event->mono_ms = world->now;
-    event->wall_ms = world->now + WALL_START;
+    event->wall_ms = world->now + WALL_START + world->wall_shift;
     event->random[0] = rng_next(&world->rng);
     event->random[1] = rng_next(&world->rng);
     if (world->observe != NULL) {
@@ -249,7 +248,7 @@ static void begin_core(struct world *world)
         visitor.workers_swept(visitor.context);
     }
     memstore_load(world->disk, &visitor);
-    core_begin(world->core, world->now, world->now + WALL_START);
+    core_begin(world->core, world->now, world->now + WALL_START + world->wall_shift);
     core_check(world->core);
 }
 

@@ -14,6 +14,8 @@
 #include "common/message.h"
 #include "memstore.h"
 
+#define WALL_START 1700000000000
+
 struct world;
 struct oracle;
 
@@ -94,7 +96,9 @@ struct spec {
     const char *function; /* NULL: "work" */
     bool at_most_once;
     int32_t priority;
-    uint64_t delay_ms;
+    uint64_t delay_ms; /* as on the wire: above DURATION_MS_MAX a time of the wall clock */
+    uint64_t expires_ms;
+    bool known;
     uint64_t attempts; /* 0: default 1; else retried after errors */
     uint64_t ordinal;
     uint64_t predecessor;
@@ -251,6 +255,7 @@ struct world {
     uint64_t seed;
     struct rng rng;
     int64_t now;
+    int64_t wall_shift; /* somebody has set the clock */
     struct limits limits;
     bool echo; /* trace to stdout as it happens */
 

@@ -8,10 +8,12 @@
 
 #include "client/cli/describe.h"
 #include "client/cli/options.h"
+#include "client/cli/when.h"
 #include "common/codec.h"
 #include "common/limits.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define WORDS_MAX 16
 
@@ -116,6 +118,94 @@ static void test_memory_that_makes_no_sense_is_refused(void **state)
         parse(&p, bad[i][0], bad[i][1], bad[i][2], bad[i][3], bad[i][4], NULL);
         assert_int_equal(p.status, STATUS_USAGE);
     }
+}
+
+static void test_when_it_may_start_and_until_when(void **state)
+{
+    (void)state;
+    struct parsed p;
+    struct quern_call call = QUERN_CALL_INIT;
+    parse(&p, "f", "--expires", "10", "--known", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    task_options_apply(&p.task, &call);
+    assert_true(call.expires_ms == 10000 && call.known && call.at_ms == 0);
+    parse(&p, "f", "--at", "2099-12-01T03:00Z", NULL);
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    task_options_apply(&p.task, &call);
+    assert_true(call.at_ms == 4099777200000);
+    assert_string_equal(p.task.at_text, "2099-12-01T03:00Z");
+}
+
+static void test_times_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    struct parsed p;
+    static char *const bad[][4] = {
+        {"--at", "tomorrow"},
+        {"--at", "2099-12-01"},
+        {"--at", "2099-02-30T03:00"},
+        {"--at", "25:00"},
+        {"--at", "03:00 CET"},
+        {"--at", ""},
+        {"--at", "2099-12-01T03:00Z", "--delay", "1"},
+        {"--expires", "1", "--delay", "2"},
+        {"--expires", "1", "--delay", "1"},
+        {"--expires", "1", "--at", "2099-12-01T03:00Z"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        parse(&p, bad[i][0], bad[i][1], bad[i][2], bad[i][3], NULL);
+        assert_int_equal(p.status, STATUS_USAGE);
+    }
+}
+
+#define BERLIN "CET-1CEST,M3.5.0,M10.5.0/3"
+
+/* Which is the next 03:00 depends on the zone, and on what now is. */
+static void test_a_time_is_read_in_the_zone_that_is_meant(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *zone;
+        const char *text;
+        const char *now; /* UTC */
+        const char *at;  /* UTC; NULL: it is none */
+    } rows[] = {
+        {"UTC", "03:00", "2026-11-21T02:59:59", "2026-11-21T03:00:00"},
+        {"UTC", "03:00", "2026-11-21T03:00:00", "2026-11-22T03:00:00"},
+        {"UTC", "23:59:30", "2026-12-31T23:59:31", "2027-01-01T23:59:30"},
+        {BERLIN, "03:00", "2026-11-21T00:00:00", "2026-11-21T02:00:00"},
+        {BERLIN, "2026-07-01T03:00", "2026-11-21T00:00:00", "2026-07-01T01:00:00"},
+        {BERLIN, "2026-07-01 03:00:30", "2026-11-21T00:00:00", "2026-07-01T01:00:30"},
+        {BERLIN, "2026-07-01T03:00Z", "2026-11-21T00:00:00", "2026-07-01T03:00:00"},
+        {BERLIN, "2026-07-01T03:00-0530", "2026-11-21T00:00:00", "2026-07-01T08:30:00"},
+        {BERLIN, "03:00+01:00", "2026-11-21T02:30:00", "2026-11-22T02:00:00"},
+        {BERLIN, "12:00Z", "2026-11-21T11:00:00", "2026-11-21T12:00:00"},
+        {BERLIN, "2026-03-29T02:30", "2026-01-01T00:00:00", NULL}, /* left out by summer time */
+        {BERLIN, "02:30", "2026-03-28T12:00:00", "2026-03-30T00:30:00"},
+        {BERLIN, "02:30", "2026-03-29T12:00:00", "2026-03-30T00:30:00"},
+        {"UTC", "2027-02-29T00:00", "2026-01-01T00:00:00", NULL},
+        {"UTC", "1969-12-31T23:00", "2026-01-01T00:00:00", NULL},
+        {"UTC", "10000-01-01T00:00", "2026-01-01T00:00:00", NULL},
+        {"UTC", "03:00Zulu", "2026-01-01T00:00:00", NULL},
+        {"UTC", "03", "2026-01-01T00:00:00", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tm now = {0};
+        struct tm at = {0};
+        int64_t found = 0;
+        setenv("TZ", rows[i].zone, 1);
+        tzset();
+        assert_non_null(strptime(rows[i].now, "%Y-%m-%dT%H:%M:%S", &now));
+        bool is_one = when_parse(rows[i].text, (int64_t)timegm(&now) * 1000, &found);
+        print_message("%s\n", rows[i].text);
+        assert_int_equal(is_one, rows[i].at != NULL);
+        if (is_one) {
+            assert_non_null(strptime(rows[i].at, "%Y-%m-%dT%H:%M:%S", &at));
+            assert_int_equal(found, (int64_t)timegm(&at) * 1000);
+        }
+    }
+    unsetenv("TZ");
+    tzset();
 }
 
 static void test_nothing_behind_dashes_is_an_option(void **state)
@@ -269,6 +359,9 @@ static void test_every_difference_is_named(void **state)
     ASSERT_FIELD(backoff_ms, 2, "backoff");
     ASSERT_FIELD(backoff_cap_ms, 2, "backoff");
     ASSERT_FIELD(at_most_once, true, "at_most_once");
+    ASSERT_FIELD(expires_ms, 3, "expires");
+    ASSERT_FIELD(at_text, "03:00", "at was");
+    ASSERT_FIELD(known, true, "known");
     now = base;
     now.cwd = "/elsewhere";
     assert_differs(&base, &now, "cwd");
@@ -314,6 +407,9 @@ int main(void)
         cmocka_unit_test(test_negative_numbers_are_values),
         cmocka_unit_test(test_memory_is_a_size_and_grows_by_a_factor),
         cmocka_unit_test(test_memory_that_makes_no_sense_is_refused),
+        cmocka_unit_test(test_when_it_may_start_and_until_when),
+        cmocka_unit_test(test_times_that_make_no_sense_are_refused),
+        cmocka_unit_test(test_a_time_is_read_in_the_zone_that_is_meant),
         cmocka_unit_test(test_nothing_behind_dashes_is_an_option),
         cmocka_unit_test(test_wrong_options_are_usage_errors),
         cmocka_unit_test(test_durations_are_decimal_seconds),

@@ -156,6 +156,24 @@ static void test_what_is_out_of_range_is_refused_at_once(void **state)
     call.at_most_once = true;
     call.attempts = 2;
     assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    call = call_of("\x90");
+    call.at_ms = 4099777200000;
+    call.delay_ms = 1;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "drop one"));
+    call.at_ms = 253402300800000; /* the year 10000 */
+    call.delay_ms = 0;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    call.at_ms = 4099777200000;
+    call.expires_ms = 1000;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "never start"));
+    call.at_ms = 0;
+    call.delay_ms = 1000;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    call.delay_ms = 0;
+    call.expires_ms = UINT64_MAX;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 

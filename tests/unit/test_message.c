@@ -470,7 +470,9 @@ static void test_options_are_what_was_written(void **state)
                                    .memory_bytes = INT64_MAX,
                                    .memory_growth = MEMORY_GROWTH_MAX,
                                    .memory_cap_bytes = INT64_MAX,
-                                   .alone = ALONE_RETRIED};
+                                   .alone = ALONE_RETRIED,
+                                   .expires_ms = DURATION_MS_MAX,
+                                   .known = true};
     struct task_options options;
     struct buf buf = {0};
     const char *why;
@@ -491,6 +493,7 @@ static void test_options_are_what_was_written(void **state)
     assert_true(options.memory_bytes == INT64_MAX && options.memory_cap_bytes == INT64_MAX);
     assert_int_equal(options.memory_growth, MEMORY_GROWTH_MAX);
     assert_int_equal(options.alone, ALONE_RETRIED);
+    assert_true(options.expires_ms == DURATION_MS_MAX && options.known);
     buf_fini(&buf);
 }
 
@@ -522,7 +525,7 @@ static void test_options_may_grow_and_at_most_once_allows_one_attempt(void **sta
     (void)state;
     assert_int_equal(options_read(BYTES("\x97\x00\x00\x01\x00\x00\x00\xc3"), &options, &why), QUERN_OK);
     assert_true(options.at_most_once);
-    assert_int_equal(options_read(BYTES("\xdc\x00\x10\x05\x00\x00\x00\x00\x00\xc2\x00\x00\x01\x00\x00\x00\x02"
+    assert_int_equal(options_read(BYTES("\xdc\x00\x12\x05\x00\x00\x00\x00\x00\xc2\x00\x00\x01\x00\x00\x00\x02\x00\xc2"
                                         "\xa3new\x81\x01\x02"),
                                   &options, &why),
                      QUERN_OK);

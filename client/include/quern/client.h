@@ -207,6 +207,16 @@ struct quern_call {
     unsigned memory_growth; /* percent: with every failed attempt the limit is so much of the last one; 0: it stays */
     uint64_t memory_cap_bytes; /* up to this; 0: 16 times memory_bytes */
     enum quern_alone alone;
+    /* If no attempt of it has started this long after the broker took it, it fails with cause expired, and never
+     * starts. One that was handed to a worker is called back first, and fails when that has not started it. A later
+     * attempt, after a failure, does not expire. 0: never. More than delay_ms, and later than at_ms. */
+    uint64_t expires_ms;
+    uint64_t at_ms; /* not before this time of the broker's wall clock, ms since 1970 (in the past: now); 0; not with
+                     * delay_ms. Where that clock is set meanwhile, by its new time. */
+    /* If no worker serves the function in this queue, it fails at once (cause error, kind "UnknownFunction") and does
+     * not wait for one: looked at when the broker takes it, and again when its delay is over. One that has lost its
+     * connection counts until its lease is over; in the broker's first second its workers are waited for. */
+    bool known;
 };
 #define QUERN_CALL_INIT                                                                                                \
     {                                                                                                                  \
@@ -220,12 +230,12 @@ struct quern_call {
  * id_out      NULL, or the task's id. A submit that the broker was too full for goes again under another id, as does
  * one that was never sent when a volatile session was lost: quern_future_id and its outcome have the one that holds.
  *
- * QUERN_INVALID  a field is outside its range, or the ordinal does not rise, or (in a handler) the task would be more
- *                than 64 deep: submitted by a task that was submitted by a task and so on
- * QUERN_TOO_BIG  arguments or a name over the limit
- * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
- *                arguments without the broker's answer; while there is room it takes one of any size.
- * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
+ * QUERN_INVALID  a field is outside its range, at_ms and delay_ms are both given, it would expire before it may start,
+ * or the ordinal does not rise, or (in a handler) the task would be more than 64 deep: submitted by a task that was
+ * submitted by a task and so on QUERN_TOO_BIG  arguments or a name over the limit QUERN_FULL     the window is full and
+ * wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of arguments without the broker's
+ * answer; while there is room it takes one of any size. QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any
+ * more
  */
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
                                            struct quern_future **future_out, uint64_t *id_out);
