@@ -369,15 +369,16 @@ static void test_a_crowd_expires_in_slices_and_nothing_of_it_starts(void **state
     struct client *c = client_open(w, "s");
     w->check_every = 1000;
     unsigned count = EXPIRE_COUNT_MAX + 100;
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    sim_worker_capacity(w1, 0);
+    settle(w);
     for (unsigned i = 0; i < count; i++) {
         sim_client_submit(c, &EXPIRING);
     }
     settle(w);
-    struct worker *w1 = sim_worker_new(w, "w1", 1);
-    w1->prefetch = 1000;
-    sim_peer_connect(&w1->peer);
     w->now += EXPIRES_MS;
-    deliver(w); /* its HELLO is the event that finds them all over */
+    sim_worker_capacity(w1, 1000); /* the event that finds them all over */
+    deliver(w);
     settle(w);
     assert_int_equal(w1->held_count, 0);
     wait_ms(w, 1);
