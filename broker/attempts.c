@@ -290,7 +290,8 @@ static void receipt_send(struct core *core, struct conn *conn, struct token toke
 {
     struct message head = {.kind = MSG_RECEIPT};
     struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
-    item_receipt_put(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item);
+    item_receipt_put_after(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item,
+                           run_last(conn, gated));
     run_added(core, conn, gated);
 }
 

@@ -167,6 +167,7 @@ static struct buf *run_message(struct core *core, struct conn *conn, const struc
         outlet->run_key = key;
         outlet->count_at = run.count_at;
         outlet->count = 0;
+        outlet->last.has = false;
     }
     return frame;
 }
@@ -179,6 +180,11 @@ struct buf *run_now(struct core *core, struct conn *conn, const struct message *
 struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key)
 {
     return run_message(core, conn, head, key, true);
+}
+
+struct item_last *run_last(struct conn *conn, bool gated)
+{
+    return conn->takes_short ? &(gated ? &conn->gated : &conn->now)->last : NULL;
 }
 
 /* Nothing overtakes a WELCOME that had to wait for its numbers. */

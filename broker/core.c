@@ -266,11 +266,13 @@ static void take_hello(struct core *core, struct conn *conn, const struct messag
 {
     if (message->kind == MSG_HELLO_CLIENT) {
         const struct msg_HELLO_CLIENT *hello = &message->HELLO_CLIENT;
+        conn->takes_short = hello->take_short;
         hello_common(core, conn, ROLE_CLIENT, &hello->instance, hello->host, hello->pid, hello->program);
         core->client_count++;
         client_hello(core, conn, hello);
     } else if (message->kind == MSG_HELLO_WORKER) {
         const struct msg_HELLO_WORKER *hello = &message->HELLO_WORKER;
+        conn->takes_short = hello->take_short;
         hello_common(core, conn, ROLE_WORKER, &hello->instance, hello->host, hello->pid, hello->name);
         worker_hello(core, conn, hello);
     } else {

@@ -242,7 +242,8 @@ static void outcome_send(struct core *core, struct session *session, const struc
                                 .peak = row->peak,
                                 .report = row->report};
     bool gated = answer_is_gated(core, conn);
-    item_outcome_put(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item);
+    item_outcome_put_after(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item,
+                           run_last(conn, gated));
     run_added(core, conn, gated);
     session->sent_count++;
     session->sent_bytes += row->result.n + row->detail.n + row->report.n + item.args.n;

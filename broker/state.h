@@ -453,6 +453,7 @@ struct outlet {      /* the frame under way to one connection */
     size_t count_at;
     uint32_t count;
     uint32_t messages;
+    struct item_last last; /* of the run */
 };
 struct conn {
     uint64_t id;
@@ -460,6 +461,7 @@ struct conn {
     uint32_t generation;
     bool is_denied;
     bool was_welcomed; /* as a client */
+    bool takes_short;  /* items */
     struct uuid instance;
     char *host;
     uint64_t pid;
@@ -508,6 +510,8 @@ void conns_send_soon(struct core *core); /* what has waited long enough */
 /* A frame with a run of that kind open at its end: append one item, then call run_added. */
 struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
 struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
+/* What the next item of that run may be shorter by; NULL: the peer takes no short ones. */
+struct item_last *run_last(struct conn *conn, bool gated);
 void run_added(struct core *core, struct conn *conn, bool gated);
 /* To a client: gated, unless its session is volatile: what rests on no commit leaves at once. */
 bool answer_is_gated(struct core *core, struct conn *conn);

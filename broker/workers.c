@@ -232,7 +232,8 @@ static void former_lose(struct core *core, const struct worker *worker)
 
 static void welcome(struct core *core, struct conn *conn, struct worker *worker)
 {
-    struct msg_WELCOME_WORKER message = {.store = core->store,
+    struct msg_WELCOME_WORKER message = {.take_short = true,
+                                         .store = core->store,
                                          .epoch = core->epoch,
                                          .lease_ms = core->limits.lease_ms,
                                          .heartbeat_ms = core->limits.heartbeat_ms,

@@ -533,6 +533,7 @@ static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
         .must_exist = is_known || (ledger->options.must_exist && !ledger->is_lost),
         .keep = ledger->options.keep,
         .want_args = ledger->options.want_args,
+        .take_short = true,
         .expire_ms = ledger->options.expire_ms,
     };
     completions_hello(&ledger->completions, is_resume, &hello, &ranges);

@@ -183,9 +183,8 @@ size_t array_open(struct buf *buf)
 void array_close(struct buf *buf, size_t at, uint32_t count)
 {
     CHECK(at + ARRAY32_HEAD_SIZE <= buf->n && buf->p[at] == ARRAY32_HEAD);
-    for (unsigned i = 0; i < 4; i++) {
-        buf->p[at + 1 + i] = (uint8_t)(count >> (24 - 8 * i));
-    }
+    uint32_t big = htobe32(count);
+    memcpy(buf->p + at + 1, &big, sizeof big);
 }
 
 /* ================= reading ================= */

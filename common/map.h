@@ -1,19 +1,28 @@
-/* A hash table from 64-bit keys (not 0) to pointers: open addressing, grows by doubling, no allocation per entry. */
+/*
+ * A table from 64-bit keys (not 0) to pointers. Made for ids, which come in sequence: neighbouring keys share a leaf of
+ * 16, so that of many in a row only one is looked up in the hash table of leaves, and ten million take 13 bytes each.
+ */
 #ifndef QUERN_COMMON_MAP_H
 #define QUERN_COMMON_MAP_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+struct map_leaf;
+
 struct map {
-    struct map_entry *entries;
-    size_t count;
-    size_t cap; /* a power of two, or 0 */
+    struct map_entry *entries; /* of leaves: open addressing, grows by doubling */
+    size_t count;              /* keys */
+    size_t leaf_count;
+    size_t cap;              /* of entries: a power of two, or 0 */
+    struct map_leaf *last;   /* the one that was changed last; NULL: none */
+    struct map_leaf *spares; /* empty ones for the next */
+    size_t spare_count;
 };
 
 struct map_entry {
-    uint64_t key; /* 0: free */
-    void *value;
+    uint64_t key; /* of a leaf; 0: free */
+    struct map_leaf *leaf;
 };
 
 void map_fini(struct map *map);

@@ -93,6 +93,10 @@ enum { MESSAGE_LIST(X) OPTIONS_COUNT = FIELDS_OPTIONS(COUNT) };
 #define X(name) item_##name##_COUNT = ITEM_##name(COUNT),
 enum { ITEM_LIST(X) };
 #undef X
+#define COUNT_next(name)
+#define X(name) item_##name##_SHORT = 0 SHORT_##name(COUNT),
+enum { SHORT_ITEM_LIST(X) };
+#undef X
 #define X(number, name, required, direction)                                                                           \
     _Static_assert((int)name##_REQUIRED <= (int)name##_COUNT, #name " requires fields it does not have");
 MESSAGE_LIST(X)
@@ -134,6 +138,77 @@ MESSAGE_LIST(X)
         ITEM_##item(PUT)                                                                                               \
     }
 ITEM_LIST(X)
+#undef X
+
+/* ---- short items ---- */
+
+static bool is_same(struct bytes a, struct bytes b)
+{
+    return a.n == b.n && (a.p == NULL) == (b.p == NULL) && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* Of what was put before only a text is kept; an item that says more is no pattern for the next. */
+static bool text_keep(struct item_last *last, struct bytes *text)
+{
+    if (text->n > sizeof last->text) {
+        return false;
+    }
+    if (text->n > 0) {
+        memcpy(last->text, text->p, text->n);
+        text->p = (const uint8_t *)last->text;
+    }
+    return true;
+}
+
+#define AS_next(name) expected->name++;
+#define AS_u64(name, max) expected->name = m->name;
+#define AS_payload(name) expected->name = m->name;
+#define SAME_u64(name, max) &&m->name == expected->name
+#define SAME_flag(name) &&m->name == expected->name
+#define SAME_str(name, max) &&is_same(m->name, expected->name)
+#define SAME_bin(name, max) &&is_same(m->name, expected->name)
+#define SAME_payload(name) &&m->name.p == expected->name.p && m->name.n == expected->name.n
+#define KEEP_u64(name, max)
+#define KEEP_flag(name)
+#define KEEP_str(name, max) &&(text_count += kept->name.n > 0) <= 1 && text_keep(last, &kept->name)
+#define KEEP_bin(name, ...) &&kept->name.p == NULL
+#define KEEP_payload KEEP_bin
+#define DROP_next(name)
+#define DROP_u64(name, max)
+#define DROP_payload(name) kept->name = (struct bytes){NULL, 0};
+#define BRIEF_next(name)
+#define BRIEF_u64 PUT_u64
+#define BRIEF_payload PUT_payload
+
+#define X(item)                                                                                                        \
+    static bool item_##item##_is_next(const struct item_##item *m, struct item_##item *expected)                       \
+    {                                                                                                                  \
+        SHORT_##item(AS) return true ITEM_##item(SAME);                                                                \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void item_##item##_keep(struct item_last *last, const struct item_##item *m)                                \
+    {                                                                                                                  \
+        struct item_##item *kept = &last->item;                                                                        \
+        unsigned text_count = 0;                                                                                       \
+                                                                                                                       \
+        *kept = *m;                                                                                                    \
+        (void)text_count;                                                                                              \
+        SHORT_##item(DROP) last->has = true ITEM_##item(KEEP);                                                         \
+    }                                                                                                                  \
+                                                                                                                       \
+    void item_##item##_put_after(struct buf *buf, const struct item_##item *m, struct item_last *last)                 \
+    {                                                                                                                  \
+        if (last != NULL && last->has && item_##item##_is_next(m, &last->item)) {                                      \
+            put_array(buf, item_##item##_SHORT);                                                                       \
+            SHORT_##item(BRIEF)                                                                                        \
+        } else {                                                                                                       \
+            item_##item##_put(buf, m);                                                                                 \
+            if (last != NULL) {                                                                                        \
+                item_##item##_keep(last, m);                                                                           \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+SHORT_ITEM_LIST(X)
 #undef X
 
 /* ---- runs: the list is last, so writing it item by item is writing the message up to it ---- */
@@ -394,13 +469,43 @@ static bool array_read(struct cursor *cursor, uint32_t *count_out)
         return false;                                                                                                  \
     }
 
-/* One item: an array of at least the fields listed now. */
+/* A short item: m is the one before it, and becomes the next. */
+#define STEP_next(name)                                                                                                \
+    if (m->name++ >= INT64_MAX) {                                                                                      \
+        *why_out = "a short item's '" #name "' is beyond the largest number";                                          \
+        return false;                                                                                                  \
+    }
+#define STEP_u64 READ_u64
+#define STEP_payload READ_payload
 #define X(item)                                                                                                        \
-    static bool item_##item##_read(struct cursor *cursor, struct item_##item *m, const char **why_out)                 \
+    static bool item_##item##_step(struct fields fields, struct item_##item *m, const char **why_out)                  \
+    {                                                                                                                  \
+        SHORT_##item(STEP) return fields.left == 0;                                                                    \
+    }
+SHORT_ITEM_LIST(X)
+#undef X
+#define X(item)                                                                                                        \
+    enum { item_##item##_SHORT = UINT16_MAX }; /* none has so many fields */                                           \
+    static bool item_##item##_step(struct fields fields, struct item_##item *m, const char **why_out)                  \
+    {                                                                                                                  \
+        (void)m;                                                                                                       \
+        *why_out = "an item '" #item "' cannot be short";                                                              \
+        return fields.left > UINT16_MAX;                                                                               \
+    }
+WHOLE_ITEM_LIST(X)
+#undef X
+
+/* One item: an array of at least the fields listed now; or a short one, if another stands before it. */
+#define X(item)                                                                                                        \
+    static bool item_##item##_read(struct cursor *cursor, struct item_##item *m, bool is_first, const char **why_out)  \
     {                                                                                                                  \
         struct fields fields = {.cursor = cursor};                                                                     \
+        bool is_array = array_read(cursor, &fields.left);                                                              \
                                                                                                                        \
-        if (!array_read(cursor, &fields.left) || fields.left < item_##item##_COUNT) {                                  \
+        if (is_array && !is_first && fields.left == item_##item##_SHORT) {                                             \
+            return item_##item##_step(fields, m, why_out);                                                             \
+        }                                                                                                              \
+        if (!is_array || fields.left < item_##item##_COUNT) {                                                          \
             *why_out = "an item '" #item "' is not an array, or has too few fields";                                   \
             return false;                                                                                              \
         }                                                                                                              \
@@ -427,7 +532,7 @@ ITEM_LIST(X)
         }                                                                                                              \
         first = cursor->p;                                                                                             \
         for (uint32_t i = 0; i < list->count; i++) {                                                                   \
-            if (!item_##item##_read(cursor, &each, why_out)) {                                                         \
+            if (!item_##item##_read(cursor, &each, i == 0, why_out)) {                                                 \
                 return false;                                                                                          \
             }                                                                                                          \
         }                                                                                                              \
@@ -443,7 +548,7 @@ ITEM_LIST(X)
         if (list->count == 0) {                                                                                        \
             return false;                                                                                              \
         }                                                                                                              \
-        CHECK_THAT(item_##item##_read(&cursor, item_out, &why), "%s", why);                                            \
+        CHECK_THAT(item_##item##_read(&cursor, item_out, false, &why), "%s", why);                                     \
         list->count--;                                                                                                 \
         list->items = bytes_of(cursor.p, (size_t)(cursor.end - cursor.p));                                             \
         return true;                                                                                                   \

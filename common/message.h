@@ -121,6 +121,24 @@ ITEM_LIST(X)
 #undef X
 
 /*
+ * Short items: item_NAME_put_after appends the item as short as what was put before it allows. last: of this list, its
+ * `has` false before the first; NULL: the peer takes no short ones. Reading shortens nothing: item_NAME_next fills in
+ * what is not there from the item before, so *item_out must be left as it was between two calls.
+ */
+struct item_last {
+    bool has;
+    union {
+#define X(name) struct item_##name name;
+        SHORT_ITEM_LIST(X)
+#undef X
+    };
+    char text[WORKER_NAME_SIZE_MAX]; /* what a text of it looks into */
+};
+#define X(name) void item_##name##_put_after(struct buf *buf, const struct item_##name *item, struct item_last *last);
+SHORT_ITEM_LIST(X)
+#undef X
+
+/*
  * A run: a message whose last field is a list that is filled item by item.
  *   run_open(&run, out, MSG_DISPATCH, &message)   writes every field before the list (message.DISPATCH.items is unused)
  *   item_dispatch_put(run.out, &item); run.count++;

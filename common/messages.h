@@ -117,26 +117,56 @@
     T##_u64(peak, INT64_MAX)                                                                                           \
     T##_bin(report, REPORT_SIZE_MAX)
 
-#define ITEM_LIST(X)                                                                                                   \
+#define WHOLE_ITEM_LIST(X)                                                                                             \
     X(range)                                                                                                           \
     X(name)                                                                                                            \
     X(token)                                                                                                           \
     X(held)                                                                                                            \
     X(submit)                                                                                                          \
-    X(dispatch)                                                                                                        \
     X(revoke)                                                                                                          \
     X(started)                                                                                                         \
+    X(progress)
+
+/* ---- short items ---- */
+/* Towards a peer that takes them (take_short) an item may be written as an array of the fields below and nothing else,
+ * if it follows another in its list and is the same in every field that is not named here. next(name): not written,
+ * one more than in the item before. */
+#define SHORT_dispatch(T)                                                                                              \
+    T##_next(task)                                                                                                     \
+    T##_payload(args)
+
+#define SHORT_finished(T)                                                                                              \
+    T##_next(task)                                                                                                     \
+    T##_payload(result)                                                                                                \
+    T##_u64(run_us, INT64_MAX)                                                                                         \
+    T##_u64(cpu_us, INT64_MAX)
+
+#define SHORT_receipt(T) T##_next(task)
+
+#define SHORT_outcome(T)                                                                                               \
+    T##_next(task)                                                                                                     \
+    T##_next(completion)                                                                                               \
+    T##_payload(result)                                                                                                \
+    T##_u64(run_us, INT64_MAX)                                                                                         \
+    T##_u64(cpu_us, INT64_MAX)
+
+#define SHORT_ITEM_LIST(X)                                                                                             \
+    X(dispatch)                                                                                                        \
     X(finished)                                                                                                        \
     X(receipt)                                                                                                         \
-    X(progress)                                                                                                        \
     X(outcome)
+
+#define ITEM_LIST(X)                                                                                                   \
+    WHOLE_ITEM_LIST(X)                                                                                                 \
+    SHORT_ITEM_LIST(X)
 
 /* ---- messages ---- */
 
 /* Opens a session (session and series 0: session name or none, description kept if the session is made now), or
  * resumes one this very instance was welcomed to (session and series from WELCOME, name not looked at).
  * credit: outcomes and bytes the client will take on this connection before it sends CREDIT.
- * expire_ms: of a session made now: it ends after this time without a client; 0: as its kind does. */
+ * expire_ms: of a session made now: it ends after this time without a client; 0: as its kind does.
+ * take_short: in lists to this peer items may be short. */
 #define FIELDS_HELLO_CLIENT(F)                                                                                         \
     F##_id16(instance)                                                                                                 \
     F##_str(host, HOST_NAME_SIZE_MAX)                                                                                  \
@@ -155,10 +185,12 @@
     F##_list(taken, range)                                                                                             \
     F##_u64(credit_count, INT64_MAX)                                                                                   \
     F##_u64(credit_bytes, INT64_MAX)                                                                                   \
-    F##_u64(expire_ms, DURATION_MS_MAX)
+    F##_u64(expire_ms, DURATION_MS_MAX)                                                                                \
+    F##_flag(take_short)
 
 /* store: the store uuid of the last WELCOME, zeros before the first. queues: none = every queue.
- * held: everything the worker holds. memory: for people: how much there is, and how it keeps limits of it. */
+ * held: everything the worker holds. memory: for people: how much there is, and how it keeps limits of it.
+ * take_short: as a client's. */
 #define FIELDS_HELLO_WORKER(F)                                                                                         \
     F##_id16(instance)                                                                                                 \
     F##_str(host, HOST_NAME_SIZE_MAX)                                                                                  \
@@ -171,7 +203,8 @@
     F##_list(functions, name)                                                                                          \
     F##_list(queues, name)                                                                                             \
     F##_list(held, held)                                                                                               \
-    F##_str(memory, WORKER_MEMORY_SIZE_MAX)
+    F##_str(memory, WORKER_MEMORY_SIZE_MAX)                                                                            \
+    F##_flag(take_short)
 
 #define FIELDS_HELLO_OPERATOR(F)                                                                                       \
     F##_id16(instance)                                                                                                 \
@@ -212,7 +245,8 @@
     F##_u64(epoch, UINT32_MAX)                                                                                         \
     F##_u64(lease_ms, DURATION_MS_MAX)                                                                                 \
     F##_u64(heartbeat_ms, DURATION_MS_MAX)                                                                             \
-    F##_u64(dead_ms, DURATION_MS_MAX)
+    F##_u64(dead_ms, DURATION_MS_MAX)                                                                                  \
+    F##_flag(take_short)
 
 #define FIELDS_WELCOME_OPERATOR(F)                                                                                     \
     F##_id16(store)                                                                                                    \

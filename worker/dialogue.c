@@ -91,6 +91,7 @@ static enum dialogue_verdict on_welcome(struct dialogue *dialogue, const struct 
     if (ledger_welcome(dialogue->ledger, &welcome->store, (uint32_t)welcome->epoch)) {
         clear_all(dialogue);
     }
+    dialogue->ledger->puts_short = welcome->take_short;
     dialogue->was_welcome = true;
     return DIALOGUE_OK;
 }
@@ -362,7 +363,8 @@ static void put_hello(struct dialogue *dialogue, struct buf *frame)
                                      .functions = names_list(&functions, facts->functions, facts->function_count),
                                      .queues = names_list(&queues, facts->queues, facts->queue_count),
                                      .held = {.count = held_count, .items = buf_bytes(&held)},
-                                     .memory = bytes_text(facts->memory != NULL ? facts->memory : "")};
+                                     .memory = bytes_text(facts->memory != NULL ? facts->memory : ""),
+                                     .take_short = true};
     msg_HELLO_WORKER_put(frame, &hello);
     buf_fini(&functions);
     buf_fini(&queues);

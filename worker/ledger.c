@@ -367,7 +367,7 @@ uint32_t ledger_put_held(const struct ledger *ledger, struct buf *items)
            list_put_held(&ledger->handed, items) + list_put_held(&ledger->waiting, items);
 }
 
-static void finished_put(struct buf *buf, const struct attempt *attempt)
+static void finished_put(struct buf *buf, const struct attempt *attempt, struct item_last *last)
 {
     const struct outcome *o = &attempt->outcome;
     struct item_finished item = {.task = attempt->token.task,
@@ -387,7 +387,7 @@ static void finished_put(struct buf *buf, const struct attempt *attempt)
                                  .cpu_us = o->cpu_us,
                                  .peak = o->peak,
                                  .report = o->report};
-    item_finished_put(buf, &item);
+    item_finished_put_after(buf, &item, last);
 }
 
 bool ledger_put_finished(struct ledger *ledger, struct buf *frame)
@@ -397,11 +397,13 @@ bool ledger_put_finished(struct ledger *ledger, struct buf *frame)
     }
     struct message head = {.kind = MSG_FINISHED};
     struct run run;
+    struct item_last last;
+    last.has = false;
     run_open(&run, frame, &head);
     while (ledger->unsent.first != NULL && run.count < BATCH_COUNT_SOFT &&
            (run.count == 0 || frame->n < BATCH_SIZE_SOFT)) {
         struct attempt *attempt = ledger->unsent.first;
-        finished_put(run.out, attempt);
+        finished_put(run.out, attempt, ledger->puts_short ? &last : NULL);
         run.count++;
         attempt->is_sent = true;
         list_unlink(attempt);

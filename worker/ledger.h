@@ -90,6 +90,7 @@ struct ledger {
     struct spares spares; /* of attempts */
     struct uuid store;    /* zeros: none known yet */
     uint32_t epoch;       /* of this connection's WELCOME */
+    bool puts_short;      /* the same: FINISHED may have short items */
     struct map by_task;
     struct attempt_list waiting; /* deepest first, of those oldest first */
     struct attempt_list handed;  /* HANDED and RUNNING */

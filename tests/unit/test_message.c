@@ -555,6 +555,143 @@ static void test_every_number_and_its_word_are_one(void **state)
     assert_int_equal(cause_of_word(""), -1);
 }
 
+/* ---- short items ---- */
+
+static struct bytes one_of(const char *const *texts, uint32_t choice)
+{
+    return bytes_text(texts[choice]);
+}
+
+/* Outcomes as they come: mostly the next one of the same worker, sometimes anything else. */
+static struct item_outcome outcome_after(struct item_outcome last, uint32_t *seed)
+{
+    static const char *const texts[] = {NULL, "", "host:1", "host:2"};
+    struct item_outcome next = last;
+    uint32_t chance = (*seed = *seed * 1664525u + 1013904223u) >> 8;
+
+    next.task++;
+    next.completion++;
+    next.result = one_of(texts, chance % 4);
+    next.run_us = chance % 300;
+    next.cpu_us = chance % 299;
+    if ((chance >> 14 & 3) == 0) {
+        next.args = next.kind = next.detail = (struct bytes){NULL, 0};
+    }
+    switch (chance >> 8 & 31) {
+    case 0:
+        next.task += 2;
+        break;
+    case 1:
+        next.completion += 2;
+        break;
+    case 2:
+        next.worker = one_of(texts, chance >> 3 & 3);
+        break;
+    case 3:
+        next.args = one_of(texts, chance >> 3 & 3);
+        break;
+    case 4:
+        next.kind = one_of(texts, chance >> 3 & 3);
+        break;
+    case 5:
+        next.detail = one_of(texts, chance >> 3 & 3);
+        break;
+    case 6:
+        next.finished += chance >> 3 & 1;
+        break;
+    default:
+        break;
+    }
+    return next;
+}
+
+/* Whatever stands before it: a field taken over from another task's outcome would be a wrong answer to somebody. */
+static void test_short_items_say_the_same_as_whole_ones(void **state)
+{
+    enum { COUNT = 5000 };
+    struct message head = {.kind = MSG_OUTCOME};
+    struct message message = {.kind = 0};
+    struct item_outcome item = {.task = 7, .completion = 1, .state = TASK_DONE};
+    struct item_outcome got;
+    struct item_last last = {.has = false};
+    struct buf frame = {0};
+    struct buf whole = {0};
+    struct buf again = {0};
+    struct run run;
+    uint32_t seed = 11;
+
+    (void)state;
+    frame_begin(&frame, 1);
+    run_open(&run, &frame, &head);
+    for (; run.count < COUNT; run.count++) {
+        item = outcome_after(item, &seed);
+        item_outcome_put(&whole, &item);
+        item_outcome_put_after(&frame, &item, &last);
+    }
+    run_close(&run);
+    message = assert_read(&frame);
+    assert_int_equal(message.OUTCOME.items.count, COUNT);
+    while (item_outcome_next(&message.OUTCOME.items, &got)) {
+        item_outcome_put(&again, &got);
+    }
+    assert_true(bytes_equal(buf_bytes(&whole), buf_bytes(&again)));
+    assert_true(frame.n < whole.n * 2 / 3);
+    buf_fini(&frame);
+    buf_fini(&whole);
+    buf_fini(&again);
+}
+
+static void test_receipts_of_a_run_take_a_byte_each(void **state)
+{
+    struct message head = {.kind = MSG_RECEIPT};
+    struct item_last last = {.has = false};
+    struct item_receipt item = {.epoch = 3, .attempt = 1};
+    struct buf frame = {0};
+    struct run run;
+
+    (void)state;
+    frame_begin(&frame, 1);
+    run_open(&run, &frame, &head);
+    for (item.task = 100; item.task < 200; item.task++, run.count++) {
+        item_receipt_put_after(&frame, &item, &last);
+    }
+    run_close(&run);
+    assert_true(frame.n < 120);
+    struct message message = assert_read(&frame);
+    for (uint64_t task = 100; task < 200; task++) {
+        assert_true(item_receipt_next(&message.RECEIPT.items, &item));
+        assert_true(item.task == task && item.epoch == 3 && item.attempt == 1 && item.verdict == 0);
+    }
+    assert_false(item_receipt_next(&message.RECEIPT.items, &item));
+    buf_fini(&frame);
+}
+
+static void test_a_peer_that_takes_no_short_items_gets_none(void **state)
+{
+    struct item_receipt item = {.task = 1, .epoch = 1, .attempt = 1};
+    struct buf with = {0};
+    struct buf without = {0};
+
+    (void)state;
+    item_receipt_put(&with, &item);
+    item_receipt_put_after(&without, &item, NULL);
+    item.task++;
+    item_receipt_put(&with, &item);
+    item_receipt_put_after(&without, &item, NULL);
+    assert_true(bytes_equal(buf_bytes(&with), buf_bytes(&without)));
+    buf_fini(&with);
+    buf_fini(&without);
+}
+
+static void test_a_short_item_needs_one_before_it(void **state)
+{
+    (void)state;
+    assert_refused(FRAME("\x92\x2e\x92\x90\x94\x01\x01\x01\x00"), "receipt");     /* the first is short */
+    assert_refused(FRAME("\x92\x2e\x92\x94\x01\x01\x01\x00\x91\x05"), "receipt"); /* neither short nor whole */
+    assert_refused(FRAME("\x92\x2a\x92\x93\x01\x01\x01\x90"), "token");           /* cannot be short */
+    assert_refused(FRAME("\x92\x2e\x92\x94\xcf\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x01\x00\x90"), "task");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -582,6 +719,10 @@ int main(void)
         cmocka_unit_test(test_options_out_of_bounds_are_refused_by_name),
         cmocka_unit_test(test_options_may_grow_and_at_most_once_allows_one_attempt),
         cmocka_unit_test(test_every_number_and_its_word_are_one),
+        cmocka_unit_test(test_short_items_say_the_same_as_whole_ones),
+        cmocka_unit_test(test_receipts_of_a_run_take_a_byte_each),
+        cmocka_unit_test(test_a_peer_that_takes_no_short_items_gets_none),
+        cmocka_unit_test(test_a_short_item_needs_one_before_it),
     };
     return cmocka_run_group_tests_name("message", tests, NULL, NULL);
 }
