@@ -103,7 +103,8 @@ void sim_client_hello(struct client *client, struct buf *out)
                                      .program = bytes_text("model"),
                                      .take_over = client->take_over,
                                      .is_volatile = client->is_volatile,
-                                     .credit_bytes = CREDIT_ALL};
+                                     .credit_bytes = CREDIT_ALL,
+                                     .take_short = client->peer.serial % 2 == 0};
     if (client->was_welcomed) {
         hello.session = client->session;
         hello.series = client->series;

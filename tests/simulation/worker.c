@@ -107,7 +107,8 @@ void sim_worker_hello(struct worker *worker, struct buf *out)
                                      .capacity_count = worker->is_draining ? 0 : worker->slots + worker->prefetch,
                                      .capacity_bytes = CAPACITY_BYTES,
                                      .functions = {.count = 1, .items = buf_bytes(&functions)},
-                                     .held = {.count = (uint32_t)worker->held_count, .items = buf_bytes(&held)}};
+                                     .held = {.count = (uint32_t)worker->held_count, .items = buf_bytes(&held)},
+                                     .take_short = worker->peer.serial % 2 == 0};
     msg_HELLO_WORKER_put(out, &hello);
     buf_fini(&functions);
     buf_fini(&held);
