@@ -30,6 +30,7 @@ struct scene {
     uint64_t session;
     uint64_t series;
     struct map series_rows; /* on disk, if there were one */
+    size_t worker_bytes;    /* said to the worker */
 };
 
 static void scene_begin(struct scene *scene)
@@ -59,6 +60,7 @@ static void hear(struct scene *scene, struct outbox *outbox)
         uint32_t generation;
         uint64_t unknown;
         const char *why;
+        scene->worker_bytes += outbox->frames[i].conn == WORKER ? outbox->frames[i].frame.n : 0;
         assert_int_equal(frame_open(buf_bytes(&outbox->frames[i].frame), &generation, &cursor), QUERN_OK);
         while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
             scene->nonce = message.kind == MSG_CHALLENGE ? message.CHALLENGE.nonce : scene->nonce;
@@ -138,15 +140,16 @@ static void client_comes(struct scene *scene)
     commit(scene);
 }
 
-static void worker_comes(struct scene *scene)
+static void worker_comes_with(struct scene *scene, unsigned slots, bool take_short)
 {
     struct msg_HELLO_WORKER hello = {.instance = {{3}},
                                      .pid = 3,
                                      .host = bytes_text("host"),
                                      .name = bytes_text("host-1"),
-                                     .slots = 1,
-                                     .capacity_count = 1,
-                                     .capacity_bytes = INT64_MAX};
+                                     .slots = slots,
+                                     .capacity_count = slots,
+                                     .capacity_bytes = INT64_MAX,
+                                     .take_short = take_short};
     struct buf names = {0};
     struct item_name item = {.name = bytes_text("work")};
     item_name_put(&names, &item);
@@ -155,6 +158,11 @@ static void worker_comes(struct scene *scene)
     said(scene, WORKER);
     commit(scene);
     buf_fini(&names);
+}
+
+static void worker_comes(struct scene *scene)
+{
+    worker_comes_with(scene, 1, false);
 }
 
 static void submit_at(struct scene *scene, uint64_t conn, uint64_t sequence, struct bytes args)
@@ -713,6 +721,30 @@ static void test_a_broker_without_a_store_serves_volatile_sessions_only(void **s
     scene_end(&scene);
 }
 
+/* Dispatches of a hundred tasks: in bytes. */
+static size_t dispatch_size(bool take_short)
+{
+    struct scene scene;
+    scene_begin(&scene);
+    client_comes(&scene);
+    for (uint64_t sequence = 1; sequence <= 100; sequence++) {
+        submit(&scene, sequence, bytes_text("\xc0"));
+    }
+    worker_comes_with(&scene, 100, take_short);
+    assert_true(has_heard(&scene, "DISPATCH"));
+    assert_int_equal(scene.core->state_count[TASK_LEASED], 100);
+    scene_end(&scene);
+    return scene.worker_bytes;
+}
+
+/* An older worker, or one in another language, would take a short item for a malformed one. */
+static void test_a_peer_that_takes_no_short_items_gets_whole_ones(void **state)
+{
+    (void)state;
+    assert_true(dispatch_size(false) > 100 * 15);
+    assert_true(dispatch_size(true) < 100 * 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -720,6 +752,7 @@ int main(void)
         cmocka_unit_test(test_what_nobody_waits_for_goes_alone_after_a_moment),
         cmocka_unit_test(test_what_would_leave_soon_goes_with_its_connection),
         cmocka_unit_test(test_a_broker_without_a_store_serves_volatile_sessions_only),
+        cmocka_unit_test(test_a_peer_that_takes_no_short_items_gets_whole_ones),
         cmocka_unit_test(test_a_question_about_task_zero_is_answered),
         cmocka_unit_test(test_what_is_open_is_told_to_the_owner_alone),
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
