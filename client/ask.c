@@ -40,6 +40,14 @@ static const char *reply_text(const struct request *request)
     return text;
 }
 
+static bool is_own_close(const struct client_ledger *ledger, const struct message *message)
+{
+    if (message->kind != MSG_CLOSE || message->CLOSE.name.n == 0) {
+        return message->kind == MSG_CLOSE && message->CLOSE.session == ledger->session;
+    }
+    return bytes_equal(message->CLOSE.name, bytes_text(ledger->options.session));
+}
+
 enum quern_err client_ask(struct quern_client *client, struct message *message, int64_t deadline_ms, struct buf *body)
 {
     enum quern_err err = client_end(client);
@@ -53,6 +61,7 @@ enum quern_err client_ask(struct quern_client *client, struct message *message, 
                    ? error_memory("a request")
                    : error_set(err, "%u requests are under way already; wait for one of them", REQUEST_COUNT_MAX);
     }
+    request->is_own_close = is_own_close(&client->ledger, message);
     if (io_poke(client)) {
         io_wake(client);
     }

@@ -221,6 +221,18 @@ uint32_t requests_disconnected(struct requests *requests)
     return ended;
 }
 
+uint32_t requests_session_gone(struct requests *requests)
+{
+    uint32_t ended = 0;
+    for (struct request *request = requests->first; request != NULL; request = request->next) {
+        if (request->is_own_close && !request->is_done) {
+            request_finish(requests, request, QUERN_OK, bytes_text(""));
+            ended++;
+        }
+    }
+    return ended;
+}
+
 uint32_t requests_end(struct requests *requests, enum quern_err code, const char *text)
 {
     uint32_t ended = 0;

@@ -17,6 +17,7 @@ struct request {
     enum message_kind kind;
     uint64_t task; /* CANCEL, RETRY */
     bool is_idempotent;
+    bool is_own_close; /* CLOSE of this client's own session */
     bool is_sent; /* on this connection */
     bool is_done;
     enum quern_err code; /* when done */
@@ -52,6 +53,8 @@ struct request *requests_reply(struct requests *requests, const struct msg_REPLY
 uint32_t requests_refuse(struct requests *requests, uint64_t kind, enum quern_err code, struct bytes text);
 /* The connection is gone. How many ended by that. */
 uint32_t requests_disconnected(struct requests *requests);
+/* The client's own session has gone: those that were to close it have what they asked for. How many ended by that. */
+uint32_t requests_session_gone(struct requests *requests);
 /* Nothing will be answered any more. How many ended by that. */
 uint32_t requests_end(struct requests *requests, enum quern_err code, const char *text);
 

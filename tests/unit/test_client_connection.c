@@ -176,6 +176,31 @@ static void test_a_session_that_has_gone_needs_no_closing(void **state)
     assert_int_equal(quern_client_close(&client, QUERN_CLOSE_SESSION), QUERN_OK);
 }
 
+static void *close_session(void *context)
+{
+    struct quern_client *client = context;
+    return (void *)(uintptr_t)quern_client_close(&client, QUERN_CLOSE_SESSION);
+}
+
+/* The broker closed it and died before it said so; the next one knows no such session. */
+static void test_a_close_whose_answer_was_lost_with_the_broker_is_done(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    pthread_t closing;
+    void *result;
+    fake_lock(fake);
+    fake->holds_replies = true;
+    fake_unlock(fake);
+    assert_int_equal(pthread_create(&closing, NULL, close_session, client), 0);
+    fake_lock(fake);
+    fake_await(fake, fake->request_count == 1);
+    fake->deny_now = QUERN_UNKNOWN;
+    fake_unlock(fake);
+    pthread_join(closing, &result);
+    assert_int_equal((uintptr_t)result, QUERN_OK);
+}
+
 static void *wait_for_reply(void *context)
 {
     return (void *)(uintptr_t)quern_cancel(context, id_make(7, 1), false, QUERN_FOREVER);
@@ -363,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FAKE(test_a_session_that_has_gone_needs_no_closing),
+        WITH_FAKE(test_a_close_whose_answer_was_lost_with_the_broker_is_done),
         WITH_FAKE(test_a_reconnect_resends_what_was_not_answered),
         WITH_FAKE(test_an_outcome_is_delivered_once_over_many_connections),
         WITH_FAKE(test_being_taken_over_ends_every_wait),
