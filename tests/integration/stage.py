@@ -152,6 +152,7 @@ class Story(unittest.TestCase):
     """One directory per test; XDG_RUNTIME_DIR and XDG_STATE_HOME in it, so that every default leads there."""
 
     maxDiff = 4000
+    keeps_evidence = False  # a failure that may not come again: its directory stays, with all that its programs said
 
     def setUp(self):
         # Not TMPDIR: a socket's path may have 107 bytes.
@@ -177,7 +178,19 @@ class Story(unittest.TestCase):
             failed = any(case is self for case, _ in outcome.result.failures + outcome.result.errors) or failed
         if failed or os.environ.get("QUERN_STORY_LOGS"):
             self.print_logs()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if failed and self.keeps_evidence:
+            self.keep_evidence()
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def keep_evidence(self):
+        for number, program in enumerate(self.programs):
+            for kind, lines in (("out", program.out), ("err", program.log)):
+                with open(self.path(f"{number:03}-{program.name}-{program.pid}.{kind}"), "w", encoding="utf-8",
+                          errors="surrogateescape") as file:
+                    file.write(f"{' '.join(program.argv)}: status {program.process.returncode}\n")
+                    file.writelines(f"{line}\n" for line in lines)
+        print(f"evidence: {self.directory}", file=sys.stderr, flush=True)
 
     def print_logs(self):
         for program in self.programs:

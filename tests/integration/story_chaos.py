@@ -1,4 +1,4 @@
-"""A short chaos: forty kills at random, judged. The long one: tests/crash/run --long."""
+"""Thirty seconds of chaos, judged. The long one: tests/crash/run --long."""
 
 import os
 import sys
