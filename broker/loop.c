@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "broker/heaptrim.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -38,6 +39,7 @@ struct loop {
     struct flight *flight;   /* NULL: off */
     struct batch *in_commit; /* borrowed by the journal; NULL when it is idle */
     struct update update;
+    struct heaptrim heaptrim;
     int64_t mono_ms; /* of this turn */
     int64_t wall_ms;
     int64_t wake_ms;
@@ -189,6 +191,7 @@ static void take_frames(struct loop *loop)
         if (said.kind == ROUTER_FRAME) {
             event.kind = EVENT_FRAME;
             event.frame = said.frame;
+            heaptrim_saw_frame(&loop->heaptrim, said.frame.n, loop->mono_ms);
             event.peer = router_peer_text(loop->router, said.conn);
         }
         loop_step(loop, &event);
@@ -220,7 +223,8 @@ static void tick_if_due(struct loop *loop)
 
 static int sleep_ms(const struct loop *loop)
 {
-    int64_t left = loop->wake_ms - loop->mono_ms;
+    int64_t wake_ms = loop->heaptrim.due_ms < loop->wake_ms ? loop->heaptrim.due_ms : loop->wake_ms;
+    int64_t left = wake_ms - loop->mono_ms;
 
     if (!loop->is_quiet) {
         return 0;
@@ -268,6 +272,7 @@ static void loop_turn(struct loop *loop)
     take_frames(loop);
     take_journal_events(loop);
     tick_if_due(loop);
+    heaptrim_look(&loop->heaptrim, loop->mono_ms);
 
     /* What may be lost without breaking a promise goes out now: execution overlaps the commit of its submit. */
     loop_carry_out(loop);
@@ -328,6 +333,7 @@ bool loop_run(struct core *core, struct journal *journal, struct router *router,
     bool is_drained;
 
     update_init(&loop.update);
+    heaptrim_init(&loop.heaptrim);
     loop.wake_ms = 0; /* the first tick asks the core when to wake */
     loop.ticked_ms = -1;
     while (!loop.is_stopping) {

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "broker/config.h"
+#include "broker/heaptrim.h"
 #include "broker/inspect.h"
 #include "broker/loop.h"
 #include "common/check.h"
@@ -110,9 +110,7 @@ static void prepare_process(void)
     (void)umask(077);
     (void)signal(SIGPIPE, SIG_IGN);
     raise_fd_limit();
-    /* Payloads of megabytes come and go: without this they would move into the heap and stay there. */
-    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-    (void)mallopt(M_ARENA_MAX, 2);
+    heaptrim_prepare();
 }
 
 /* Blocked before any thread starts, so that every thread inherits it and only the loop sees signals. */

@@ -54,6 +54,19 @@ class Large(stage.Story):
         self.broker()
         self.assertTrue(self.taken() == self.text, "the result is not what was sent")
 
+    def test_memory_of_large_payloads_goes_back_when_no_more_come(self):
+        broker = self.broker()
+        self.worker(slots=1)
+        self.wait_workers()
+        self.quern("bench", "--volatile", "--bytes", "1000000", "--tasks", "100")
+        peak = self.memory_kib(broker, "VmHWM")
+        self.assertGreater(peak, 60 * 1000)  # else there is nothing to be seen
+        stage.wait_until(lambda: self.memory_kib(broker, "VmRSS") < peak / 2, "memory to go back")
+
+    def memory_kib(self, program, key):
+        with open(f"/proc/{program.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(key))
+
     def test_16_mib_that_a_worker_has_survive_the_kill_of_the_broker(self):
         """The slot is held up: the broker dies while the worker has the task, and the result is made meanwhile."""
         broker = self.broker()
