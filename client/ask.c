@@ -117,7 +117,7 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
 
 enum quern_err id_check(uint64_t id)
 {
-    if (id_series(id) == 0 || id_series(id) > SERIES_MAX || id_sequence(id) == 0 || id_sequence(id) > SEQUENCE_MAX) {
+    if (!id_is_sound(id)) {
         return error_set(QUERN_INVALID, "%llu is no id of a task", (unsigned long long)id);
     }
     return QUERN_OK;

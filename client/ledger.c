@@ -282,15 +282,20 @@ uint64_t outcome_payload_size(const struct item_outcome *outcome)
     return outcome->result.n + outcome->detail.n + outcome->report.n + outcome->args.n;
 }
 
-static void on_outcomes(struct client_ledger *ledger, struct list items)
+static enum ledger_verdict on_outcomes(struct client_ledger *ledger, struct list items)
 {
     struct item_outcome outcome;
     while (item_outcome_next(&items, &outcome)) {
+        if (!id_is_sound(outcome.task) || outcome.completion == 0) {
+            return verdict(ledger, LEDGER_RECONNECT_LATER,
+                           "the broker sent an outcome of no task, or without a number");
+        }
         if (completions_receive(&ledger->completions, outcome.completion, outcome_payload_size(&outcome))) {
             submits_outcome(&ledger->submits, outcome.task);
             ledger->sink.outcome(ledger->sink.context, &outcome);
         }
     }
+    return LEDGER_GO_ON;
 }
 
 static void on_ping(struct client_ledger *ledger, const struct msg_PING *ping)
@@ -324,7 +329,7 @@ static void on_reply(struct client_ledger *ledger, const struct msg_REPLY *reply
 }
 
 /* What only a welcomed client may be told. */
-static void on_message_up(struct client_ledger *ledger, const struct message *message, int64_t now_ms)
+static enum ledger_verdict on_message_up(struct client_ledger *ledger, const struct message *message, int64_t now_ms)
 {
     switch (message->kind) {
     case MSG_ACCEPTED:
@@ -339,8 +344,7 @@ static void on_message_up(struct client_ledger *ledger, const struct message *me
                QUERN_FORGOTTEN, 0, bytes_text("it was done, and its outcome is deleted"), now_ms);
         break;
     case MSG_OUTCOME:
-        on_outcomes(ledger, message->OUTCOME.items);
-        break;
+        return on_outcomes(ledger, message->OUTCOME.items);
     case MSG_CREDIT:
         submits_credit(&ledger->submits, &message->CREDIT);
         break;
@@ -350,6 +354,7 @@ static void on_message_up(struct client_ledger *ledger, const struct message *me
     default: /* progress, and what is meant for others */
         break;
     }
+    return LEDGER_GO_ON;
 }
 
 static enum ledger_verdict on_message(struct client_ledger *ledger, const struct message *message, int64_t now_ms)
@@ -374,10 +379,7 @@ static enum ledger_verdict on_message(struct client_ledger *ledger, const struct
         on_pong(ledger, &message->PONG);
         return LEDGER_GO_ON;
     default:
-        if (ledger->phase == LEDGER_UP) {
-            on_message_up(ledger, message, now_ms);
-        }
-        return LEDGER_GO_ON;
+        return ledger->phase == LEDGER_UP ? on_message_up(ledger, message, now_ms) : LEDGER_GO_ON;
     }
 }
 

@@ -37,6 +37,11 @@ static bool number_parse(const char **text, uint32_t max, uint32_t *number_out)
     return true;
 }
 
+bool id_is_sound(uint64_t id)
+{
+    return id_series(id) != 0 && id_series(id) <= SERIES_MAX && id_sequence(id) != 0 && id_sequence(id) <= SEQUENCE_MAX;
+}
+
 bool id_parse(const char *text, uint64_t *id_out)
 {
     uint32_t series;

@@ -35,6 +35,8 @@ static inline uint32_t id_sequence(uint64_t id)
     return (uint32_t)id;
 }
 
+/* Can it be one? Both parts are 1..2147483647. */
+bool id_is_sound(uint64_t id);
 /* Writes "SERIES-SEQUENCE" into text and returns it. */
 char *id_text(uint64_t id, char text[ID_TEXT_SIZE]);
 /* False unless text is exactly SERIES-SEQUENCE, both 1..2147483647 in plain decimal. */

@@ -4,13 +4,16 @@
  * crashes and starts from what was on disk. After every step the core's invariants hold, the disk takes every batch,
  * and nobody was told what is not on disk.
  * It must not know the core's insides, nor be a good peer.
- * Start reading at step.
+ * Start reading at step. QUERN_FUZZ_TRACE=1 tells what happened.
  */
 #include "broker/core.h"
 #include "common/check.h"
 #include "fuzz/made.h"
 #include "simulation/memstore.h"
+#include "support/frames.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CONN_COUNT 6u
@@ -23,6 +26,12 @@
 struct sealed {
     struct batch *batch;
     bool is_applied;
+};
+
+struct series_seen {
+    uint64_t id;
+    uint64_t session;
+    bool is_volatile;
 };
 
 struct scene {
@@ -41,18 +50,75 @@ struct scene {
     uint64_t conns[CONN_COUNT]; /* 0: not connected */
     uint32_t generations[CONN_COUNT];
     uint64_t conn_last;
-    uint64_t volatile_series[SERIES_COUNT_MAX]; /* nothing of them is on disk */
-    size_t volatile_count;
+    struct series_seen series[SERIES_COUNT_MAX]; /* of WELCOMEs */
+    size_t series_count;
+    uint64_t ended[SERIES_COUNT_MAX]; /* sessions that were deleted */
+    size_t ended_count;
     bool is_told_of_disk; /* what is said now must be on disk */
 };
 
+/* ---- what happened, for people: QUERN_FUZZ_TRACE=1 ---- */
+
+static bool is_traced(void)
+{
+    static int is = -1;
+    is = is < 0 ? getenv("QUERN_FUZZ_TRACE") != NULL : is;
+    return is != 0;
+}
+
+static void trace(const char *what, uint64_t number)
+{
+    if (is_traced()) {
+        fprintf(stderr, "%s %" PRIu64 "\n", what, number);
+    }
+}
+
+static void trace_frame(const char *way, uint64_t conn, struct bytes frame)
+{
+    struct cursor cursor;
+    struct message message;
+    uint32_t generation;
+    uint64_t unknown;
+    const char *why = "";
+    if (!is_traced() || frame_open(frame, &generation, &cursor) != QUERN_OK) {
+        return;
+    }
+    while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
+        struct buf text = {0};
+        message_text(&text, &message);
+        fprintf(stderr, "%s %" PRIu64 " g%u %.*s\n", way, conn, generation, (int)text.n, (const char *)text.p);
+        buf_fini(&text);
+    }
+    fprintf(stderr, "%s", why[0] != '\0' ? "   then refused: " : "");
+    fprintf(stderr, "%s%s", why, why[0] != '\0' ? "\n" : "");
+}
+
 /* ---- what it says ---- */
 
+static const struct series_seen *series_seen(const struct scene *scene, uint64_t id)
+{
+    for (size_t i = 0; i < scene->series_count && i < SERIES_COUNT_MAX; i++) {
+        if (scene->series[i].id == id) {
+            return &scene->series[i];
+        }
+    }
+    return NULL;
+}
+
+/* Nothing of it is on disk. */
 static bool is_volatile(const struct scene *scene, uint64_t series)
 {
-    for (size_t i = 0; i < scene->volatile_count && i < SERIES_COUNT_MAX; i++) {
-        if (scene->volatile_series[i] == series) {
-            return true;
+    const struct series_seen *seen = series_seen(scene, series);
+    return seen != NULL && seen->is_volatile;
+}
+
+/* Its session was told to end, and to take everything with it, before this was sent. */
+static bool is_over(const struct scene *scene, uint64_t series)
+{
+    const struct series_seen *seen = series_seen(scene, series);
+    for (size_t i = 0; seen != NULL && i < scene->ended_count && i < SERIES_COUNT_MAX; i++) {
+        if (scene->ended[i] == seen->session) {
+            return memstore_session(scene->disk, seen->session) == NULL;
         }
     }
     return false;
@@ -62,16 +128,32 @@ static bool is_volatile(const struct scene *scene, uint64_t series)
 static void answer_check(const struct scene *scene, uint64_t series, uint64_t last)
 {
     const struct series_row *row = memstore_series(scene->disk, series);
-    CHECK(is_volatile(scene, series) || (scene->is_told_of_disk && row != NULL && row->submitted_high >= last));
+    if (!is_volatile(scene, series)) {
+        CHECK(scene->is_told_of_disk);
+        CHECK(row != NULL ? row->submitted_high >= last : is_over(scene, series));
+    }
+}
+
+static void outcome_check(const struct scene *scene, const struct item_outcome *item)
+{
+    const struct outcome_row *row = memstore_outcome(scene->disk, item->task);
+    uint64_t series = item->task >> 32;
+    if (is_volatile(scene, series)) {
+        return;
+    }
+    const struct series_seen *seen = series_seen(scene, series);
+    bool is_taken = seen != NULL && memstore_session(scene->disk, seen->session) != NULL &&
+                    memstore_acked(scene->disk, seen->session, item->completion);
+    CHECK(scene->is_told_of_disk);
+    CHECK(row != NULL ? row->completion == item->completion && row->state == item->state
+                      : is_taken || is_over(scene, series));
 }
 
 static void outcomes_check(const struct scene *scene, struct list list)
 {
     struct item_outcome item;
     while (item_outcome_next(&list, &item)) {
-        const struct outcome_row *row = memstore_outcome(scene->disk, item.task);
-        CHECK(is_volatile(scene, item.task >> 32) || (scene->is_told_of_disk && row != NULL &&
-                                                      row->completion == item.completion && row->state == item.state));
+        outcome_check(scene, &item);
     }
 }
 
@@ -98,8 +180,9 @@ static void drops_check(const struct scene *scene, struct list list)
 static void welcome_check(struct scene *scene, const struct msg_WELCOME_CLIENT *welcome)
 {
     CHECK(welcome->is_volatile || scene->is_told_of_disk);
-    if (welcome->is_volatile && !is_volatile(scene, welcome->series)) {
-        scene->volatile_series[scene->volatile_count++ % SERIES_COUNT_MAX] = welcome->series;
+    if (series_seen(scene, welcome->series) == NULL) {
+        scene->series[scene->series_count++ % SERIES_COUNT_MAX] = (struct series_seen){
+            .id = welcome->series, .session = welcome->session, .is_volatile = welcome->is_volatile};
     }
 }
 
@@ -137,6 +220,7 @@ static void send_frames(struct scene *scene, struct outbox *outbox, bool is_gate
 {
     scene->is_told_of_disk = is_gated;
     for (size_t i = 0; i < outbox->count; i++) {
+        trace_frame(is_gated ? "  gated to" : "  to", outbox->frames[i].conn, buf_bytes(&outbox->frames[i].frame));
         known_note_frame(&scene->known, buf_bytes(&outbox->frames[i].frame), message_check, scene);
         buf_fini(&outbox->frames[i].frame);
     }
@@ -202,6 +286,7 @@ static void broker_start(struct scene *scene)
     struct store_visitor visitor;
     struct event event = {.kind = EVENT_TICK};
     memstore_start(scene->disk, &facts);
+    trace("start, epoch", facts.epoch);
     scene->core = core_open(&scene->limits, &facts);
     core_visitor(scene->core, &visitor);
     memstore_load(scene->disk, &visitor);
@@ -236,6 +321,14 @@ static void apply(struct scene *scene, bool twice)
     for (size_t i = 0; i < scene->sealed_count; i++) {
         struct sealed *sealed = &scene->sealed[i];
         if (!sealed->is_applied) {
+            trace("apply batch", sealed->batch->number);
+            for (size_t c = 0; c < sealed->batch->count; c++) {
+                const struct change *change = &sealed->batch->changes[c];
+                trace("  change of kind", change->kind);
+                if (change->kind == CHANGE_SESSION_DELETE) {
+                    scene->ended[scene->ended_count++ % SERIES_COUNT_MAX] = change->number;
+                }
+            }
             const char *why = memstore_apply(scene->disk, sealed->batch->changes, sealed->batch->count, false);
             CHECK_THAT(why == NULL, "%s", why);
             why = twice ? memstore_apply(scene->disk, sealed->batch->changes, sealed->batch->count, true) : NULL;
@@ -252,6 +345,7 @@ static void notice(struct scene *scene)
         return;
     }
     struct batch *batch = scene->sealed[0].batch;
+    trace("notice of batch", batch->number);
     struct event event = {.kind = EVENT_COMMITTED, .batch = batch->number};
     core_take(scene, &event);
     send_frames(scene, &batch->gated, true);
@@ -303,6 +397,7 @@ static void connect_peer(struct scene *scene, unsigned which)
 
 static void hear(struct scene *scene, unsigned which, const struct buf *frame)
 {
+    trace_frame("from", scene->conns[which], buf_bytes(frame));
     uint8_t *copy = input_copy(frame->p, frame->n);
     struct event event = {
         .kind = EVENT_FRAME, .conn = scene->conns[which], .frame = bytes_of(copy, frame->n), .peer = "fuzzed"};
@@ -380,6 +475,7 @@ static void greet(struct scene *scene, unsigned which, bool is_worker, unsigned 
 static void part(struct scene *scene, unsigned which)
 {
     if (scene->conns[which] != 0) {
+        trace("closed", scene->conns[which]);
         struct event event = {.kind = EVENT_CLOSED, .conn = scene->conns[which]};
         scene->conns[which] = 0;
         take(scene, &event);
@@ -390,6 +486,7 @@ static void pass(struct scene *scene, unsigned how)
 {
     static const int64_t spans[] = {1, 20, 50, 1000, 3000, 10001, 15001, 60001, (int64_t)8 * 24 * 3600 * 1000};
     struct event event = {.kind = EVENT_TICK};
+    trace("pass ms", (uint64_t)spans[how % (sizeof spans / sizeof spans[0])]);
     scene->now_ms += spans[how % (sizeof spans / sizeof spans[0])];
     take(scene, &event);
 }
