@@ -99,5 +99,81 @@ class CutOff(Lifecycle):
         self.assertTrue(worker.is_running())
 
 
+class GivenAway(Lifecycle):
+    """A worker that was stopped for longer than its lease comes back: what it held was given to another, or given up."""
+
+    def begin(self, *options, function="effect", args=("0.5",)):
+        self.broker(*self.config(heartbeat_ms=100, dead_ms=500, lease_ms=1000, claim_ms=100))
+        self.first = self.worker(slots=1, module=UNRULY)
+        self.wait_workers()
+        task = self.quern("submit", "--detach", *options, function, json.dumps(self.path("effects")), *args).stdout.strip()
+        stage.wait_until(lambda: self.lines_of("effects"), "it to run")
+        return task
+
+    def signal_all(self, number):
+        for pid in [self.first.pid, *self.descendants(self.first.pid)]:
+            os.kill(pid, number)
+
+    def check_after(self, task, before):
+        """The one that comes back hands in what it has, or drops it; the outcome stays what it was."""
+        stage.wait_until(lambda: self.first.pid in self.connected(), "the first to be back")
+        self.wait_status(lambda status: sum(worker["held"] for worker in status["workers"]) == 0, "nothing to be held")
+        shown = self.quern("--json", "show", task).json
+        self.assertEqual(shown, before)
+        self.assertEqual([row["id"] for row in self.quern("--json", "list").json], [task])
+        self.assertEqual(self.quern("map", "good", input="1\n" * 20).lines, ["2"] * 20)
+        self.assertTrue(self.first.is_running())
+
+    def check_done_meanwhile(self, signal_it):
+        task = self.begin()
+        signal_it(signal.SIGSTOP)
+        self.worker(slots=1, module=UNRULY)
+        done = self.finished(task)
+        self.assertEqual((done["state"], done["attempts"]), ("done", 2), done)
+        self.assertEqual([failure["cause"] for failure in done["failures"]], ["lost"])
+        self.assertEqual(len(self.lines_of("effects")), 2)
+        signal_it(signal.SIGCONT)
+        self.check_after(task, done)
+
+    def test_what_another_has_done_meanwhile_is_never_recorded_twice(self):
+        """All of it is stopped, and goes on with what was given away."""
+        self.check_done_meanwhile(self.signal_all)
+
+    def test_a_result_that_comes_late_is_dropped(self):
+        """Its supervisor alone is stopped: its slot finishes the task meanwhile, so there is a result to hand in."""
+        self.check_done_meanwhile(lambda number: self.first.send(number))
+
+    def test_what_may_run_at_most_once_is_given_up_and_stays_so(self):
+        task = self.begin("--at-most-once")
+        self.first.send(signal.SIGSTOP)
+        self.worker(slots=1, module=UNRULY)
+        lost = self.finished(task)
+        self.assertEqual((lost["state"], lost["cause"]), ("failed", "lost"), lost)
+        self.first.send(signal.SIGCONT)
+        self.check_after(task, lost)
+        self.assertEqual(len(self.lines_of("effects")), 1)
+
+    def test_what_still_runs_there_is_stopped_with_all_that_it_started(self):
+        task = self.begin("--at-most-once", function="tree", args=(json.dumps("deaf"),))
+        stage.wait_until(lambda: len(self.lines_of("effects")) == 7, "its seven processes")
+        pids = [int(pid) for pid in self.lines_of("effects")]
+        self.first.send(signal.SIGSTOP)
+        lost = self.finished(task)
+        self.assertEqual((lost["state"], lost["cause"]), ("failed", "lost"), lost)
+        self.assertTrue(all(map(stage.is_alive, pids)))
+        self.first.send(signal.SIGCONT)
+        stage.wait_until(lambda: not any(map(stage.is_alive, pids)), "them to be gone")
+        self.check_after(task, lost)
+
+    def test_a_stop_shorter_than_the_lease_is_nobodys_loss(self):
+        task = self.begin()
+        self.signal_all(signal.SIGSTOP)
+        since = time.monotonic()
+        stage.wait_until(lambda: time.monotonic() > since + 0.4, "less than a lease to pass")
+        self.signal_all(signal.SIGCONT)
+        shown = self.finished(task)
+        self.assertEqual((shown["state"], shown["attempts"], shown["failures"]), ("done", 1, []), shown)
+
+
 if __name__ == "__main__":
     stage.main()
