@@ -17,11 +17,13 @@ class Bench(stage.Story):
                               env={**self.env, "QUERN_BUILD": stage.BUILD}, timeout=4 * stage.PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stderr)
         figures = json.loads(done.stdout)
-        for name in ("speed", "million", "hoard", "retention", "floor", "pool"):
+        for name in ("speed", "million", "hoard", "retention", "floor", "pool", "isolation"):
             self.assertIsNotNone(figures[name], done.stderr)
         for what, ratio in figures["pool"]["ratios"].items():
             self.assertGreater(ratio, 0, what)
         self.assertGreater(figures["floor"]["tasks_per_second"]["floor"], 0)
+        self.assertGreater(figures["isolation"]["under_kills"]["ratio"], 0)
+        self.assertGreater(figures["isolation"]["replacement"]["count"], 0)
 
     def test_quern_can_be_compared_with_every_peer_that_is_installed(self):
         done = subprocess.run([sys.executable, "-B", COMPARE, "--smoke", "--json"], capture_output=True, text=True,

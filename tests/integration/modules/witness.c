@@ -1,6 +1,6 @@
 /*
  * witness.c: functions that write down every start where quern has no part in it, and then behave well or badly.
- * Loaded by tests/crash/chaos.py. WITNESS_DIR in the worker's environment: where to write.
+ * Loaded by tests/crash/chaos.py and tests/bench/isolation.py. WITNESS_DIR in the worker's environment: where to write.
  */
 #include <quern/worker.h>
 
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WORD_SIZE_MAX 64
@@ -134,7 +135,7 @@ static enum quern_err act(struct quern_task *task, const struct order *order)
     return QUERN_OK;
 }
 
-/* ["KEY ACTION NUMBER"]: notes "KEY PID ATTEMPT", acts, and gives the key back. */
+/* ["KEY ACTION NUMBER"]: notes "KEY PID ATTEMPT MONOTONIC_US", acts, and gives the key back. */
 static enum quern_err witness(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     struct order order;
@@ -142,7 +143,10 @@ static enum quern_err witness(struct quern_task *task, struct quern_reader *args
     if (!order_read(args, &order)) {
         return quern_task_fail_args(task, args, "witness takes a key, an action and a number");
     }
-    snprintf(line, sizeof(line), "%s %d %u\n", order.key, getpid(), quern_task_attempt(task));
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(line, sizeof(line), "%s %d %u %lld\n", order.key, getpid(), quern_task_attempt(task),
+             (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
     if (!note("starts", line)) {
         return quern_task_fail(task, "NoWitness", "%s", strerror(errno));
     }
