@@ -27,6 +27,9 @@ static bool takes(const struct supervisor *supervisor, const struct slot *slot, 
     if (!admission_allows(supervisor, attempt)) {
         return false;
     }
+    if (!slot_may_limit(slot, &supervisor->yard, attempt)) {
+        return false;
+    }
     if (places->is_alone || (attempt->is_alone && (slot->queued > 0 || !places_may_start_alone(places)))) {
         return false;
     }
@@ -52,7 +55,7 @@ static void hand(struct supervisor *supervisor, struct slot *slot, struct attemp
     supervisor->places.running += slot->queued == 0;
     supervisor->places.is_alone = attempt->is_alone;
     supervisor->handed_us = supervisor->now_us;
-    slot_hand(slot, &supervisor->yard, attempt);
+    slot_hand(slot, &supervisor->yard, attempt, supervisor->now_us / 1000);
     check_by(supervisor, supervisor->now_us / 1000 + look_ms);
 }
 
@@ -157,12 +160,16 @@ static bool check_memory(struct supervisor *supervisor, struct slot *slot, struc
     uint64_t base = atomic_load_explicit(&slot->page->memory_base, memory_order_relaxed);
     int64_t began_us = clock_mono_us();
     struct memory_seen seen = memory_see(slot->pid, memory_look_size(watch, attempt->number, base, &limit));
-    if (watch->number != attempt->number) {
+    bool is_first = watch->number != attempt->number;
+    if (is_first) {
         memory_begin(watch, attempt->number, base, &seen);
     }
     enum memory_verdict verdict = memory_judge(watch, &limit, &seen, now_ms, clock_mono_us() - began_us);
     check_by(supervisor, watch->again_ms);
     slot->memory_limit = limit;
+    if (is_first) {
+        slot_limit_again(slot, watch->size, now_ms);
+    }
     return verdict != MEMORY_WITHIN && slot_stop(slot, &supervisor->yard, attempt, STOP_MEMORY, now_ms);
 }
 
@@ -215,6 +222,7 @@ void assign_check(struct supervisor *supervisor)
         return;
     }
     supervisor->check_ms = INT64_MAX;
+    yard_look(&supervisor->yard, supervisor->now_us / 1000);
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         if (supervisor->slots[i].state == SLOT_LIVE) {
             check_slot(supervisor, &supervisor->slots[i]);

@@ -8,6 +8,7 @@
 #include "common/limits.h"
 #include "worker/cgroup.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -46,6 +47,29 @@ unsigned cpus_granted(const char *root, const char *path)
         least = granted > 0 && (least == 0 || granted < least) ? granted : least;
     }
     return least;
+}
+
+int cpus_nth(size_t index)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) == 0) {
+        return -1;
+    }
+    size_t nth = index % (size_t)CPU_COUNT(&set);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET((size_t)cpu, &set) && nth-- == 0) {
+            return cpu;
+        }
+    }
+    return -1;
+}
+
+int cpus_bind(pid_t pid, int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    return sched_setaffinity(pid, sizeof(set), &set) == 0 ? 0 : errno;
 }
 
 unsigned cpus_usable(void)

@@ -14,9 +14,11 @@
 /* ---- looking ---- */
 
 /* A line "WORD  NUMBER kB", in bytes; false: there is none. */
-static bool meminfo_read(const char *path, const char *word, uint64_t *size_out)
+static bool meminfo_read(const char *proc, const char *word, uint64_t *size_out)
 {
     char line[256];
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/meminfo", proc);
     FILE *file = fopen(path, "re");
     bool is_found = false;
     while (file != NULL && !is_found && fgets(line, sizeof(line), file) != NULL) {
@@ -52,7 +54,7 @@ static uint64_t free_read(const struct floor *floor)
     char directory[PATH_MAX];
     uint64_t max;
     uint64_t least;
-    if (!meminfo_read(floor->meminfo, "MemAvailable", &least)) {
+    if (!meminfo_read(floor->proc, "MemAvailable", &least)) {
         least = UINT64_MAX;
     }
     for (bool is = cgroup_first(&floor->cgroup, directory); is; is = cgroup_above(&floor->cgroup, directory)) {
@@ -68,7 +70,7 @@ static uint64_t usable_read(const struct floor *floor)
     char directory[PATH_MAX];
     uint64_t max;
     uint64_t least;
-    if (!meminfo_read(floor->meminfo, "MemTotal", &least)) {
+    if (!meminfo_read(floor->proc, "MemTotal", &least)) {
         least = UINT64_MAX;
     }
     for (bool is = cgroup_first(&floor->cgroup, directory); is; is = cgroup_above(&floor->cgroup, directory)) {
@@ -81,9 +83,9 @@ static uint64_t usable_read(const struct floor *floor)
 
 /* ---- the floor ---- */
 
-void floor_init(struct floor *floor, const struct floor_plan *plan, const char *meminfo)
+void floor_init(struct floor *floor, const struct floor_plan *plan, const char *proc)
 {
-    *floor = (struct floor){.meminfo = meminfo, .size = plan->size};
+    *floor = (struct floor){.proc = proc, .size = plan->size};
     (void)cgroup_own(&floor->cgroup);
     floor->usable = usable_read(floor);
     if (plan->size == 0 && plan->percent > 0) {

@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FLOOR_MEMINFO "/proc/meminfo"
 /* By default: this part of the memory that is usable, and no more than that. */
 #define FLOOR_PERCENT 5u
 #define FLOOR_SIZE_MAX ((uint64_t)1 << 30)
@@ -39,12 +38,12 @@ struct floor {
     bool is_short;
     int64_t look_ms;      /* no look before that */
     int64_t short_ms;     /* since when it is short */
-    const char *meminfo;  /* borrowed */
+    const char *proc;     /* borrowed */
     struct cgroup cgroup; /* ours */
 };
 
-/* meminfo: FLOOR_MEMINFO, or a file like it. */
-void floor_init(struct floor *floor, const struct floor_plan *plan, const char *meminfo);
+/* proc: "/proc", or a directory with a file like meminfo there. */
+void floor_init(struct floor *floor, const struct floor_plan *plan, const char *proc);
 /* Look, if it is time. True: is_short has changed. */
 bool floor_look(struct floor *floor, int64_t now_ms);
 /* Pure: so much is free now. True: is_short has changed. */

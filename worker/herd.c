@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "worker/complaint.h"
+#include "worker/cpus.h"
 #include "worker/names.h"
 #include "worker/supervisor_private.h"
 
@@ -148,6 +149,16 @@ static void limit_memory(const struct options *options, pid_t pid)
     }
 }
 
+/* By its place among the slots, so that one that replaces another has its CPU. */
+static void pin(const struct supervisor *supervisor, size_t index, pid_t pid)
+{
+    int cpu = supervisor->options->pins ? cpus_nth(index) : -1;
+    int err = cpu >= 0 ? cpus_bind(pid, cpu) : 0;
+    if (err != 0 && err != ESRCH) {
+        log_event(LOG_WARN, "a slot is not bound to a CPU", "pid=%d cpu=%d why=\"%s\"", pid, cpu, strerror(err));
+    }
+}
+
 static void watch_output(struct supervisor *supervisor, const struct slot *slot)
 {
     watch_add(supervisor, slot->capture.fd, EPOLLIN, watch_tag(WATCH_OUTPUT, (size_t)(slot - supervisor->slots)));
@@ -163,6 +174,8 @@ static void slot_born(struct supervisor *supervisor, pid_t pid)
     }
     slot->tasks_max = supervisor->options->slot_tasks_max;
     limit_memory(supervisor->options, pid);
+    pin(supervisor, (size_t)(slot - supervisor->slots), pid);
+    group_open(&slot->group, &supervisor->yard.groups, pid);
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));

@@ -38,7 +38,9 @@ static const char help[] =
     "  --free-memory-floor SIZE|N%  start nothing new while less memory than this is free on the host, or left to its "
     "cgroup\n"
     "                      (default: 5% of it, at most 1G; 0: no floor)\n"
-    "  --meminfo FILE      read free memory there, for tests (default: /proc/meminfo)\n"
+    "  --proc DIRECTORY    read meminfo and vmstat there, for tests (default: /proc)\n"
+    "  --cgroup WORD       auto (default): give each slot a cgroup (v2) of its own where that can be done; off: never\n"
+    "  --pin               bind each slot to one of the usable CPUs, in turn\n"
     "  --start METHOD      fork-server (default): modules are loaded once, and slots forked; spawn: every slot is a "
     "fresh\n"
     "                      start that loads them itself, for modules that must not be forked\n"
@@ -157,7 +159,14 @@ static enum options_result option_take(struct options *options, int option)
                    : usage("--free-memory-floor: bytes, such as 500M, a percentage, such as 5%%, or 0, not \"%s\"",
                            optarg);
     case 'I':
-        options->meminfo = optarg;
+        options->proc = optarg;
+        return OPTIONS_RUN;
+    case 'g':
+        options->no_cgroups = strcmp(optarg, "off") == 0;
+        return options->no_cgroups || strcmp(optarg, "auto") == 0 ? OPTIONS_RUN
+                                                                  : usage("--cgroup: auto or off, not \"%s\"", optarg);
+    case 'C':
+        options->pins = true;
         return OPTIONS_RUN;
     case 'f':
         options->spawns = strcmp(optarg, ZYGOTE_SPAWN) == 0;
@@ -224,7 +233,9 @@ static const struct option option_list[] = {
     {"rlimit-as", required_argument, NULL, 'A'},
     {"rlimit-data", required_argument, NULL, 'D'},
     {"free-memory-floor", required_argument, NULL, 'F'},
-    {"meminfo", required_argument, NULL, 'I'},
+    {"proc", required_argument, NULL, 'I'},
+    {"cgroup", required_argument, NULL, 'g'},
+    {"pin", no_argument, NULL, 'C'},
     {"module", required_argument, NULL, 'm'},
     {"allow-commands", no_argument, NULL, 'c'},
     {"queue", required_argument, NULL, 'q'},
@@ -247,7 +258,7 @@ enum options_result options_read(struct options *options, int argc, char **argv,
                                 .level = LOG_INFO,
                                 .parent = PARENT_INIT,
                                 .floor = {.percent = FLOOR_PERCENT, .is_default = true},
-                                .meminfo = FLOOR_MEMINFO};
+                                .proc = "/proc"};
     optind = 1;
     for (int option = getopt_long(argc, argv, "", option_list, NULL); option != -1;
          option = getopt_long(argc, argv, "", option_list, NULL)) {

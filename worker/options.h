@@ -33,7 +33,9 @@ struct options {
     uint64_t address_space_max; /* RLIMIT_AS of slots; 0: as ours */
     uint64_t data_max;          /* RLIMIT_DATA of slots; 0: as ours */
     struct floor_plan floor;    /* of free memory */
-    const char *meminfo;        /* where free memory is read */
+    const char *proc;           /* where the state of the host is read */
+    bool no_cgroups;            /* use none */
+    bool pins;                  /* each slot has one CPU */
     bool allow_commands;
     bool spawns; /* slots are started afresh, not forked */
     struct parent parent;

@@ -90,14 +90,41 @@ static const char *place_of(const struct death *death, char place[PLACE_TEXT_SIZ
     return place;
 }
 
+/* Its own limit is its own fault, as when we had seen it first (a failed attempt); else it may have been anybody's, and
+ * the signal says so (a crash). */
+static struct outcome of_oom(const struct death *death, const char *id, char *text)
+{
+    bool is_own = death->oom == OOM_OWN_LIMIT;
+    uint64_t limit = death->memory_limit.task > 0 ? death->memory_limit.task : death->memory_limit.slot;
+    double peak = (double)death->group.peak / (double)MIB;
+    if (is_own) {
+        snprintf(text, DEATH_TEXT_SIZE,
+                 "task %s was killed by the kernel at the memory limit of its slot's cgroup: it had taken %.1f MiB of "
+                 "memory, and may take %.1f MiB (slot %d on %s)",
+                 id, peak, (double)limit / (double)MIB, death->pid, death->host);
+    } else {
+        snprintf(text, DEATH_TEXT_SIZE,
+                 "task %s was killed by the kernel, which had no memory left: its slot had taken %.1f MiB (slot %d on "
+                 "%s)",
+                 id, peak, death->pid, death->host);
+    }
+    struct outcome outcome =
+        outcome_of(death, FINISHED_FAILED, CAUSE_MEMORY, is_own ? "MemoryLimit" : "OutOfMemory", text);
+    uint64_t peak_kib = death->group.peak / KIB;
+    outcome.peak = peak_kib > outcome.peak ? peak_kib : outcome.peak;
+    outcome.signal = is_own ? 0 : SIGKILL;
+    return outcome;
+}
+
 static struct outcome of_crash(const struct death *death, const char *id, char *text)
 {
     struct outcome outcome;
     if (death->status != DEATH_UNKNOWN && WIFSIGNALED(death->status)) {
         int number = WTERMSIG(death->status);
         char place[PLACE_TEXT_SIZE];
-        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died of signal %d (%s)%s", id, death->pid, death->host,
-                 number, strsignal(number), place_of(death, place));
+        snprintf(text, DEATH_TEXT_SIZE, "task %s: slot %d on %s died of signal %d (%s)%s%s", id, death->pid,
+                 death->host, number, strsignal(number), place_of(death, place),
+                 death->oom == OOM_PROBABLY ? ": killed, probably by the kernel's memory killer" : "");
         outcome = outcome_of(death, FINISHED_FAILED, CAUSE_CRASHED, "Signal", text);
         outcome.signal = (uint64_t)number;
     } else if (death->status != DEATH_UNKNOWN && WIFEXITED(death->status)) {
@@ -124,6 +151,9 @@ struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
     /* One that died of its own accord before we killed it says more by how it died. */
     bool was_killed =
         death->status == DEATH_UNKNOWN || (WIFSIGNALED(death->status) && WTERMSIG(death->status) == SIGKILL);
+    if (death->oom == OOM_OWN_LIMIT || death->oom == OOM_HOST) {
+        return of_oom(death, id, text); /* one that dies slowly may have seemed to hang up */
+    }
     return death->misdeed != MISDEED_NONE && was_killed ? of_misdeed(death, id, text) : of_crash(death, id, text);
 }
 

@@ -5,6 +5,7 @@
 #ifndef QUERN_WORKER_POSTMORTEM_H
 #define QUERN_WORKER_POSTMORTEM_H
 
+#include "worker/groups.h"
 #include "worker/ledger.h"
 #include "worker/memory.h"
 
@@ -20,6 +21,14 @@ const char *misdeed_text(enum misdeed misdeed);
 
 #define DEATH_UNKNOWN (-1) /* a wait status that nobody saw */
 
+/* Whether the kernel killed it for memory. */
+enum oom {
+    OOM_NONE,
+    OOM_OWN_LIMIT, /* at the limit of its cgroup */
+    OOM_HOST,      /* it, although its cgroup had room: there was none elsewhere */
+    OOM_PROBABLY,  /* somebody, at that time */
+};
+
 struct death {
     const struct attempt *attempt;
     enum stop stop;
@@ -33,6 +42,8 @@ struct death {
     uint64_t peak_kib;
     struct memory_watch memory; /* of the attempt, as last looked at */
     struct memory_limit memory_limit;
+    enum oom oom;
+    struct group_end group; /* what its cgroup says */
     struct bytes backtrace; /* backtrace.h; none: it told nothing */
 };
 

@@ -15,6 +15,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "common/report.h"
+#include "worker/cgroup.h"
 #include "worker/crash.h"
 #include "worker/slotwire.h"
 
@@ -24,8 +25,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+/* The kernel's count of whom it has killed is looked at this often while something runs. */
+#define YARD_LOOK_MS 500
 /* Buffers that large payloads left behind are given back above this. */
 #define SLOT_BUFFER_KEEP_SIZE (1024u * 1024u)
 
@@ -65,12 +69,13 @@ static void close_fd(int *fd)
     }
 }
 
-void slot_close(struct slot *slot)
+void slot_close(struct slot *slot, struct slot_yard *yard)
 {
     CHECK(slot->queued == 0);
     close_fd(&slot->fd);
     close_fd(&slot->pidfd);
     capture_close(&slot->capture);
+    group_close(&slot->group, &yard->groups);
     statuspage_unmap(&slot->page);
     buf_fini(&slot->out);
     buf_fini(&slot->in);
@@ -127,8 +132,39 @@ struct memory_limit slot_memory_limit(const struct slot_yard *yard, const struct
     return limit;
 }
 
-void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt)
+/* What the kernel is to allow an attempt; 0: anything. */
+static uint64_t room_of(const struct slot *slot, const struct memory_limit *limit)
 {
+    uint64_t used = slot->memory.slot_size;
+    uint64_t slot_room = limit->slot == 0 ? 0 : limit->slot > used ? limit->slot - used : 1;
+    return limit->task == 0 || (slot_room > 0 && slot_room < limit->task) ? slot_room : limit->task;
+}
+
+bool slot_may_limit(const struct slot *slot, const struct slot_yard *yard, const struct attempt *attempt)
+{
+    struct memory_limit limit = slot_memory_limit(yard, attempt);
+    return slot->queued == 0 || !group_is_limited(&slot->group) || limit.task == slot->task_limit;
+}
+
+static void limit_for(struct slot *slot, const struct slot_yard *yard, const struct attempt *attempt, int64_t now_ms)
+{
+    struct memory_limit limit = slot_memory_limit(yard, attempt);
+    bool is_recent = limit.task == slot->task_limit && now_ms < slot->group.set_ms + MEMORY_AFTER_MS;
+    if (slot->queued == 0 && !is_recent) {
+        slot->task_limit = limit.task;
+        group_limit(&slot->group, room_of(slot, &limit), now_ms);
+    }
+}
+
+void slot_limit_again(struct slot *slot, uint64_t taken, int64_t now_ms)
+{
+    uint64_t room = room_of(slot, &slot->memory_limit);
+    group_limit(&slot->group, room == 0 || room > taken ? room - (room == 0 ? 0 : taken) : 1, now_ms);
+}
+
+void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, int64_t now_ms)
+{
+    limit_for(slot, yard, attempt, now_ms);
     queue_add(slot, attempt, pace_function_us(yard->pace, attempt->function));
     struct slot_task task = {.args_size = (uint32_t)attempt->args.n,
                              .function = attempt->function,
@@ -382,6 +418,9 @@ void slot_revoke_all(struct slot *slot, const struct slot_yard *yard)
 
 void slot_signal(const struct slot *slot, int number)
 {
+    if (number == SIGKILL) {
+        (void)group_kill(&slot->group); /* all of them in one moment; what it does not hold is found by walking */
+    }
     /* While the pidfd says that the slot is there, dead or alive, its number is nobody else's. */
     if (slot->pidfd >= 0 && (syscall(SYS_pidfd_send_signal, slot->pidfd, number, NULL, 0) == 0 || errno == EPERM)) {
         (void)kill(-slot->pid, number);
@@ -443,6 +482,7 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     death->started_wall_ms = is_said && wall_ms > 0 ? (uint64_t)wall_ms : 0;
     death->run_us = started_us > 0 && started_us < now_us ? (uint64_t)(now_us - started_us) : 0;
     death->cpu_us = death->cpu_us > counted ? death->cpu_us - counted : 0;
+    death->memory_limit = slot_memory_limit(yard, attempt);
     if (slot->memory.number == attempt->number) {
         death->memory = slot->memory;
         death->memory_limit = slot->memory_limit;
@@ -468,16 +508,43 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     buf_fini(&backtrace);
 }
 
-void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
+void yard_look(struct slot_yard *yard, int64_t now_ms)
+{
+    if (now_ms >= yard->oom_look_ms) {
+        uint64_t count = cgroup_field(yard->proc, "vmstat", "oom_kill");
+        yard->oom_kills_before = yard->oom_look_ms == 0 ? count : yard->oom_kills;
+        yard->oom_kills = count;
+        yard->oom_look_ms = now_ms + YARD_LOOK_MS;
+    }
+}
+
+/* Somebody killed it, and it was not us: was it the kernel? Its own group knows; else the kernel's count is all there
+ * is to go by. */
+static enum oom oom_of(const struct slot *slot, const struct slot_yard *yard, int32_t status, struct group_end *end_out)
+{
+    *end_out = group_end(&slot->group);
+    bool was_seen = status != DEATH_UNKNOWN;
+    if (was_seen && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)) {
+        return OOM_NONE;
+    }
+    if (end_out->was_killed) {
+        return end_out->was_own ? OOM_OWN_LIMIT : OOM_HOST;
+    }
+    uint64_t now = cgroup_field(yard->proc, "vmstat", "oom_kill");
+    return was_seen && now > yard->oom_kills_before && !group_is_limited(&slot->group) ? OOM_PROBABLY : OOM_NONE;
+}
+
+void slot_bury(struct slot *slot, struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
                int64_t now_us)
 {
     (void)slot_read(slot, yard);
     slot_revoke_all(slot, yard);
     struct death death = {.host = yard->host, .pid = slot->pid, .status = status, .peak_kib = peak_kib};
+    death.oom = oom_of(slot, yard, status, &death.group);
     for (struct attempt *attempt = slot_front(slot); attempt != NULL; attempt = slot_front(slot)) {
         death.cpu_us = cpu_us;
         bury_running(slot, yard, attempt, &death, now_us);
     }
     capture_drain(&slot->capture, slot->page, UINT64_MAX);
-    slot_close(slot);
+    slot_close(slot, yard);
 }

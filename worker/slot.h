@@ -5,6 +5,7 @@
 #define QUERN_WORKER_SLOT_H
 
 #include "worker/capture.h"
+#include "worker/groups.h"
 #include "worker/ledger.h"
 #include "worker/memory.h"
 #include "worker/meter.h"
@@ -63,7 +64,9 @@ struct slot {
     struct meter meter;
     struct memory_watch memory; /* of what it runs */
     struct memory_limit memory_limit;
-    bool is_orphan; /* its zygote died: to be replaced when idle */
+    struct group group;  /* its cgroup */
+    uint64_t task_limit; /* of attempts, for which the kernel's limit was set */
+    bool is_orphan;      /* its zygote died: to be replaced when idle */
     bool has_run;
     bool is_waiting; /* its handler waits, and others have its place */
     int64_t dead_ms; /* its pidfd said so then; 0: alive */
@@ -80,18 +83,30 @@ struct slot_yard {
     struct pace *pace;
     const char *host;
     struct memory_limit memory_limit; /* of attempts that have none of their own, and of a slot */
+    struct groups groups;
+    const char *proc;          /* where the kernel counts whom it has killed for memory, */
+    uint64_t oom_kills;        /* as last looked at, */
+    uint64_t oom_kills_before; /* and the time before: a death may be heard of after a look */
+    int64_t oom_look_ms;
 };
+
+/* Look at how many the kernel has killed for memory, if it is time: what a death is compared with. */
+void yard_look(struct slot_yard *yard, int64_t now_ms);
 
 void slot_init(struct slot *slot);
 /* fds: socket, page, pidfd, output: taken (set to -1). 0, or errno. */
 int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms);
 /* Frees everything; nothing may be queued. */
-void slot_close(struct slot *slot);
+void slot_close(struct slot *slot, struct slot_yard *yard);
 
 bool slot_has_room(const struct slot *slot);
 /* What holds for this attempt. */
 struct memory_limit slot_memory_limit(const struct slot_yard *yard, const struct attempt *attempt);
-void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
+/* The kernel keeps one limit for the whole slot: another one can be set only when nothing runs. */
+bool slot_may_limit(const struct slot *slot, const struct slot_yard *yard, const struct attempt *attempt);
+void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, int64_t now_ms);
+/* What runs has taken so much of its limit when it was first looked at. */
+void slot_limit_again(struct slot *slot, uint64_t taken, int64_t now_ms);
 /* Send what was handed. */
 void slot_flush(struct slot *slot);
 /* It was refused at birth: why, as text to be freed; NULL: it was not. */
@@ -120,7 +135,7 @@ void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt
 void slot_condemn(struct slot *slot, const struct slot_yard *yard, enum misdeed misdeed);
 void slot_signal(const struct slot *slot, int number);
 /* It is dead: take in what it had finished, settle what it ran, take back the rest. The slot is closed. */
-void slot_bury(struct slot *slot, const struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
+void slot_bury(struct slot *slot, struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
                int64_t now_us);
 
 #endif

@@ -272,7 +272,7 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
     parent_begin(&supervisor->parent);
     make_room(slots_max);
     signals_begin(supervisor);
-    floor_init(&supervisor->floor, &options->floor, options->meminfo);
+    floor_init(&supervisor->floor, &options->floor, options->proc);
     zygote_init(&supervisor->zygote);
     ledger_init(&supervisor->ledger);
     supervisor->plan = (struct zygote_plan){.program = options->program,
@@ -359,13 +359,19 @@ static void memory_describe(struct supervisor *supervisor)
         buf_printf(&text, "no floor; ");
     }
     buf_printf(&text, "limits watched every %u to %u ms", MEMORY_LOOK_MIN_MS, MEMORY_LOOK_MAX_MS);
+    const struct groups *groups = &supervisor->yard.groups;
+    buf_printf(&text, "%s%s",
+               groups->use == GROUPS_MEMORY ? ", and kept by the kernel (cgroup v2)"
+               : groups->use == GROUPS_KILL ? "; cgroup v2 for killing only: "
+                                            : "; cgroup v2: ",
+               groups->use == GROUPS_MEMORY ? "" : groups->why);
     snprintf(supervisor->memory_text, sizeof(supervisor->memory_text), "%.*s", (int)text.n, (const char *)text.p);
     buf_fini(&text);
 }
 
 static void dialogue_begin(struct supervisor *supervisor)
 {
-    memory_describe(supervisor);
+
     struct limits limits = limits_default();
     struct dialogue_facts facts = {.instance = uuid_random(),
                                    .host = supervisor->host,
@@ -379,17 +385,28 @@ static void dialogue_begin(struct supervisor *supervisor)
                                    .memory = supervisor->memory_text};
     struct dialogue_slots slots = assign_slots(supervisor);
     pace_init(&supervisor->pace, supervisor->function_count);
-    supervisor->yard = (struct slot_yard){
-        .ledger = &supervisor->ledger,
-        .pace = &supervisor->pace,
-        .host = supervisor->host,
-        .memory_limit = {.task = supervisor->options->task_memory_max, .slot = supervisor->options->slot_memory_max}};
     dialogue_init(&supervisor->dialogue, &facts, &slots, &supervisor->ledger, &limits);
+}
+
+/* Before the first process of ours: it stands where we stand. */
+static void yard_begin(struct supervisor *supervisor)
+{
+    const struct options *options = supervisor->options;
+    supervisor->yard =
+        (struct slot_yard){.ledger = &supervisor->ledger,
+                           .pace = &supervisor->pace,
+                           .host = supervisor->host,
+                           .memory_limit = {.task = options->task_memory_max, .slot = options->slot_memory_max},
+                           .proc = options->proc};
+    groups_open(&supervisor->yard.groups, NULL, options->no_cgroups);
+    yard_look(&supervisor->yard, clock_mono_ms());
+    memory_describe(supervisor);
 }
 
 static void supervisor_fini(struct supervisor *supervisor)
 {
     herd_end(supervisor);
+    groups_close(&supervisor->yard.groups);
     dialogue_fini(&supervisor->dialogue);
     ledger_fini(&supervisor->ledger);
     pace_fini(&supervisor->pace);
@@ -427,7 +444,11 @@ int supervisor_run(const struct options *options)
     struct supervisor supervisor;
     supervisor_init(&supervisor, options);
     environment_begin(options);
-    if (name_begin(&supervisor) && herd_begin(&supervisor)) {
+    bool is_named = name_begin(&supervisor);
+    if (is_named) {
+        yard_begin(&supervisor);
+    }
+    if (is_named && herd_begin(&supervisor)) {
         if (supervisor.function_count == 0) {
             complain("nothing to serve: no module brings a function");
             supervisor.exit_status = 2;

@@ -3,6 +3,8 @@ that run alone, and a floor of free memory. modules/hogs.c brings the functions;
 
 import json
 import os
+import signal
+
 import stage
 
 HOGS = os.path.join(stage.BUILD, "tests", "hogs.so")
@@ -53,7 +55,7 @@ class Limits(Memory):
         listed = self.quern("--json", "list", "--cause", "memory").json
         self.assertEqual(len(listed), 1)
         shown = self.show(listed[0]["id"])
-        self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"]), (1, 0, 0))
+        self.assertEqual([(each["cause"], each["signal"]) for each in shown["failures"]], [("memory", 0)])
 
     def test_the_worker_has_a_limit_for_those_that_name_none(self):
         self.begin("--memory-per-task", "80M")
@@ -102,8 +104,8 @@ class Limits(Memory):
         self.begin()
         outcome = self.ask("hog", "300", LONG_MS, "--memory", "50M", "--attempts", "5")
         self.assert_over(outcome, 50, 310)
-        shown = self.show(outcome["id"])
-        self.assertEqual((shown["attempts"], shown["crashes"]), (5, 0))
+        failures = self.show(outcome["id"])["failures"]
+        self.assertEqual([(each["cause"], each["signal"]) for each in failures], [("memory", 0)] * 5)
 
     def test_the_kernel_can_limit_slots_too(self):
         self.begin("--rlimit-data", "200M")
@@ -112,16 +114,17 @@ class Limits(Memory):
 
 
 class Floor(Memory):
-    """The worker reads free memory in a file of ours. Its floor is 1000 MiB; an eighth more must be free to go on."""
+    """The worker reads free memory in a directory of ours. Its floor is 1000 MiB; an eighth more must be free to go on."""
 
     def begin(self, *args, **options):
         self.free(4000)
-        return super().begin("--meminfo", self.path("meminfo"), "--free-memory-floor", "1000M", *args, **options)
+        return super().begin("--proc", self.path("proc"), "--free-memory-floor", "1000M", *args, **options)
 
-    def free(self, mib, name="meminfo"):
-        with open(self.path(name + ".new"), "w", encoding="ascii") as file:
+    def free(self, mib, name="proc"):
+        os.makedirs(self.path(name), exist_ok=True)
+        with open(self.path(name, "new"), "w", encoding="ascii") as file:
             file.write(f"MemTotal:       8192000 kB\nMemFree:             4 kB\nMemAvailable:   {mib * 1024} kB\n")
-        os.rename(self.path(name + ".new"), self.path(name))
+        os.rename(self.path(name, "new"), self.path(name, "meminfo"))
 
     def wait_scarce(self, word="memory"):
         self.wait_status(lambda status: [w["scarce"] for w in status["workers"]] == [word], f"scarce {word}")
@@ -158,7 +161,7 @@ class Floor(Memory):
         for task in held_up:
             self.quern("result", task, "--wait")
             shown = self.show(task)
-            self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"], shown["failures"]), (1, 0, 0, []))
+            self.assertEqual((shown["attempts"], shown["failures"]), (1, []))
         self.wait_scarce(None)
         changes = [line for line in worker.log if "its floor" in line]
         self.assertEqual(len(changes), 2, changes)  # no flapping, and not a line for every look
@@ -166,7 +169,7 @@ class Floor(Memory):
     def test_another_host_runs_it(self):
         self.free(100, "little")
         self.begin(slots=2)
-        self.worker("--meminfo", self.path("little"), "--free-memory-floor", "1000M", "--name", "poor", slots=2,
+        self.worker("--proc", self.path("little"), "--free-memory-floor", "1000M", "--name", "poor", slots=2,
                     module=HOGS)
         self.wait_workers(2)
         tasks = [self.beside(20) for _ in range(20)]
@@ -178,7 +181,7 @@ class Floor(Memory):
         self.free(4000)
         self.broker()
         nest = os.path.join(stage.BUILD, "tests", "nest.so")
-        self.worker("--meminfo", self.path("meminfo"), "--free-memory-floor", "1000M", slots=2, module=nest)
+        self.worker("--proc", self.path("proc"), "--free-memory-floor", "1000M", slots=2, module=nest)
         self.wait_workers()
         # One waits until a second has come, which never does before memory is short.
         task = self.detach("descend", "3", json.dumps(self.path("met")), "2")
@@ -203,8 +206,8 @@ class Floor(Memory):
     def test_there_is_a_floor_by_default_and_0_is_none(self):
         self.broker()
         self.free(100)
-        self.worker("--meminfo", self.path("meminfo"), "--name", "b")
-        self.worker("--meminfo", self.path("meminfo"), "--free-memory-floor", "0", "--name", "c", module=HOGS)
+        self.worker("--proc", self.path("proc"), "--name", "b")
+        self.worker("--proc", self.path("proc"), "--free-memory-floor", "0", "--name", "c", module=HOGS)
         self.wait_workers(2)
         says = {worker["name"]: worker["memory"] for worker in self.status()["workers"]}
         self.assertIn("7.8 GiB usable, nothing starts below 400 MiB free", says["b"])
@@ -213,6 +216,46 @@ class Floor(Memory):
         self.assertTrue(self.ask("hog", "1", "1")["ok"])
         self.quern("submit", "square", "7", "--detach")
         self.wait_status(lambda status: "memory" in [worker["scarce"] for worker in status["workers"]], "short")
+
+
+class Killer(Memory):
+    """The kernel's memory killer is played by us: it counts whom it killed in vmstat."""
+
+    def count(self, number):
+        os.makedirs(self.path("proc"), exist_ok=True)
+        with open(self.path("proc", "new"), "w", encoding="ascii") as file:
+            file.write(f"pgfault 7\noom_kill {number}\nswap_ra 0\n")
+        os.rename(self.path("proc", "new"), self.path("proc", "vmstat"))
+
+    @staticmethod
+    def name_of(pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return None
+
+    def killed(self, number):
+        """The failure of a task whose slot was killed, with that count of the kernel's then."""
+        task = self.detach("beside", json.dumps(self.path("notes")), LONG_MS)
+        stage.wait_until(lambda: self.state(task) == "running", "it runs")
+        slots = [pid for pid in self.descendants(self.worker_pid) if self.name_of(pid) == "quern-slot"]
+        self.count(number)
+        for slot in slots:
+            os.kill(slot, signal.SIGKILL)
+        failure = stage.wait_until(lambda: self.show(task)["failures"], "its slot has died")[0]
+        self.quern("cancel", "--force", task)
+        self.quern("result", task, "--wait", status=None)
+        return failure
+
+    def test_a_death_by_a_killer_that_was_at_work_says_so_and_is_a_crash_all_the_same(self):
+        self.count(5)
+        self.worker_pid = self.begin("--proc", self.path("proc"), slots=1).pid
+        failure = self.killed(5)
+        self.assertNotIn("memory", failure["message"])
+        failure = self.killed(6)
+        self.assertIn("killed, probably by the kernel's memory killer", failure["message"])
+        self.assertEqual((failure["cause"], failure["signal"]), ("crashed", 9))
 
 
 class Alone(Memory):

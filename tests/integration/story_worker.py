@@ -258,6 +258,35 @@ class Kills(WorkerStory):
         stage.wait_until(lambda: not any(map(stage.is_alive, below)), "all to be gone", 2)
 
 
+class Pinning(WorkerStory):
+    @staticmethod
+    def allowed(pid):
+        try:
+            with open(f"/proc/{pid}/status", encoding="ascii") as file:
+                return [line.split()[1] for line in file if line.startswith("Cpus_allowed_list")][0]
+        except OSError:
+            return ""  # it has just died
+
+    def test_with_pin_each_slot_has_one_cpu_in_turn_and_what_it_starts_has_the_same(self):
+        cpus = sorted(os.sched_getaffinity(0))
+        count = 2 * len(cpus) if len(cpus) < 8 else 9
+        worker = self.begin("--pin", "--allow-commands", slots=count)
+        expected = sorted(str(cpus[i % len(cpus)]) for i in range(count))
+        stage.wait_until(lambda: sorted(map(self.allowed, self.processes(worker, "quern-slot"))) == expected, "pinned")
+        # From inside a task, by a child of its command; a slot that replaces another has its CPU.
+        for _ in range(2):
+            outcome = self.command(["sh", "-c", "sh -c 'echo $$; grep Cpus_allowed_list /proc/self/status'"])
+            self.assertIn(outcome["result"]["stdout"].split()[-1], expected)
+            os.kill(self.processes(worker, "quern-slot")[0], signal.SIGKILL)
+            stage.wait_until(lambda: sorted(map(self.allowed, self.processes(worker, "quern-slot"))) == expected, "again")
+        mask = self.allowed("self")
+        self.assertEqual({self.allowed(pid) for pid in [worker.pid, *self.processes(worker, "quern-zygote")]}, {mask})
+
+    def test_without_it_slots_may_run_anywhere(self):
+        worker = self.begin(slots=2)
+        self.assertEqual({self.allowed(pid) for pid in self.processes(worker, "quern-slot")}, {self.allowed("self")})
+
+
 class Ending(WorkerStory):
     def test_a_process_that_was_there_before_the_worker_is_left_alone(self):
         """helper & exec quern-worker"""

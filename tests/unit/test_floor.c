@@ -55,17 +55,15 @@ static int root_remove(void **state)
 
 static struct floor floor_of(const char *word)
 {
-    static char meminfo[128];
     struct floor floor;
     struct floor_plan plan;
-    snprintf(meminfo, sizeof(meminfo), "%s/meminfo", root);
     file_write("meminfo", "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n");
     if (word == NULL) {
         plan = (struct floor_plan){.percent = FLOOR_PERCENT, .is_default = true};
     } else {
         assert_true(floor_read(word, &plan));
     }
-    floor_init(&floor, &plan, meminfo);
+    floor_init(&floor, &plan, root);
     memcpy(floor.cgroup.root, root, sizeof(root));
     memcpy(floor.cgroup.path, "/a", 3);
     return floor;
@@ -141,11 +139,9 @@ static void test_the_default_is_a_part_of_what_is_usable(void **state)
     struct floor floor = floor_of(NULL);
     assert_true(floor.usable == 0 || floor.usable <= 4096 * MIB); /* the machine's own cgroups may grant less */
     assert_true(floor.size == floor.usable / 100 * FLOOR_PERCENT);
-    char meminfo[128];
     struct floor_plan plan = {.percent = FLOOR_PERCENT, .is_default = true};
-    snprintf(meminfo, sizeof(meminfo), "%s/meminfo", root);
     file_write("meminfo", "MemTotal: 1073741824 kB\n");
-    floor_init(&floor, &plan, meminfo);
+    floor_init(&floor, &plan, root);
     assert_true(floor.size <= FLOOR_SIZE_MAX);
 }
 

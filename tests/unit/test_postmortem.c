@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/limits.h"
 #include "worker/postmortem.h"
 
 #include <signal.h>
@@ -77,12 +78,43 @@ static void test_what_we_killed_a_slot_for_is_said_instead_of_our_signal(void **
     assert_says("signal 11");
 }
 
+/* Its own limit is a failed attempt of its own; the host's end of memory is a crash, by its signal (the broker's
+ * table), and a guess stays a guess. */
+static void test_who_was_killed_for_memory_says_for_whose(void **state)
+{
+    (void)state;
+    struct death death = death_of(STOP_NONE, MISDEED_HUNG_UP, SIGKILL); /* it died slowly */
+    death.oom = OOM_OWN_LIMIT;
+    death.memory_limit.task = 100 * MIB;
+    death.group = (struct group_end){.was_killed = true, .was_own = true, .peak = 120 * MIB};
+    struct outcome outcome = postmortem(&death, text);
+    assert_int_equal(outcome.cause, CAUSE_MEMORY);
+    assert_int_equal(outcome.signal, 0);
+    assert_int_equal(outcome.peak, 120 * 1024);
+    assert_says("it had taken 120.0 MiB of memory, and may take 100.0 MiB");
+    death.oom = OOM_HOST;
+    outcome = postmortem(&death, text);
+    assert_int_equal(outcome.cause, CAUSE_MEMORY);
+    assert_int_equal(outcome.signal, SIGKILL);
+    assert_says("which had no memory left");
+    death = death_of(STOP_NONE, MISDEED_NONE, SIGKILL);
+    death.oom = OOM_PROBABLY;
+    outcome = postmortem(&death, text);
+    assert_int_equal(outcome.cause, CAUSE_CRASHED);
+    assert_int_equal(outcome.signal, SIGKILL);
+    assert_says("killed, probably by the kernel's memory killer");
+    death.stop = STOP_TIMEOUT; /* we had told it to end */
+    death.oom = OOM_OWN_LIMIT;
+    assert_int_equal(postmortem(&death, text).cause, CAUSE_TIMEOUT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_crash_names_task_process_and_signal),
         cmocka_unit_test(test_a_stop_counts_more_than_how_the_slot_died_of_it),
         cmocka_unit_test(test_what_we_killed_a_slot_for_is_said_instead_of_our_signal),
+        cmocka_unit_test(test_who_was_killed_for_memory_says_for_whose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

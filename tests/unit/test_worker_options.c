@@ -69,11 +69,26 @@ static void test_counts_begin_at_1(void **state)
     assert_int_equal(options.slot_memory_size, 0);
 }
 
+static void test_words_for_cgroups(void **state)
+{
+    struct options options;
+    (void)state;
+    assert_int_equal(read_one(&options, "--cgroup", "off"), OPTIONS_RUN);
+    assert_true(options.no_cgroups);
+    assert_int_equal(read_one(&options, "--cgroup", "auto"), OPTIONS_RUN);
+    assert_false(options.no_cgroups || options.pins);
+    assert_int_equal(read_one(&options, "--cgroup", "on"), OPTIONS_USAGE);
+    assert_int_equal(read_one(&options, "--free-memory-floor", "12%"), OPTIONS_RUN);
+    assert_int_equal(options.floor.percent, 12);
+    assert_int_equal(read_one(&options, "--free-memory-floor", "12 %"), OPTIONS_USAGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_have_units_of_1024),
         cmocka_unit_test(test_counts_begin_at_1),
+        cmocka_unit_test(test_words_for_cgroups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,6 +57,26 @@ static enum quern_err hog(struct quern_task *task, struct quern_reader *args, st
     return QUERN_OK;
 }
 
+/* hog_shared(MIB, MS): takes memory that it could share with others, which /proc does not count as its own. */
+static enum quern_err hog_shared(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t mib;
+    int64_t ms;
+    if (!read_hog(args, &mib, &ms)) {
+        return quern_task_fail_args(task, args, "hog_shared takes MiB and ms");
+    }
+    size_t size = (size_t)mib * MIB;
+    unsigned char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+        return quern_task_fail(task, "NoMemory", "there is none");
+    }
+    memset(p, 1, size);
+    hold(ms);
+    munmap(p, size);
+    quern_write_i64(result, mib);
+    return QUERN_OK;
+}
+
 /* leak(MIB, MS): the same, and never gives it back. */
 static enum quern_err leak(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -187,6 +207,7 @@ static const struct quern_function functions[] = {{"hog", hog},
                                                   {"beside", beside},
                                                   {"ask_malloc", ask_malloc},
                                                   {"fails_first", fails_first},
+                                                  {"hog_shared", hog_shared},
                                                   {NULL, NULL}};
 
 QUERN_MODULE(.functions = functions, .initialise = initialise)
