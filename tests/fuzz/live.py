@@ -26,7 +26,8 @@ import stage  # noqa: E402
 RECORDED = os.path.join(HERE, "recorded.txt")
 GREETING = b"\xff" + bytes(8) + b"\x7f\3\0" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\5READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
-CONNECTION_COUNT = 12
+CONNECTION_COUNT = 40
+PAUSE_S = 0.02  # then a peer goes on, answered or not
 FRAME_KEPT_MAX = 1500
 MEMORY_MIB_MAX = 900  # with a sanitizer's own
 CONFIG = """limits
@@ -134,11 +135,14 @@ def recorded():
                 conversations.append([])
             else:
                 conversations[-1].append(bytes.fromhex(line.strip()))
-    return [frames for frames in conversations if frames]
+    conversations = [frames for frames in conversations if frames]
+    # Those that bring work, or do it, more often than those that ask.
+    return conversations + 4 * [frames for frames in conversations
+                                if any(message[0] in (2, 20) for frame in frames for message in values(frame)[1:])]
 
 
 def values(body):
-    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=1 << 24)
+    unpacker = msgpack.Unpacker(unicode_errors="surrogateescape", strict_map_key=False, max_buffer_size=1 << 24)
     unpacker.feed(body)
     return list(unpacker)
 
@@ -176,47 +180,41 @@ class Chance(random.Random):
             return self.choice(self.ids)
         return self.choice((None, 0, b"", [], value, self.randbytes(self.randrange(40)), -1, "text", 1.5))
 
-    def frame(self, body, generation):
-        """The frame as it is sent, damaged or not."""
+    def frame(self, head, messages):
+        """A frame as it is sent, damaged or not."""
         how = self.randrange(10)
-        try:
-            head, *messages = values(body)
-        except ValueError:
-            return body
-        percent = 0 if how < 4 else self.choice((3, 10, 40))
-        messages = [self.nonce(self.twist(message, percent)) for message in messages]
-        head = [1, generation if self.randrange(20) else self.choice((0, generation + 1, 7))]
-        body = b"".join(msgpack.packb(value, use_bin_type=True) for value in [head, *messages])
-        if how == 9 and body:
+        percent = 0 if how < 5 else self.choice((2, 5, 30))
+        messages = [self.twist(message, percent) for message in messages]
+        body = b"".join(msgpack.packb(value, unicode_errors="surrogateescape") for value in [head, *messages])
+        if how == 9:
             changed = bytearray(body)
             for _ in range(self.randrange(1, 4)):
                 changed[self.randrange(len(changed))] = self.randrange(256)
             body = bytes(changed)[:self.randrange(1, len(changed) + 1) if self.randrange(4) == 0 else None]
         return body
 
-    def nonce(self, message):
-        """The last nonce that was heard echoes: so conversations come to what is behind the challenge."""
-        if isinstance(message, list) and len(message) == 2 and message[0] == 5:
-            return [5, self.ids[-1]]
-        return message
-
 
 class Peer:
-    """One connection that plays a damaged conversation and hears what the broker says."""
-
-    generation = 0
+    """One connection that plays a damaged conversation. Where its undamaged frames name what this very conversation
+    gave (nonce, series, sequence, tokens, completions), it is put in: so it comes to what is behind the greeting."""
 
     def __init__(self, path, frames, chance):
         self.stream = socket.socket(socket.AF_UNIX)
         self.stream.connect(path)
         self.stream.setblocking(False)
-        Peer.generation += 1
-        self.own_generation = Peer.generation
         self.chance = chance
         self.frames = self.arrange(frames)
         self.out = GREETING + zmtp(READY, 4)
         self.heard = b""
         self.is_greeted = False
+        self.may_speak_at = float("inf")  # once it is greeted; then after an answer, or a while
+        self.instance = bytes((chance.randrange(24),)) * 16
+        self.nonce = bytes(16)
+        self.series = 0
+        self.sequence = 1
+        self.completion = 0
+        self.epoch = 0
+        self.tokens = []
 
     def arrange(self, frames):
         chance = self.chance
@@ -228,7 +226,7 @@ class Peer:
                 del frames[at]
             elif what == 1:
                 frames.insert(at, frames[at])
-            elif what == 2:
+            elif what == 2 and at > 0:
                 frames[at:] = chance.sample(frames[at:], len(frames) - at)
             else:
                 frames.append(frames[at])
@@ -237,18 +235,20 @@ class Peer:
     def fileno(self):
         return self.stream.fileno()
 
-    def turn(self, is_readable, is_writable):
+    def turn(self, is_readable, now):
         """False: it is over."""
         try:
-            if is_readable and not self.hear():
+            if is_readable and not self.hear(now):
                 return False
-            if is_writable:
-                return self.speak()
+            return self.speak(now)
+        except BlockingIOError:
+            return True
         except OSError:
             return False
-        return True
 
-    def hear(self):
+    # ---- hearing ----
+
+    def hear(self, now):
         data = self.stream.recv(65536)
         self.heard += data
         if not self.is_greeted and len(self.heard) >= 64:
@@ -257,19 +257,62 @@ class Peer:
         if self.is_greeted:
             frames, self.heard = zmtp_split(self.heard)
             for flags, body in frames:
-                if not flags & 4:
-                    self.chance.learn(values(body)[1:])
+                self.may_speak_at = now
+                for message in [] if flags & 4 else values(body)[1:]:
+                    self.note(message)
+                    self.chance.learn(message)
         return bool(data)
 
-    def speak(self):
-        if not self.out and self.frames:
-            body = self.chance.frame(self.frames.pop(0), self.own_generation)
-            flags = 0 if self.chance.randrange(200) else self.chance.choice((1, 4, 2))
-            self.out = zmtp(body, flags)
+    def note(self, message):
+        kind = message[0]
+        if kind == 4:
+            self.nonce = message[1]
+        elif kind == 6:
+            self.epoch, self.series, self.sequence = message[2], message[4], message[5] + 1
+        elif kind == 7:
+            self.epoch = message[2]
+        elif kind == 24:
+            self.completion = max([self.completion] + [item[1] for item in message[1]])
+        elif kind == 40:
+            self.tokens += [[item[0], self.epoch, item[1]] for item in message[4]]
+
+    # ---- speaking ----
+
+    def adapt(self, message):
+        """The message with what this conversation gave."""
+        if not isinstance(message, list) or not message:
+            return message
+        kind = message[0]
+        if kind == 1:
+            message[1], message[7], message[9] = self.instance, self.chance.choice((None, "a", "b")), True
+        elif kind == 2:
+            message[1], message[4] = self.instance, f"w{self.chance.randrange(6)}"
+        elif kind == 5:
+            message[1] = self.nonce
+        elif kind == 20:
+            message[1], message[2] = self.series, self.sequence
+            self.sequence += len(message[-1])
+        elif kind == 25:
+            message[1] = self.completion
+        elif kind in (27, 28) and self.series:
+            message[2] = self.series << 32 | self.chance.randrange(1, self.sequence + 1)
+        elif kind in (44, 45, 47):
+            for item in message[1]:
+                item[:3] = self.tokens.pop(0) if self.tokens else item[:3]
+        return message
+
+    def speak(self, now):
+        if not self.out and now >= self.may_speak_at:
+            if not self.frames:
+                return False  # gone without a word
+            _, *messages = values(self.frames.pop(0))
+            head = [1, 1 if self.chance.randrange(20) else self.chance.choice((0, 2, 7))]
+            body = self.chance.frame(head, [self.adapt(message) for message in messages])
+            self.out = zmtp(body, 0 if self.chance.randrange(200) else self.chance.choice((1, 4, 2)))
+            self.may_speak_at = now + PAUSE_S
         if self.out:
             self.out = self.out[self.stream.send(self.out):]
-            return True
-        return self.chance.randrange(40) != 0  # it listens for a while, then it is gone without a word
+        return True
 
     def close(self):
         self.stream.close()
@@ -334,15 +377,16 @@ class Live(stage.Story):
         peak = 0.0
         while time.monotonic() < end:
             while len(selector.get_map()) < CONNECTION_COUNT:
-                peer = Peer(path, chance.choice(conversations), chance)
-                selector.register(peer, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                selector.register(Peer(path, chance.choice(conversations), chance), selectors.EVENT_READ)
                 played += 1
-            for key, events in selector.select(0.1):
-                left = len(key.fileobj.frames)
-                if not key.fileobj.turn(events & selectors.EVENT_READ, events & selectors.EVENT_WRITE):
-                    selector.unregister(key.fileobj)
-                    key.fileobj.close()
-                sent += left - len(key.fileobj.frames)
+            readable = {key.fileobj for key, _ in selector.select(PAUSE_S)}
+            now = time.monotonic()
+            for peer in [key.fileobj for key in selector.get_map().values()]:
+                left = len(peer.frames)
+                if not peer.turn(peer in readable, now):
+                    selector.unregister(peer)
+                    peer.close()
+                sent += left - len(peer.frames)
             if time.monotonic() > next_look:
                 self.assertTrue(broker.is_running(), "the broker died")
                 self.check_good_peer(f"word-{served}")
