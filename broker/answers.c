@@ -184,6 +184,8 @@ static void status_store(const struct core *core, struct buf *out)
     pair_u64(&stats, "wal_bytes", core->stats.wal_bytes);
     pair_u64(&stats, "disk_free_bytes", core->stats.disk_free_bytes);
     pair_flag(&stats, "disk_low", core->stats.disk_low);
+    pair_u64(&stats, "backup_bytes", core->stats.backup_bytes);
+    pair_u64(&stats, "backup_all_bytes", core->stats.backup_all_bytes);
     pairs_close(&stats);
 }
 

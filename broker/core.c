@@ -556,6 +556,7 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     core->random = event->random[0];
     core->random_second = event->random[1];
     core->peer = event->peer;
+    core->is_remote = event->is_remote;
     switch (event->kind) {
     case EVENT_FRAME:
         take_frame(core, event->conn, event->frame);
@@ -576,6 +577,8 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     case EVENT_LOADED:
         if (event->loaded->kind == LOAD_OUTCOMES) {
             outcomes_loaded(core, event->loaded);
+        } else if (event->loaded->kind == LOAD_BACKUP) {
+            backup_made(core, event->loaded);
         } else {
             query_loaded(core, event->loaded);
         }

@@ -34,6 +34,7 @@ enum load_kind {
     LOAD_OUTCOMES, /* outcomes whose payload is not in memory, to be sent to their session's client */
     LOAD_SHOW,     /* one task or outcome with its failures, for a query */
     LOAD_LIST,     /* a listing */
+    LOAD_BACKUP,   /* no rows: a copy of the whole store is made */
 };
 
 #define LOAD_OUTCOME_COUNT_MAX 256u
@@ -47,6 +48,7 @@ struct load {
     uint64_t ids[LOAD_OUTCOME_COUNT_MAX];
     struct list_query list;
     size_t limit; /* LIST: rows wanted */
+    char *path;   /* BACKUP: malloc'd, goes with the load */
 };
 
 /* The answer. Rows and what they point to live as long as the struct (the loop frees it after the step). */
@@ -62,7 +64,10 @@ struct loaded {
     struct failure_row *failures;
     size_t list_count;
     struct list_row *list;
-    struct buf memory; /* private to whoever made it */
+    enum quern_err code; /* BACKUP */
+    char *text;          /* BACKUP: why not; malloc'd */
+    uint64_t bytes;      /* BACKUP: of the copy */
+    struct buf memory;   /* private to whoever made it */
 };
 
 struct event {
@@ -73,6 +78,7 @@ struct event {
     uint64_t conn;      /* FRAME, CLOSED */
     struct bytes frame; /* FRAME: borrowed for the step */
     const char *peer;   /* FRAME: facts of the connection for texts; may be NULL */
+    bool is_remote;     /* FRAME: not known to be of this broker's own user */
     uint64_t batch;     /* COMMITTED */
     const struct loaded *loaded;
     const struct store_stats *stats;

@@ -259,6 +259,29 @@ static void disk_name_files(struct disk *disk)
     disk->ballast_path = sentence("%s.ballast", disk->path);
 }
 
+/* SQLite lays any log over any database that has its name. A store that ever had a log says so at its head; a backup
+ * says that it has none, until it is opened. */
+static enum quern_err check_log_is_its_own(const struct disk *disk, char **why_out)
+{
+    static const char magic[16] = "SQLite format 3";
+    char head[20];
+    uint64_t wal_size;
+    int fd = open(disk->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t n = fd >= 0 ? read(fd, head, sizeof head) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    inode_of(disk->wal_path, &wal_size);
+    if (wal_size == 0 || n != (ssize_t)sizeof head || memcmp(head, magic, sizeof magic) != 0 || head[18] != 1 ||
+        head[19] != 1) {
+        return QUERN_OK;
+    }
+    *why_out = sentence("%s is a backup, and the log %s is not its own: move the log away, it would overwrite what was "
+                        "restored",
+                        disk->path, disk->wal_path);
+    return QUERN_MALFORMED;
+}
+
 enum quern_err disk_open(struct disk *disk, const char *path, const struct limits *limits, char **why_out)
 {
     *disk = (struct disk){.lock = -1,
@@ -281,7 +304,8 @@ enum quern_err disk_open(struct disk *disk, const char *path, const struct limit
     if (err == QUERN_OK) {
         err = lock_take(disk, why_out);
     }
-    return err != QUERN_OK ? err : check_not_emptied(disk, why_out);
+    err = err != QUERN_OK ? err : check_not_emptied(disk, why_out);
+    return err != QUERN_OK ? err : check_log_is_its_own(disk, why_out);
 }
 
 static enum quern_err lock_share(struct disk *disk, char **why_out)
@@ -308,6 +332,7 @@ enum quern_err disk_open_to_look(struct disk *disk, const char *path, char **why
     }
     enum quern_err err = lock_share(disk, why_out);
     err = err != QUERN_OK ? err : check_not_emptied(disk, why_out);
+    err = err != QUERN_OK ? err : check_log_is_its_own(disk, why_out);
     err = err != QUERN_OK || exists(disk->wal_path) ? err : check_header(disk->path, why_out);
     return err != QUERN_OK ? err : check_not_open_elsewhere(disk, why_out);
 }

@@ -54,7 +54,14 @@ struct journal {
     bool gave_up;     /* it still did not when the end came */
     bool is_watching; /* the disk is short: look again also when there is nothing to do */
     int64_t retry_ms;
-    int64_t stats_ms; /* the last ones */
+    int64_t stats_ms;    /* the last ones */
+    bool owes_slice;     /* a batch went before those who wait for a load */
+    struct job *copying; /* makes a copy of the store */
+
+    /* a thread that ends a copy when the store is not needed for it any more; one at a time */
+    pthread_t finisher;
+    bool has_finisher; /* to be joined */
+    struct job *finishing;
 };
 
 __attribute__((noreturn)) static void die(const char *what)
@@ -183,6 +190,9 @@ static void say_stats(struct journal *journal)
     if (store_stats(journal->store, &event.stats) != QUERN_OK) {
         die("the store's files were replaced or are gone");
     }
+    if (journal->copying != NULL && journal->copying->backup != NULL) {
+        backup_progress(journal->copying->backup, &event.stats.backup_bytes, &event.stats.backup_all_bytes);
+    }
     event.stats.disk_low = event.stats.disk_low || journal->is_full; /* the store looks only now and then */
     if (event.stats.disk_low != journal->is_watching) {
         log_event(LOG_WARN, event.stats.disk_low ? "disk low, submits are refused" : "disk has room again",
@@ -246,15 +256,61 @@ static void commit(struct journal *journal, const struct batch *batch)
     }
 }
 
+static void answer(struct journal *journal, struct job *job)
+{
+    struct journal_event event = {.kind = JOURNAL_LOADED, .loaded = job_close(&job)};
+    say(journal, &event);
+}
+
+static void *finisher_run(void *context)
+{
+    struct journal *journal = context;
+    pthread_setname_np(pthread_self(), "backup");
+    struct job *job = journal->finishing;
+    job_finish(job);
+    pthread_mutex_lock(&journal->mutex);
+    journal->finishing = NULL; /* from here on nobody may cancel it */
+    pthread_mutex_unlock(&journal->mutex);
+    answer(journal, job);
+    return NULL;
+}
+
+static void finisher_join(struct journal *journal)
+{
+    if (journal->has_finisher) {
+        CHECK(pthread_join(journal->finisher, NULL) == 0);
+        journal->has_finisher = false;
+    }
+}
+
+/* Checking and syncing a whole copy takes seconds: not in the thread that commits. Its signals are blocked as in there.
+ */
+static void finish_apart(struct journal *journal, struct job *job)
+{
+    finisher_join(journal); /* the one before has answered: the core asks for one at a time */
+    pthread_mutex_lock(&journal->mutex);
+    journal->finishing = job;
+    pthread_mutex_unlock(&journal->mutex);
+    int error = pthread_create(&journal->finisher, NULL, finisher_run, journal);
+    CHECK_THAT(error == 0, "%s", strerror(error));
+    journal->has_finisher = true;
+}
+
 static void work_on(struct journal *journal, struct job *job)
 {
     bool is_done = false;
+    journal->owes_slice = false;
     if (job_slice(job, journal->store, &is_done) != QUERN_OK) {
         die("the store cannot be read");
     }
-    if (is_done) {
-        struct journal_event event = {.kind = JOURNAL_LOADED, .loaded = job_close(&job)};
-        say(journal, &event);
+    if (job->load->kind == LOAD_BACKUP) {
+        journal->copying = is_done ? NULL : job;
+        journal->stats_ms = is_done ? 0 : journal->stats_ms; /* told at once that there is no more of it */
+    }
+    if (is_done && !job->needs_store) {
+        finish_apart(journal, job);
+    } else if (is_done) {
+        answer(journal, job);
     } else {
         /* To the end of the line: a listing through millions of rows does not hold up those who want one. */
         pthread_mutex_lock(&journal->mutex);
@@ -281,14 +337,18 @@ static void wait_for_work(struct journal *journal)
     }
 }
 
-/* One thing to do, with the mutex held on entry and return. False: the end. */
+/* One thing to do, with the mutex held on entry and return: batches first, but one slice of a load after each, so that
+ * those who wait for one come to it under any load. False: the end. */
 static bool journal_turn(struct journal *journal)
 {
     const struct batch *batch = journal->batch;
     bool is_closing = journal->is_closing;
-    if (batch != NULL && (!journal->is_full || is_closing || clock_mono_ms() >= journal->retry_ms)) {
+    bool is_turn_of_jobs = journal->owes_slice && journal->jobs != NULL && !is_closing;
+    if (batch != NULL && !is_turn_of_jobs &&
+        (!journal->is_full || is_closing || clock_mono_ms() >= journal->retry_ms)) {
         pthread_mutex_unlock(&journal->mutex);
         commit(journal, batch);
+        journal->owes_slice = true;
         pthread_mutex_lock(&journal->mutex);
         /* Tried once more after the end was asked for: a disk that stays full must not hold it up for ever. */
         journal->gave_up = is_closing && journal->is_full;
@@ -393,6 +453,12 @@ void journal_close(struct journal **journal_io, bool is_clean)
     if (journal->has_store) {
         CHECK(pthread_join(journal->thread, NULL) == 0);
     }
+    pthread_mutex_lock(&journal->mutex);
+    if (journal->finishing != NULL) {
+        backup_cancel(journal->finishing->backup);
+    }
+    pthread_mutex_unlock(&journal->mutex);
+    finisher_join(journal);
     if (journal->gave_up) {
         log_event(LOG_ERROR, "disk full, ending with a batch that is not on disk", "epoch=%" PRIu32, journal->epoch);
     }

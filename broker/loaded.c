@@ -71,7 +71,7 @@ static void keep_list_row(void *context, const struct list_row *row)
     KEEP(loaded, &kept->function, &kept->queue, &kept->worker, &kept->message);
 }
 
-/* ---- the three kinds ---- */
+/* ---- the kinds ---- */
 
 static enum quern_err slice_outcomes(struct job *job, struct store *store, bool *is_done_out)
 {
@@ -142,6 +142,27 @@ static enum quern_err slice_list(struct job *job, struct store *store, bool *is_
     return err == QUERN_END ? QUERN_OK : err;
 }
 
+/* What goes wrong with a copy is its asker's, not the store's. */
+static void slice_backup(struct job *job, struct store *store, bool *is_done_out)
+{
+    struct loaded *loaded = job->loaded;
+    if (job->backup == NULL) {
+        loaded->code = backup_open(store, job->load->path, &job->backup, &loaded->text);
+    } else {
+        loaded->code = backup_slice(job->backup, QUERY_SLICE_US, &loaded->text);
+    }
+    *is_done_out = loaded->code != QUERN_OK;
+    if (loaded->code == QUERN_END) {
+        job->needs_store = false;
+    }
+}
+
+void job_finish(struct job *job)
+{
+    struct loaded *loaded = job->loaded;
+    loaded->code = backup_finish(job->backup, &loaded->bytes, &loaded->text);
+}
+
 enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out)
 {
     *is_done_out = false;
@@ -152,6 +173,9 @@ enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out
         return slice_show(job, store, is_done_out);
     case LOAD_LIST:
         return slice_list(job, store, is_done_out);
+    case LOAD_BACKUP:
+        slice_backup(job, store, is_done_out);
+        return QUERN_OK;
     }
     CHECK_THAT(false, "load of kind %d", (int)job->load->kind);
     return QUERN_INVALID;
@@ -166,6 +190,7 @@ struct job *job_open(struct load **load)
     job->load = *load;
     *load = NULL;
     job->loaded = loaded;
+    job->needs_store = true;
     loaded->kind = job->load->kind;
     loaded->number = job->load->number;
     switch (job->load->kind) {
@@ -182,6 +207,10 @@ struct job *job_open(struct load **load)
         CHECK(job->load->limit >= 1 && job->load->limit <= QUERY_ROW_COUNT_MAX);
         loaded->list = xcalloc(job->load->limit, sizeof *loaded->list);
         break;
+    case LOAD_BACKUP:
+        CHECK(job->load->path != NULL);
+        loaded->code = QUERN_DRAINING; /* if it is not come to any more */
+        break;
     }
     return job;
 }
@@ -189,6 +218,8 @@ struct job *job_open(struct load **load)
 struct loaded *job_close(struct job **job)
 {
     struct loaded *loaded = (*job)->loaded;
+    backup_close(&(*job)->backup);
+    free((*job)->load->path);
     free((*job)->load);
     free(*job);
     *job = NULL;
@@ -209,6 +240,7 @@ void loaded_free(struct loaded **loaded)
     free((*loaded)->outcomes);
     free((*loaded)->failures);
     free((*loaded)->list);
+    free((*loaded)->text);
     free(*loaded);
     *loaded = NULL;
 }

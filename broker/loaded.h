@@ -13,12 +13,16 @@ struct job {
     struct load *load;
     struct loaded *loaded;
     size_t at; /* OUTCOMES: ids looked up */
+    struct backup *backup;
+    bool needs_store; /* or all that is left is job_finish */
 };
 
 /* Takes the load. */
 struct job *job_open(struct load **load);
 /* Work for a slice (QUERY_SLICE_US, soft by one row). Errors are the store's: what is missing is no error. */
 QUERN_MUST_USE enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out);
+/* In any thread, once is_done and no store is needed any more: what may take long. */
+void job_finish(struct job *job);
 /* The answer, as far as it came. */
 struct loaded *job_close(struct job **job);
 

@@ -193,6 +193,7 @@ static void take_frames(struct loop *loop)
             event.frame = said.frame;
             heaptrim_saw_frame(&loop->heaptrim, said.frame.n, loop->mono_ms);
             event.peer = router_peer_text(loop->router, said.conn);
+            event.is_remote = router_peer_is_remote(loop->router, said.conn);
         }
         loop_step(loop, &event);
     }

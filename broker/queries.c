@@ -142,6 +142,7 @@ void queries_fini(struct core *core)
     }
     map_fini(&core->query_waits);
     map_fini(&core->loads);
+    backups_fini(core);
 }
 
 /* ---- replies ---- */
@@ -269,6 +270,7 @@ struct params {
     struct bytes state;
     struct bytes cause;
     struct bytes session;
+    struct bytes file;
 };
 
 static bool params_read(struct bytes map, struct params *params)
@@ -311,6 +313,8 @@ static bool params_read(struct bytes map, struct params *params)
             params->cause = value.bytes;
         } else if (bytes_is(key.bytes, "session") && value.type == VALUE_STR) {
             params->session = value.bytes;
+        } else if (bytes_is(key.bytes, "file") && (value.type == VALUE_STR || value.type == VALUE_BIN)) {
+            params->file = value.bytes;
         } else if (value.type != VALUE_NIL) {
             return false;
         }
@@ -492,6 +496,8 @@ void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *que
         ask_explain(core, conn, query->request, params.id);
     } else if (bytes_is(query->what, "result")) {
         ask_result(core, conn, query->request, &params);
+    } else if (bytes_is(query->what, "backup")) {
+        backup_ask(core, conn, query->request, params.file);
     } else {
         reply_put(core, conn, query->request, QUERN_UNSUPPORTED, "there is no query of that name", false,
                   bytes_of(NULL, 0));

@@ -555,6 +555,21 @@ void batch_forget_series(struct core *core, const struct series *series);
 void batch_forget_session(struct core *core, struct session *session);
 void batch_committed(struct core *core, uint64_t number);
 
+/* ---- backup.c ---- */
+
+struct backup_waiter {
+    uint64_t conn;
+    uint64_t request;
+};
+struct backups {
+    char *path; /* of the one under way; NULL: none is */
+    size_t waiter_count;
+    struct backup_waiter waiters[BACKUP_WAITER_COUNT_MAX];
+};
+void backup_ask(struct core *core, struct conn *conn, uint64_t request, struct bytes file);
+void backup_made(struct core *core, const struct loaded *loaded);
+void backups_fini(struct core *core);
+
 /* ---- queries.c ---- */
 void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *query);
 void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL *cancel);
@@ -605,6 +620,7 @@ struct core {
     uint64_t random;
     uint64_t random_second;
     const char *peer;
+    bool is_remote; /* the peer of this step */
 
     struct open_batch open;
     uint64_t committed;          /* highest batch on disk */
@@ -657,6 +673,7 @@ struct core {
     size_t hungry_count, hungry_cap;
 
     struct query *queries;
+    struct backups backups;
     size_t query_count;
     struct map query_waits; /* task id → the first query that waits for its outcome */
     struct map loads;       /* number → the query that asked; or the session's id, for its outcomes */

@@ -273,6 +273,24 @@ QUERN_MUST_USE enum quern_err store_list_slice(struct store *store, struct list_
                                                uint64_t slice_us, void *context,
                                                void (*visit)(void *context, const struct list_row *row));
 
+/* ---- a copy while it is written to ---- */
+
+struct backup;
+/* Begin one that is to be at path (absolute), which must not be there. Errors: DENIED (it is), DISK (no room), IO.
+ * *why_out: a malloc'd sentence, as below. */
+QUERN_MUST_USE enum quern_err backup_open(struct store *store, const char *path, struct backup **backup_out,
+                                          char **why_out);
+/* Copy for a while, between batches; what is committed meanwhile is in the copy too. QUERN_END: all is copied, and the
+ * store is not needed any more. */
+QUERN_MUST_USE enum quern_err backup_slice(struct backup *backup, uint64_t slice_us, char **why_out);
+void backup_progress(const struct backup *backup, uint64_t *copied_out, uint64_t *all_out); /* bytes */
+/* Any thread, after END: look through the copy, mark it as one, sync it, give it its name. It may take long. */
+QUERN_MUST_USE enum quern_err backup_finish(struct backup *backup, uint64_t *bytes_out, char **why_out);
+/* Any thread: have backup_finish end soon, if it is not at its end. */
+void backup_cancel(struct backup *backup);
+/* Without a finish that went well nothing of it stays. NULL is fine. */
+void backup_close(struct backup **backup);
+
 /* ---- looking at a store that nobody has open ---- */
 
 #define STORE_FAULT_COUNT_MAX 128u
@@ -315,7 +333,9 @@ struct store_stats {
     uint64_t file_bytes;
     uint64_t wal_bytes;
     uint64_t disk_free_bytes;
-    bool disk_low; /* submits are to be refused */
+    uint64_t backup_bytes;     /* of a copy under way, as far as it is; 0: none */
+    uint64_t backup_all_bytes; /* of the whole copy */
+    bool disk_low;             /* submits are to be refused */
     bool ballast_given_up;
 };
 /* Looks at the file system at most once a second. QUERN_IO: the database or its log was replaced under us: stop. */

@@ -108,6 +108,9 @@
 #define QUERY_OPEN_COUNT_MAX 50000u
 #define QUERY_COUNT_MAX 64u
 #define QUERY_SLICE_US 2000u
+/* The name of a backup's file, its end included; clients that wait for one backup. */
+#define BACKUP_PATH_SIZE_MAX 4000u
+#define BACKUP_WAITER_COUNT_MAX 16u
 
 /* name, value: bounds on what a peer may say that are the same for every broker of this version. */
 #define LIMITS_FIXED(X)                                                                                                \

@@ -56,6 +56,8 @@ void router_kick(struct router *router, uint64_t conn);
 
 /* Facts of a connection for texts: "uid 1000 pid 4711" or "10.0.0.7"; never NULL. */
 const char *router_peer_text(const struct router *router, uint64_t conn);
+/* Not known to be a process of our own user, or root's, on this host. */
+bool router_peer_is_remote(const struct router *router, uint64_t conn);
 
 /* ================= client and worker side ================= */
 

@@ -35,6 +35,7 @@ struct peer {
     uint32_t routing_id;
     int fd;
     unsigned error_count;
+    bool is_remote;
     char text[PEER_TEXT_SIZE_MAX];
 };
 

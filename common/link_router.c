@@ -358,6 +358,7 @@ static struct peer *peer_new(struct router *router, size_t index, bool is_given,
     struct peer *peer = peers_add(&router->peers, index, routing_id, fd);
     if (peer != NULL) {
         memcpy(peer->text, text, sizeof text);
+        peer->is_remote = router->listeners[index].transport != LINK_IPC;
     }
     return peer;
 }
@@ -524,4 +525,10 @@ const char *router_peer_text(const struct router *router, uint64_t conn)
 {
     const struct peer *peer = peers_of_conn(&router->peers, conn);
     return peer != NULL ? peer->text : "a connection that is gone";
+}
+
+bool router_peer_is_remote(const struct router *router, uint64_t conn)
+{
+    const struct peer *peer = peers_of_conn(&router->peers, conn);
+    return peer == NULL || peer->is_remote;
 }

@@ -335,7 +335,7 @@
     F##_flag(cancel)                                                                                                   \
     F##_flag(drop)
 
-/* what: "status", "sessions", "list", "open", "show", "explain", "result". params: a map, or nil. */
+/* what: "status", "sessions", "list", "open", "show", "explain", "result", "backup". params: a map, or nil. */
 #define FIELDS_QUERY(F)                                                                                                \
     F##_u64(request, INT64_MAX)                                                                                        \
     F##_str(what, FUNCTION_NAME_SIZE_MAX)                                                                              \

@@ -62,6 +62,7 @@ int cancel_main(struct cli *cli, struct arguments *arguments);
 int retry_main(struct cli *cli, struct arguments *arguments);
 int attach_main(struct cli *cli, struct arguments *arguments);
 int close_main(struct cli *cli, struct arguments *arguments);
+int backup_main(struct cli *cli, struct arguments *arguments);
 int bench_main(struct cli *cli, struct arguments *arguments);
 
 #endif

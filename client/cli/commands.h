@@ -19,6 +19,7 @@
     X(cancel, "cancel tasks that have not started")                                                                    \
     X(retry, "submit finished tasks again, as new tasks")                                                              \
     X(close, "end a session")                                                                                          \
+    X(backup, "copy the broker's store into a file, while it works")                                                   \
     X(bench, "measure throughput and latency")
 
 /* NULL if there is none of that name. */

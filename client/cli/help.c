@@ -171,6 +171,22 @@ static const struct {
               "its outcomes are taken.\n"
               "--cancel also cancels what has not started.\n\nExamples:\n  quern close night\n"
               "  quern close night --cancel; quern attach night\n"},
+    {"backup",
+     "usage: quern backup FILE [--json]\n"
+     "\n"
+     "Copies the broker's store into FILE while the broker works: everything that was acknowledged before is in it. "
+     "FILE is\n"
+     "one whole store by itself, on disk when this says so; nothing is overwritten, and under that name there is never "
+     "half\n"
+     "a copy. The broker makes it, on its own host and as its user; if this command is interrupted it goes on.\n"
+     "To restore: end the broker, put the file in the place of its store (and take STORE-wal away, if it is there), "
+     "or\n"
+     "name it with `quern-broker --db`. A restored store has an identity of its own: workers drop what they had of "
+     "the\n"
+     "other one, so what ran then runs again.\n\n"
+     "Examples:\n"
+     "  quern backup /backup/quern-$(date +%F).db\n"
+     "  quern backup copy.db && quern-broker --check --db copy.db\n"},
     {"bench",
      "usage: quern bench [OPTION]... [--json]\n"
      "\n"

@@ -575,6 +575,10 @@ struct loaded *memstore_answer(const struct memstore *store, const struct load *
     case LOAD_LIST:
         answer_list(store, load, loaded);
         break;
+    case LOAD_BACKUP: /* in memory there is nothing to copy */
+        loaded->code = QUERN_UNSUPPORTED;
+        free(load->path);
+        break;
     }
     return loaded;
 }

@@ -358,7 +358,7 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
                                                   int timeout_ms);
 
 /*
- * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result"; see PROTOCOL.md, QUERY). params: a
+ * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "backup"; see PROTOCOL.md, QUERY). params: a
  * msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one array.
  * QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
  * QUERN_INVALID  params;  QUERN_UNSUPPORTED  what
