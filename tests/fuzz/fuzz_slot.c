@@ -35,7 +35,7 @@ static void dispatch(struct scene *scene, unsigned how)
     struct attempt *attempt = ledger_dispatch(&scene->ledger, how % 2, &call, &item);
     CHECK(attempt != NULL);
     if (slot_has_room(&scene->slot)) {
-        slot_hand(&scene->slot, &scene->yard, attempt);
+        slot_hand(&scene->slot, &scene->yard, attempt, 1000);
     }
 }
 
@@ -221,7 +221,8 @@ static void begin(struct scene *scene)
     scene->slot.fd = dup(1); /* for slot_has_room only: nothing is sent */
     ledger_init(&scene->ledger);
     pace_init(&scene->pace, 2);
-    scene->yard = (struct slot_yard){.ledger = &scene->ledger, .pace = &scene->pace, .host = "host"};
+    scene->yard =
+        (struct slot_yard){.ledger = &scene->ledger, .pace = &scene->pace, .host = "host", .proc = "/nowhere"};
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
