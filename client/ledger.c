@@ -218,10 +218,16 @@ static enum ledger_verdict session_lose(struct client_ledger *ledger, const char
     return LEDGER_RECONNECT;
 }
 
+/* What the broker said, or in our words if it only named a code. */
+static struct bytes said(struct bytes text, enum quern_err code)
+{
+    return text.n > 0 && text.p[0] != 0 ? text : bytes_text(quern_err_text(code));
+}
+
 static enum ledger_verdict on_denied(struct client_ledger *ledger, const struct msg_DENIED *denied)
 {
-    char *text = bytes_dup_text(denied->text);
     enum quern_err code = (enum quern_err)denied->code;
+    char *text = bytes_dup_text(said(denied->text, code));
     enum ledger_verdict what = LEDGER_END;
     if (code == QUERN_DRAINING || code == QUERN_NEED_HELLO) {
         what = verdict(ledger, LEDGER_RECONNECT_LATER, text);
@@ -253,7 +259,7 @@ static enum ledger_verdict on_error(struct client_ledger *ledger, const struct m
         ledger->sink.replied(ledger->sink.context);
         return LEDGER_GO_ON;
     }
-    why_set(ledger, error->text);
+    why_set(ledger, said(error->text, (enum quern_err)error->code));
     /* A message of the handshake or a submit that was not taken will never be answered: begin anew, not too fast. */
     bool is_stuck = ledger->phase == LEDGER_OPENING || error->kind == MSG_SUBMIT || error->kind == MSG_TAKEN;
     return is_stuck ? LEDGER_RECONNECT_LATER : LEDGER_GO_ON;
