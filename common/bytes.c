@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define BUF_CAP_MIN 64u
+#define BUF_SLACK_DIVISOR 16u
 
 struct bytes bytes_text(const char *text)
 {
@@ -117,7 +118,8 @@ bool buf_try_grow(struct buf *buf, size_t more)
     CHECK(more <= SIZE_MAX / 2 - buf->n);
     size_t need = buf->n + more;
     size_t cap = buf->cap < BUF_CAP_MIN ? BUF_CAP_MIN : buf->cap * 2;
-    cap = cap < need ? need : cap;
+    /* A large piece is seldom the last: without room behind it the few bytes that follow would move it. */
+    cap = cap < need ? need + need / BUF_SLACK_DIVISOR : cap;
     uint8_t *p = realloc(buf->p, cap);
     if (p == NULL) {
         return false;
