@@ -17,7 +17,7 @@ class Bench(stage.Story):
                               env={**self.env, "QUERN_BUILD": stage.BUILD}, timeout=4 * stage.PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stderr)
         figures = json.loads(done.stdout)
-        for name in ("speed", "million", "hoard", "retention", "floor", "pool", "isolation"):
+        for name in ("speed", "million", "hoard", "retention", "payload", "floor", "pool", "isolation"):
             self.assertIsNotNone(figures[name], done.stderr)
         for what, ratio in figures["pool"]["ratios"].items():
             self.assertGreater(ratio, 0, what)
