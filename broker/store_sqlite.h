@@ -40,6 +40,15 @@ struct sqlite3_stmt;
 #define SQL_FAILURE_COLUMNS                                                                                            \
     "task, attempt, at, cause, signal, exit_status, run_us, cpu_us, peak, worker, kind, message, detail, report"
 
+/* So many rows of a kind go into one statement, for half of what a row costs is the statement around it. */
+#define STORE_ROWS_COUNT 16u
+#define SQL_ROWS(row) row "," row "," row "," row "," row "," row "," row "," row "," SQL_ROWS_HALF(row)
+#define SQL_ROWS_HALF(row) row "," row "," row "," row "," row "," row "," row "," row
+#define SQL_TASK_ROW "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+/* Of a task that is done, state 7: what says how one failed has nothing to say. */
+#define SQL_DONE_ROW                                                                                                   \
+    "(?, ?, ?, ?, ?, ?, 7, 0, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, NULL, NULL, NULL, NULL, ?, ?)"
+
 #define STATEMENT_LIST(X)                                                                                              \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
     X(COMMIT, "COMMIT")                                                                                                \
@@ -70,6 +79,8 @@ struct sqlite3_stmt;
     X(OUTCOME, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ")"                                               \
                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
                " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)")                                                             \
+    X(TASKS, "INSERT OR REPLACE INTO task (" SQL_TASK_COLUMNS ") VALUES " SQL_ROWS(SQL_TASK_ROW))                      \
+    X(OUTCOMES_DONE, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ") VALUES " SQL_ROWS(SQL_DONE_ROW))         \
     X(OUTCOME_DELETE, "DELETE FROM outcome WHERE id = ?1")                                                             \
     X(FAILURE, "INSERT OR REPLACE INTO failure (" SQL_FAILURE_COLUMNS ")"                                              \
                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")                                \

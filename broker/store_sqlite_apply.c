@@ -6,6 +6,7 @@
 #include "broker/store_sqlite.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "common/message.h"
 
 #include <sqlite3.h>
 
@@ -178,25 +179,30 @@ static int apply_worker(struct store *store, const struct worker_row *row)
     return binder_run(&b, store, STATEMENT_WORKER);
 }
 
+static void bind_task(struct binder *binder, const struct task_row *row)
+{
+    bind_u64(binder, row->id);
+    bind_u64(binder, row->session);
+    bind_u64(binder, row->call);
+    bind_u64(binder, row->state);
+    bind_i64(binder, row->priority);
+    bind_u64(binder, row->attempt);
+    bind_u64(binder, row->epoch);
+    bind_u64(binder, row->worker);
+    bind_u64(binder, row->attempts);
+    bind_u64(binder, row->crashes);
+    bind_u64(binder, row->losses);
+    bind_i64(binder, row->due);
+    bind_i64(binder, row->created);
+    bind_u64(binder, row->ordinal);
+    bind_u64(binder, row->retry_of);
+    bind_blob(binder, row->args);
+}
+
 static int apply_task(struct store *store, const struct task_row *row)
 {
     struct binder b = binder_of(store, STATEMENT_TASK);
-    bind_u64(&b, row->id);
-    bind_u64(&b, row->session);
-    bind_u64(&b, row->call);
-    bind_u64(&b, row->state);
-    bind_i64(&b, row->priority);
-    bind_u64(&b, row->attempt);
-    bind_u64(&b, row->epoch);
-    bind_u64(&b, row->worker);
-    bind_u64(&b, row->attempts);
-    bind_u64(&b, row->crashes);
-    bind_u64(&b, row->losses);
-    bind_i64(&b, row->due);
-    bind_i64(&b, row->created);
-    bind_u64(&b, row->ordinal);
-    bind_u64(&b, row->retry_of);
-    bind_blob(&b, row->args);
+    bind_task(&b, row);
     return binder_run(&b, store, STATEMENT_TASK);
 }
 
@@ -254,6 +260,76 @@ static int apply_outcome(struct store *store, const struct outcome_row *row, boo
     int code = binder_run(&b, store, STATEMENT_OUTCOME);
     return code != SQLITE_OK || !had_task ? code : run_with_number(store, STATEMENT_TASK_DELETE, row->id);
 }
+
+/* ---- many rows by one statement ---- */
+
+_Static_assert(TASK_DONE == 7, "SQL_DONE_ROW says so");
+
+/* Nothing to tell but the result: its row is SQL_DONE_ROW. */
+static bool is_plain(const struct outcome_row *row)
+{
+    return row->state == TASK_DONE && row->cause == CAUSE_NONE && row->signal == 0 && row->exit_status == 0 &&
+           row->retry_of == 0 && row->kind.p == NULL && row->message.p == NULL && row->detail.p == NULL &&
+           row->report.p == NULL;
+}
+
+/* Do so many changes of this kind begin here that one statement takes them? */
+static bool is_run(const struct change *changes, size_t count, enum change_kind kind)
+{
+    for (size_t i = 0; i < STORE_ROWS_COUNT; i++) {
+        if (i == count || changes[i].kind != kind || (kind == CHANGE_OUTCOME && !is_plain(&changes[i].outcome))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int apply_tasks(struct store *store, const struct change *changes)
+{
+    struct binder b = binder_of(store, STATEMENT_TASKS);
+    for (size_t i = 0; i < STORE_ROWS_COUNT; i++) {
+        bind_task(&b, &changes[i].task);
+    }
+    return binder_run(&b, store, STATEMENT_TASKS);
+}
+
+static void bind_done(struct binder *binder, const struct outcome_row *row)
+{
+    bind_u64(binder, row->id);
+    bind_u64(binder, row->session);
+    bind_u64(binder, row->completion);
+    bind_i64(binder, row->finished);
+    bind_u64(binder, outcome_size(row));
+    bind_u64(binder, row->call);
+    bind_u64(binder, row->attempt);
+    bind_u64(binder, row->attempts);
+    bind_i64(binder, row->created);
+    bind_i64(binder, row->started);
+    bind_u64(binder, row->run_us);
+    bind_u64(binder, row->cpu_us);
+    bind_u64(binder, row->peak);
+    bind_u64(binder, row->ordinal);
+    bind_u64(binder, row->args_size);
+    bind_u64(binder, row->args_hash);
+    bind_text(binder, row->worker);
+    bind_blob(binder, row->args);
+    bind_blob(binder, row->result);
+}
+
+static int apply_done(struct store *store, const struct change *changes)
+{
+    struct binder b = binder_of(store, STATEMENT_OUTCOMES_DONE);
+    for (size_t i = 0; i < STORE_ROWS_COUNT; i++) {
+        bind_done(&b, &changes[i].outcome);
+    }
+    int code = binder_run(&b, store, STATEMENT_OUTCOMES_DONE);
+    for (size_t i = 0; i < STORE_ROWS_COUNT && code == SQLITE_OK; i++) {
+        code = changes[i].had_task ? run_with_number(store, STATEMENT_TASK_DELETE, changes[i].number) : SQLITE_OK;
+    }
+    return code;
+}
+
+/* ---- any change ---- */
 
 static int apply_failure(struct store *store, const struct failure_row *row)
 {
@@ -346,11 +422,25 @@ static enum store_verdict store_fail(struct store *store, const char *what, int 
     return STORE_UNKNOWN;
 }
 
+/* The first of these changes, or the first STORE_ROWS_COUNT: *taken_out says how many. */
+static int apply_next(struct store *store, const struct change *changes, size_t count, size_t *taken_out)
+{
+    *taken_out = STORE_ROWS_COUNT;
+    if (is_run(changes, count, CHANGE_OUTCOME)) {
+        return apply_done(store, changes);
+    }
+    if (is_run(changes, count, CHANGE_TASK)) {
+        return apply_tasks(store, changes);
+    }
+    *taken_out = 1;
+    return apply_change(store, changes);
+}
+
 static enum store_verdict apply_once(struct store *store, const struct change *changes, size_t count)
 {
     int code = store_run(store, STATEMENT_BEGIN);
-    for (size_t i = 0; i < count && code == SQLITE_OK; i++) {
-        code = apply_change(store, &changes[i]);
+    for (size_t i = 0, taken; i < count && code == SQLITE_OK; i += taken) {
+        code = apply_next(store, &changes[i], count - i, &taken);
     }
     if (code == SQLITE_OK) {
         code = store_run(store, STATEMENT_COMMIT);

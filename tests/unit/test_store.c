@@ -208,6 +208,95 @@ static void test_an_outcome_keeps_every_column(void **state)
     world_remove(&directory);
 }
 
+/* A change of a task, i of a batch: of many kinds of rows, in stretches that go into one statement and such that do
+ * not. */
+static struct change mixed_change(size_t i)
+{
+    static const uint8_t odd[] = {0, 255, 0, 128, '\n'};
+    struct change change = {.kind = i < 100 ? CHANGE_TASK : CHANGE_OUTCOME,
+                            .number = id_make(1, (uint32_t)(i % 100) + 1)};
+    if (change.kind == CHANGE_TASK) {
+        change.task = (struct task_row){.id = change.number,
+                                        .session = 1,
+                                        .call = 1,
+                                        .state = TASK_READY,
+                                        .attempt = (uint32_t)i,
+                                        .created = (int64_t)i + 7,
+                                        .args = bytes_of(odd, i % 6)};
+        return change;
+    }
+    change.had_task = i % 3 == 0;
+    change.outcome = (struct outcome_row){.id = change.number,
+                                          .session = 1,
+                                          .completion = i,
+                                          .call = 2,
+                                          .state = TASK_DONE,
+                                          .attempt = 3,
+                                          .attempts = 4,
+                                          .worker = i % 5 == 0 ? (struct bytes){NULL, 0} : bytes_text("a:1"),
+                                          .created = (int64_t)i,
+                                          .started = 6,
+                                          .finished = (int64_t)i * 2,
+                                          .run_us = i,
+                                          .cpu_us = i / 2,
+                                          .peak = i % 9,
+                                          .ordinal = i % 7,
+                                          .result = bytes_of(odd, i % 6),
+                                          .args = bytes_of(odd, i % 4),
+                                          .args_size = 4,
+                                          .args_hash = UINT64_MAX - i};
+    switch (i) { /* a row that says more, in the middle of plain ones */
+    case 120:
+        change.outcome.state = TASK_FAILED;
+        change.outcome.cause = CAUSE_ERROR;
+        break;
+    case 137:
+        change.outcome.message = bytes_text("");
+        break;
+    case 154:
+        change.outcome.retry_of = 9;
+        break;
+    case 171:
+        change.outcome.report = bytes_of(odd, 2);
+        break;
+    default:
+        break;
+    }
+    return change;
+}
+
+/* Rows of a kind that follow one another share a statement: each must be what it is alone. */
+static void test_rows_written_together_are_those_written_alone(void **state)
+{
+    enum { COUNT = 200 };
+    struct change changes[COUNT];
+    struct store_facts facts;
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        changes[i] = mixed_change(i);
+    }
+    char *directory = world_directory();
+    struct store *store = world_open(directory, &facts);
+    assert_int_equal(store_apply(store, facts.epoch, changes, COUNT), STORE_OK);
+    assert_int_equal(store_apply(store, facts.epoch, changes + 100, COUNT - 100),
+                     STORE_OK); /* again: nothing changes */
+    for (size_t i = 0; i < COUNT; i++) {
+        struct task_row task;
+        struct outcome_row outcome;
+        if (i >= 100) {
+            assert_int_equal(store_outcome(store, changes[i].number, &outcome), QUERN_OK);
+            expect_outcome(&outcome, &changes[i].outcome);
+        } else if (changes[i + 100].had_task) {
+            assert_int_equal(store_task(store, changes[i].number, &task), QUERN_UNKNOWN);
+        } else {
+            assert_int_equal(store_task(store, changes[i].number, &task), QUERN_OK);
+            expect_task(&task, &changes[i].task);
+        }
+    }
+    store_close(&store, true);
+    world_remove(&directory);
+}
+
 /* A commit whose answer was lost is tried again: the second time must change nothing. */
 static void test_a_batch_applied_twice_is_as_once(void **state)
 {
@@ -708,6 +797,7 @@ int main(void)
         cmocka_unit_test(test_everything_comes_back_after_reopening),
         cmocka_unit_test(test_a_task_keeps_every_column),
         cmocka_unit_test(test_an_outcome_keeps_every_column),
+        cmocka_unit_test(test_rows_written_together_are_those_written_alone),
         cmocka_unit_test(test_a_batch_applied_twice_is_as_once),
         cmocka_unit_test(test_a_second_outcome_changes_nothing),
         cmocka_unit_test(test_collapsed_and_uncollapsed_batches_leave_the_same),
