@@ -37,7 +37,7 @@ struct series *series_give(struct core *core, struct session *session, const str
             newest = series;
         }
     }
-    if (newest != NULL && newest->submitted_high < SEQUENCE_MAX / 2) {
+    if (newest != NULL && newest->submitted_high < core->limits.series_used_max) {
         return newest;
     }
     struct series *series = series_add(core, session, series_number_give(core), instance);

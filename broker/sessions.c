@@ -269,39 +269,65 @@ static void deny_gone(struct core *core, struct conn *conn, const struct msg_HEL
     conn_deny(core, conn, QUERN_UNKNOWN, NULL, text);
 }
 
-static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+static void deny_used_up(struct core *core, struct conn *conn)
 {
-    struct session *session = session_find(core, hello->session);
+    conn_deny(core, conn, QUERN_FULL, NULL, "this store has no numbers left for clients; start with a new one");
+}
+
+/* False: it was denied. *series_out: NULL if it asks for a fresh one. */
+static bool resume_may(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello,
+                       const struct session *session, struct series **series_out)
+{
     struct series *series = series_find(core, hello->series);
+    *series_out = series;
     if (session != NULL && series == NULL && is_former_owner(core, session, hello)) {
         deny_taken_over(core, conn, session);
-        return;
+        return false;
     }
-    if (session == NULL || series == NULL || series->session != session ||
-        !uuid_equal(&series->instance, &hello->instance)) {
+    bool is_its_own = series != NULL && series->session == session && uuid_equal(&series->instance, &hello->instance);
+    if (session == NULL || (hello->series != 0 && !is_its_own)) {
         deny_gone(core, conn, hello);
-        return;
+        return false;
     }
     if (!uuid_equal(&session->owner, &hello->instance)) {
         deny_taken_over(core, conn, session);
+        return false;
+    }
+    return true;
+}
+
+/* False: this HELLO is older than the connection in use, or than the last one. */
+static bool resume_is_newest(struct core *core, struct conn *conn, const struct session *session)
+{
+    uint32_t generation = session->conn != NULL ? session->conn->generation : session->generation;
+    if (generation >= conn->generation) {
+        core->counters.frames_stale++;
+        conn_kick(core, conn);
+        return false;
+    }
+    return true;
+}
+
+static void resume(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello)
+{
+    struct session *session = session_find(core, hello->session);
+    struct series *series;
+    if (!resume_may(core, conn, hello, session, &series) || !resume_is_newest(core, conn, session)) {
+        return;
+    }
+    if (series == NULL && !series_are_left(core)) {
+        deny_used_up(core, conn);
         return;
     }
     if (session->conn != NULL) {
-        if (session->conn->generation >= conn->generation) {
-            core->counters.frames_stale++; /* a HELLO that is older than the connection in use */
-            conn_kick(core, conn);
-            return;
-        }
         conn_kick(core, session->conn);
-    } else if (session->generation >= conn->generation) {
-        core->counters.frames_stale++;
-        conn_kick(core, conn);
-        return;
     }
+    series = series != NULL ? series : series_give(core, session, &hello->instance);
     acknowledge_list(core, session, hello->taken_prefix, hello->taken);
     session->credit_count = hello->credit_count;
     session->credit_bytes = hello->credit_bytes;
     welcome(core, conn, session, series, false);
+    series_shed(core, session);
 }
 
 static void nonce_give(struct core *core, struct conn *conn, struct opening *opening)
@@ -426,7 +452,7 @@ void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *ec
     conn->opening = NULL;
     if (!series_are_left(core)) {
         free(opening);
-        conn_deny(core, conn, QUERN_FULL, NULL, "this store has no numbers left for clients; start with a new one");
+        deny_used_up(core, conn);
         return;
     }
     struct session *session = opening_session(core, conn, opening, &is_new);

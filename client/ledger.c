@@ -459,7 +459,7 @@ static int64_t ping_at(const struct client_ledger *ledger)
     return ledger->sent_ms + (int64_t)ledger->heartbeat_ms;
 }
 
-/* True: the session is to be opened anew now. */
+/* True: a fresh series is to be asked for now. */
 static bool renewal_step(struct client_ledger *ledger)
 {
     if (ledger->phase != LEDGER_UP || ledger->submits.count > 0 ||
@@ -488,7 +488,7 @@ enum ledger_verdict client_ledger_tick(struct client_ledger *ledger, int64_t now
         return verdict(ledger, LEDGER_RECONNECT_LATER, "the broker is silent");
     }
     if (renewal_step(ledger)) {
-        return verdict(ledger, LEDGER_RECONNECT, "half of the series is used up: opening the session anew");
+        return verdict(ledger, LEDGER_RECONNECT, "half of the series is used up: asking for a fresh one");
     }
     return LEDGER_GO_ON;
 }
@@ -523,20 +523,19 @@ static void hello_operator_write(struct client_ledger *ledger, struct buf *frame
 static void hello_client_write(struct client_ledger *ledger, struct buf *frame)
 {
     struct buf ranges = {0};
-    bool is_known = ledger->is_welcomed && !ledger->is_lost;
-    bool is_resume = is_known && ledger->renewal != RENEWAL_OPENING;
+    bool is_resume = ledger->is_welcomed && !ledger->is_lost;
     struct msg_HELLO_CLIENT hello = {
         .instance = ledger->options.instance,
         .host = bytes_text(ledger->options.host),
         .pid = ledger->options.pid,
         .program = bytes_text(ledger->options.program),
         .session = is_resume ? ledger->session : 0,
-        .series = is_resume ? ledger->series : 0,
+        .series = is_resume && ledger->renewal != RENEWAL_OPENING ? ledger->series : 0,
         .name = bytes_text(ledger->options.session),
-        .description = is_known ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
+        .description = is_resume ? (struct bytes){NULL, 0} : buf_bytes(&ledger->description),
         .take_over = ledger->options.take_over && !ledger->is_welcomed,
         .is_volatile = ledger->options.is_volatile,
-        .must_exist = is_known || (ledger->options.must_exist && !ledger->is_lost),
+        .must_exist = is_resume || (ledger->options.must_exist && !ledger->is_lost),
         .keep = ledger->options.keep,
         .want_args = ledger->options.want_args,
         .take_short = true,

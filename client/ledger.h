@@ -75,7 +75,7 @@ enum ledger_verdict {
 };
 
 /* A series that is used up by half is exchanged for a fresh one: nothing further is submitted; all is answered and what
- * was taken is told; the session is opened anew. */
+ * was taken is told; the session is resumed without naming a series. */
 enum ledger_renewal { RENEWAL_NONE, RENEWAL_FLUSHING, RENEWAL_OPENING };
 
 enum ledger_phase { LEDGER_DOWN, LEDGER_OPENING, LEDGER_UP, LEDGER_ENDED };

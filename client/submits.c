@@ -217,6 +217,16 @@ enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *hea
 
 static void submits_rewind(struct submits *submits);
 
+/* What has an outcome here was accepted, though that was never told: it is not lost. */
+static void lose_one(struct submits *submits, const struct submit *submit, uint64_t id)
+{
+    if (submit->has_outcome) {
+        submits->sink->accepted(submits->sink->context, submit->owner, id);
+    } else {
+        submits->sink->lost(submits->sink->context, submit->owner, id, submit->ordinal);
+    }
+}
+
 void submits_lose(struct submits *submits)
 {
     for (; submits->base < submits->sent_high; submits->base++) {
@@ -225,8 +235,7 @@ void submits_lose(struct submits *submits)
             *slot_of(submits, submits->base) = NULL;
             submits->count--;
             submits->bytes -= submit->args_size;
-            submits->sink->lost(submits->sink->context, submit->owner, id_make(submits->series, submits->base),
-                                submit->ordinal);
+            lose_one(submits, submit, id_make(submits->series, submits->base));
             submits_unmake(submits, submit);
         }
     }

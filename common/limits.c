@@ -14,6 +14,7 @@ struct limits limits_default(void)
 #define X(name, value, meaning) .name = (value),
         LIMITS_TUNABLE(X)
 #undef X
+            .series_used_max = SEQUENCE_MAX / 2,
     };
 }
 

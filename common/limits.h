@@ -179,6 +179,7 @@ struct limits {
 #define X(name, value, meaning) uint64_t name;
     LIMITS_TUNABLE(X)
 #undef X
+    uint64_t series_used_max; /* whoever opens anew after so many submits gets a fresh series; clients count on it */
 };
 
 /* The defaults of the list above. */

@@ -309,8 +309,8 @@ static void test_a_used_up_series_is_exchanged_once_all_is_answered(void **state
     client_ledger_up(&desk->ledger, desk->now);
     listen(desk);
     const struct said *hello = find_said(desk, MSG_HELLO_CLIENT);
-    assert_int_equal(hello->message.HELLO_CLIENT.session, 0);
-    assert_true(hello->message.HELLO_CLIENT.must_exist);
+    assert_int_not_equal(hello->message.HELLO_CLIENT.session, 0);
+    assert_int_equal(hello->message.HELLO_CLIENT.series, 0);
     struct msg_WELCOME_CLIENT welcome = welcome_default();
     welcome.series = 8;
     welcome.live = 1;
