@@ -37,6 +37,7 @@ struct chaos {
     int64_t worker_returns_at[4];
     bool is_gentle;
     bool is_tame;
+    unsigned real_percent; /* of peers that are the product's own code; the others are models */
     unsigned amo_percent;
     unsigned retry_percent;
     unsigned sealed_max;
@@ -57,7 +58,9 @@ static bool percent(struct chaos *chaos, unsigned percent)
 
 static void actor_enter(struct chaos *chaos, struct actor *actor)
 {
-    struct client *client = sim_client_new(chaos->world, actor->session_name);
+    bool is_real = percent(chaos, chaos->real_percent);
+    struct client *client = is_real ? sim_client_new_real(chaos->world, actor->session_name)
+                                    : sim_client_new(chaos->world, actor->session_name);
     client->peer.is_auto = true;
     client->peer.retry_at = chaos->world->now + (int64_t)below(chaos, 50);
     client->take_over = percent(chaos, 80);
@@ -95,6 +98,9 @@ static void draw_limits(struct chaos *chaos)
         limits->task_count_max = 5 + below(chaos, 20);
     }
     if (percent(chaos, 30)) {
+        limits->series_used_max = 4 + below(chaos, 30);
+    }
+    if (percent(chaos, 30)) {
         limits->acked_count_max = below(chaos, 6);
     }
     if (percent(chaos, 20)) {
@@ -114,6 +120,7 @@ static struct chaos *enter(struct world *world, bool is_tame)
     chaos->world = world;
     chaos->is_tame = is_tame;
     chaos->is_gentle = percent(chaos, 35);
+    chaos->real_percent = percent(chaos, 75) ? 80 : 0;
     chaos->amo_percent = percent(chaos, 60) && !is_tame ? 30 : 0;
     chaos->retry_percent = percent(chaos, 60) ? 40 : 0;
     chaos->sealed_max = percent(chaos, 70) ? 1 : SEALED_COUNT_MAX;
@@ -347,6 +354,16 @@ static void act_client_die(struct chaos *chaos)
     }
 }
 
+/* It leaves politely. */
+static void act_client_leave(struct chaos *chaos)
+{
+    struct actor *actor = any_actor(chaos);
+    if (actor != NULL && percent(chaos, 30)) {
+        sim_client_leave(actor->client);
+        actor->returns_at = chaos->world->now + (int64_t)below(chaos, 300);
+    }
+}
+
 static void act_client_rival(struct chaos *chaos)
 {
     struct actor *actor = any_actor(chaos);
@@ -539,6 +556,7 @@ static void act_stats(struct chaos *chaos)
     X(10, close)                                                                                                       \
     X(50, client_drop)                                                                                                 \
     X(20, client_die)                                                                                                  \
+    X(10, client_leave)                                                                                                \
     X(8, client_rival)                                                                                                 \
     X(50, worker_drop)                                                                                                 \
     X(12, worker_die)                                                                                                  \

@@ -5,6 +5,7 @@
  */
 #include "common/check.h"
 #include "oracle.h"
+#include "real_client.h"
 #include "world.h"
 
 #include <inttypes.h>
@@ -44,6 +45,7 @@ struct client *sim_client_new(struct world *world, const char *session_name)
 void sim_client_free(struct client *client)
 {
     buf_fini(&client->peer.out);
+    sim_real_free(client);
     free(client->submits);
     free(client->took);
     free(client->requests);
@@ -140,6 +142,10 @@ static void grant(struct client *client)
 
 void sim_client_acknowledge(struct client *client)
 {
+    if (client->real != NULL) {
+        sim_real_write(client);
+        return;
+    }
     if (!client->peer.is_welcomed) {
         return; /* the next HELLO says it */
     }
@@ -162,7 +168,11 @@ static void take(struct client *client, struct took *took)
     took->is_taken = true;
     oracle_taken(client->peer.world, client, took);
     client->must_acknowledge = true;
-    grant(client);
+    if (client->real != NULL) {
+        sim_real_take(client, took);
+    } else {
+        grant(client);
+    }
 }
 
 bool sim_client_take(struct client *client)
@@ -208,7 +218,8 @@ const struct took *sim_client_took(const struct client *client, uint64_t task)
 
 uint64_t sim_client_task(const struct client *client, size_t sequence)
 {
-    return id_make((uint32_t)client->series, (uint32_t)sequence);
+    return client->real != NULL ? client->submits[sequence - 1].task
+                                : id_make((uint32_t)client->series, (uint32_t)sequence);
 }
 
 size_t sim_client_unanswered(const struct client *client)
@@ -220,7 +231,7 @@ size_t sim_client_unanswered(const struct client *client)
     return count;
 }
 
-static void put_options(struct buf *buf, const struct spec *spec)
+struct task_options sim_client_options(const struct spec *spec)
 {
     struct task_options options = task_options_default();
     options.priority = spec->priority;
@@ -233,10 +244,10 @@ static void put_options(struct buf *buf, const struct spec *spec)
         options.backoff_ms = 20;
         options.backoff_cap_ms = 100;
     }
-    task_options_put(buf, &options);
+    return options;
 }
 
-static void put_args(struct buf *buf, const struct submit *submit)
+void sim_client_args(struct buf *buf, const struct piece *submit)
 {
     struct buf text = {0};
     buf_printf(&text, "%s", submit->work);
@@ -250,7 +261,7 @@ static void put_args(struct buf *buf, const struct submit *submit)
     buf_fini(&text);
 }
 
-static bool may_share_message(const struct submit *a, const struct submit *b)
+static bool may_share_message(const struct piece *a, const struct piece *b)
 {
     return a->spec.at_most_once == b->spec.at_most_once && a->spec.priority == b->spec.priority &&
            a->spec.delay_ms == b->spec.delay_ms && a->spec.expires_ms == b->spec.expires_ms &&
@@ -267,25 +278,26 @@ static bool has_credit(const struct client *client)
 
 static void put_item(struct client *client, struct run *run)
 {
-    struct submit *submit = &client->submits[client->sent_index++];
+    struct piece *submit = &client->submits[client->sent_index++];
     struct buf args = {0};
-    put_args(&args, submit);
+    sim_client_args(&args, submit);
     struct item_submit item = {.args = buf_bytes(&args), .ordinal = submit->spec.ordinal};
     item_submit_put(run->out, &item);
     run->count++;
     client->sent_count++;
     client->sent_bytes += args.n;
     buf_fini(&args);
-    oracle_submitted(client->peer.world, client, submit);
+    oracle_submitted(client->peer.world, client, submit, sim_client_task(client, submit->sequence));
 }
 
 static void flush_submits(struct client *client)
 {
     struct rng *rng = &client->peer.world->rng;
     while (client->peer.is_welcomed && has_credit(client)) {
-        const struct submit *first = &client->submits[client->sent_index];
+        const struct piece *first = &client->submits[client->sent_index];
         struct buf options = {0};
-        put_options(&options, &first->spec);
+        struct task_options wanted = sim_client_options(&first->spec);
+        task_options_put(&options, &wanted);
         struct message head = {.kind = MSG_SUBMIT};
         head.SUBMIT = (struct msg_SUBMIT){.series = client->series,
                                           .sequence = first->sequence,
@@ -311,9 +323,12 @@ static void flush_submits(struct client *client)
 
 void sim_client_submit(struct client *client, const struct spec *spec)
 {
+    if (client->real != NULL && !sim_real_has_room(client)) {
+        return; /* the application waits */
+    }
     GROW(client->submits, client->submit_count, client->submit_cap);
-    struct submit *submit = &client->submits[client->submit_count++];
-    *submit = (struct submit){.sequence = (uint32_t)client->submit_count};
+    struct piece *submit = &client->submits[client->submit_count++];
+    *submit = (struct piece){.sequence = (uint32_t)client->submit_count};
     if (spec != NULL) {
         submit->spec = *spec;
     }
@@ -322,7 +337,11 @@ void sim_client_submit(struct client *client, const struct spec *spec)
     } else {
         snprintf(submit->work, sizeof submit->work, "w%" PRIu64 ".%u", client->peer.serial, submit->sequence);
     }
-    flush_submits(client);
+    if (client->real != NULL) {
+        sim_real_submit(client, submit);
+    } else {
+        flush_submits(client);
+    }
 }
 
 static uint64_t line_before(uint64_t line)
@@ -340,6 +359,9 @@ void sim_client_line(struct client *client)
         client->line_next = client->ordinal_high + 1;
         client->line_rewind = false;
     }
+    if (client->real != NULL && !sim_real_has_room(client)) {
+        return;
+    }
     if (client->line_next % EMPTY_LINE_EVERY == 0) {
         client->line_next++; /* an empty line: it is counted, not submitted */
     }
@@ -352,18 +374,20 @@ void sim_client_line(struct client *client)
 
 /* ---- asking ---- */
 
-static struct request *request_new(struct client *client, enum message_kind kind, uint64_t task)
+struct asked *sim_client_ask(struct client *client, enum message_kind kind, uint64_t task)
 {
     GROW(client->requests, client->request_count, client->request_cap);
-    struct request *request = &client->requests[client->request_count++];
-    *request = (struct request){.number = client->request_count, .kind = kind, .task = task};
+    struct asked *request = &client->requests[client->request_count++];
+    *request = (struct asked){.number = client->request_count, .kind = kind, .task = task};
     return request;
 }
 
 void sim_client_cancel(struct client *client, uint64_t task, bool force)
 {
-    if (client->peer.is_welcomed) {
-        struct request *request = request_new(client, MSG_CANCEL, task);
+    if (client->real != NULL) {
+        sim_real_cancel(client, task, force);
+    } else if (client->peer.is_welcomed) {
+        struct asked *request = sim_client_ask(client, MSG_CANCEL, task);
         oracle_cancelling(client->peer.world, task);
         struct msg_CANCEL cancel = {.request = request->number, .task = task, .force = force};
         msg_CANCEL_put(sim_peer_out(&client->peer), &cancel);
@@ -373,8 +397,10 @@ void sim_client_cancel(struct client *client, uint64_t task, bool force)
 
 void sim_client_close(struct client *client, bool cancel)
 {
-    if (client->peer.is_welcomed) {
-        struct request *request = request_new(client, MSG_CLOSE, 0);
+    if (client->real != NULL) {
+        sim_real_close(client, cancel);
+    } else if (client->peer.is_welcomed) {
+        struct asked *request = sim_client_ask(client, MSG_CLOSE, 0);
         oracle_closing(client->peer.world, client->session);
         struct msg_CLOSE close = {.request = request->number, .session = client->session, .cancel = cancel};
         msg_CLOSE_put(sim_peer_out(&client->peer), &close);
@@ -382,7 +408,7 @@ void sim_client_close(struct client *client, bool cancel)
     }
 }
 
-const struct request *sim_client_request(const struct client *client)
+const struct asked *sim_client_request(const struct client *client)
 {
     return client->request_count == 0 ? NULL : &client->requests[client->request_count - 1];
 }
@@ -447,7 +473,7 @@ static void read_answer(struct client *client, uint64_t series, uint64_t sequenc
     WORLD_CHECK(world, series == client->series && sequence >= 1 && sequence + count - 1 <= client->submit_count,
                 "%s: answer to what it never submitted", client->peer.name);
     for (uint64_t i = sequence - 1; i < sequence - 1 + count; i++) {
-        struct submit *submit = &client->submits[i];
+        struct piece *submit = &client->submits[i];
         WORLD_CHECK(world, submit->answer == ANSWER_NONE || submit->answer == answer,
                     "%s: submit %" PRIu64 " has two different answers", client->peer.name, i + 1);
         submit->answer = answer;
@@ -460,6 +486,12 @@ static void read_answer(struct client *client, uint64_t series, uint64_t sequenc
             client->line_rewind = true;
         }
     }
+}
+
+void sim_client_came(struct client *client, struct took took)
+{
+    GROW(client->took, client->took_count, client->took_cap);
+    client->took[client->took_count++] = took;
 }
 
 static void read_outcome(struct client *client, const struct item_outcome *item)
@@ -491,17 +523,16 @@ static void read_outcome(struct client *client, const struct item_outcome *item)
                 "%s: the outcome of %" PRIx64 " comes before its acceptance", client->peer.name, item->task);
     world_say(world, "%s: outcome %" PRIu64 " of %" PRIx64 ": %s %s", client->peer.name, item->completion, item->task,
               task_state_word((unsigned)item->state), cause_word((unsigned)item->cause));
-    GROW(client->took, client->took_count, client->took_cap);
-    client->took[client->took_count++] = (struct took){.completion = item->completion,
-                                                       .task = item->task,
-                                                       .state = (uint32_t)item->state,
-                                                       .cause = (uint32_t)item->cause};
+    sim_client_came(client, (struct took){.completion = item->completion,
+                                          .task = item->task,
+                                          .state = (uint32_t)item->state,
+                                          .cause = (uint32_t)item->cause});
 }
 
 static void read_reply(struct client *client, const struct msg_REPLY *reply)
 {
     for (size_t i = 0; i < client->request_count; i++) {
-        struct request *request = &client->requests[i];
+        struct asked *request = &client->requests[i];
         if (request->number == reply->request) {
             WORLD_CHECK(client->peer.world, !request->is_answered, "%s: request %" PRIu64 " answered twice",
                         client->peer.name, request->number);

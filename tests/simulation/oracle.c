@@ -151,9 +151,8 @@ static uint64_t hash_more(uint64_t hash, struct bytes bytes)
 
 /* ---- what clients and workers do ---- */
 
-void oracle_submitted(struct world *world, const struct client *client, const struct submit *submit)
+void oracle_submitted(struct world *world, const struct client *client, const struct piece *submit, uint64_t id)
 {
-    uint64_t id = sim_client_task(client, submit->sequence);
     struct job *job = job_of(world, id);
     if (job != NULL) {
         WORLD_CHECK(world, strcmp(job->work, submit->work) == 0, "two pieces of work under the number %" PRIx64, id);
@@ -792,7 +791,7 @@ static void sent_reply(struct world *world, const struct wire *wire, const struc
 {
     const struct client *client = (const struct client *)(const void *)wire->maker;
     for (size_t i = 0; i < client->request_count; i++) {
-        const struct request *request = &client->requests[i];
+        const struct asked *request = &client->requests[i];
         if (request->number != reply->request || request->kind != MSG_CANCEL) {
             continue;
         }

@@ -11,7 +11,8 @@
 struct oracle *oracle_new(struct world *world);
 void oracle_free(struct oracle **oracle);
 
-void oracle_submitted(struct world *world, const struct client *client, const struct submit *submit);
+/* It leaves the client under this id. */
+void oracle_submitted(struct world *world, const struct client *client, const struct piece *submit, uint64_t id);
 void oracle_accepted(struct world *world, uint64_t task);
 void oracle_cancelling(struct world *world, uint64_t task);
 /* Somebody asks for the end of the session: its outcomes need not be taken. */

@@ -94,6 +94,10 @@ void sim_peer_connect(struct peer *peer)
     peer->dead_ms = (int64_t)world->limits.dead_ms;
     buf_fini(&peer->out);
     world_say(world, "%s connects: wire %" PRIu64 " generation %u", peer->name, peer->wire->conn, peer->generation);
+    if (peer->role != NULL) {
+        peer->role->up(peer);
+        return;
+    }
     if (peer->kind == PEER_CLIENT) {
         sim_client_hello(as_client(peer), sim_peer_out(peer));
     } else {
@@ -114,6 +118,9 @@ void sim_peer_drop_wire(struct peer *peer, bool told)
     peer->is_welcomed = false;
     buf_fini(&peer->out);
     peer->retry_at = peer->world->now + (int64_t)rng_below(&peer->world->rng, RETRY_MS_MAX);
+    if (peer->role != NULL) {
+        peer->role->down(peer);
+    }
 }
 
 void sim_peer_die(struct peer *peer, bool told)
@@ -191,6 +198,10 @@ void sim_peer_receive(struct peer *peer, struct bytes frame)
                 "%s: frame of generation %u on wire %" PRIu64 " of generation %u", peer->name, generation, wire->conn,
                 wire->generation);
     peer->heard = world->now;
+    if (peer->role != NULL) {
+        peer->role->frame(peer, frame);
+        return;
+    }
     while (peer->wire == wire) {
         struct message message;
         uint64_t unknown;
@@ -219,14 +230,22 @@ void sim_peer_tick(struct peer *peer)
     if (peer->is_dead || peer->paused_until > world->now) {
         return;
     }
-    if (peer->kind == PEER_WORKER && peer->is_auto) {
+    if (peer->role != NULL) {
+        peer->role->tick(peer);
+    } else if (peer->kind == PEER_WORKER && peer->is_auto) {
         sim_worker_tick(as_worker(peer));
+    }
+    if (peer->is_dead) {
+        return;
     }
     if (peer->wire == NULL) {
         if (peer->is_auto && !peer->is_denied && peer->retry_at <= world->now) {
             sim_peer_connect(peer);
         }
         return;
+    }
+    if (peer->role != NULL) {
+        return; /* its own tick has seen to it */
     }
     if (!peer->is_auto) {
         return;
@@ -252,6 +271,10 @@ int64_t sim_peer_wake(const struct peer *peer)
     int64_t at = INT64_MAX;
     if (peer->paused_until > peer->world->now) {
         return peer->paused_until;
+    }
+    if (peer->role != NULL) {
+        at = peer->role->wake(peer);
+        return peer->wire == NULL && !peer->is_denied && peer->retry_at < at ? peer->retry_at : at;
     }
     if (peer->wire == NULL) {
         at = peer->is_denied ? INT64_MAX : peer->retry_at;

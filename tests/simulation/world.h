@@ -55,9 +55,19 @@ struct wire {
 /* ---- peers: what clients and workers have in common; one struct per process ---- */
 enum peer_kind { PEER_CLIENT, PEER_WORKER };
 
+/* What a peer is made of where it is not a model: the real state machines of client/ and worker/. */
+struct role {
+    void (*up)(struct peer *peer);   /* on a fresh wire */
+    void (*down)(struct peer *peer); /* its wire is gone */
+    void (*frame)(struct peer *peer, struct bytes frame);
+    void (*tick)(struct peer *peer); /* time has passed */
+    int64_t (*wake)(const struct peer *peer);
+};
+
 struct peer {
     struct world *world;
     enum peer_kind kind;
+    const struct role *role; /* NULL: a model */
     char name[48];
     uint64_t serial; /* of the process */
     struct uuid instance;
@@ -90,7 +100,7 @@ void sim_peer_tick(struct peer *peer);
 int64_t sim_peer_wake(const struct peer *peer);
 
 /* ---- model client ---- */
-enum answer { ANSWER_NONE, ANSWER_ACCEPTED, ANSWER_REFUSED, ANSWER_FORGOTTEN };
+enum answer { ANSWER_NONE, ANSWER_ACCEPTED, ANSWER_REFUSED, ANSWER_FORGOTTEN, ANSWER_LOST };
 
 struct spec {
     const char *function; /* NULL: "work" */
@@ -105,8 +115,9 @@ struct spec {
     bool big; /* some KiB of arguments */
 };
 
-struct submit {
-    uint32_t sequence;
+struct piece {
+    uint32_t sequence; /* of this process; of a model also that of its series */
+    uint64_t task;     /* of a real client: its id now */
     struct spec spec;
     char work[64]; /* names the piece of work, unique in the world */
     enum answer answer;
@@ -118,10 +129,12 @@ struct took {
     uint64_t task;
     uint32_t state;
     uint32_t cause;
+    uint64_t size;   /* of its payload */
+    uint32_t losses; /* of a real client: sessions lost before it came */
     bool is_taken;
 };
 
-struct request {
+struct asked {
     uint64_t number;
     enum message_kind kind;
     uint64_t task;
@@ -129,8 +142,11 @@ struct request {
     enum quern_err code;
 };
 
+struct real_client;
+
 struct client {
     struct peer peer;
+    struct real_client *real; /* NULL: a model */
     char session_name[48]; /* "": unnamed */
     bool take_over;
     bool is_volatile;  /* its session */
@@ -140,7 +156,7 @@ struct client {
     uint64_t ordinal_high; /* as told by WELCOME, raised by what was accepted */
     uint64_t acked_base;
     uint32_t epoch;
-    struct submit *submits; /* in sequence from 1 */
+    struct piece *submits; /* in sequence from 1 */
     size_t submit_count;
     size_t submit_cap;
     size_t sent_index;   /* on this wire: the next to send */
@@ -157,7 +173,7 @@ struct client {
     size_t took_count;
     size_t took_cap;
     bool must_acknowledge;
-    struct request *requests;
+    struct asked *requests;
     size_t request_count;
     size_t request_cap;
     uint64_t line_count; /* it reads an input of so many lines: submits them with ordinals */
@@ -167,6 +183,7 @@ struct client {
 };
 
 struct client *sim_client_new(struct world *world, const char *session_name);
+struct client *sim_client_new_real(struct world *world, const char *session_name);
 void sim_client_submit(struct client *client, const struct spec *spec); /* and flush */
 void sim_client_line(struct client *client); /* the next line of its input, if there is one */
 bool sim_client_take(struct client *client); /* the application takes the oldest one held */
@@ -174,7 +191,8 @@ void sim_client_take_at(struct client *client, uint64_t completion);
 void sim_client_acknowledge(struct client *client);
 void sim_client_cancel(struct client *client, uint64_t task, bool force);
 void sim_client_close(struct client *client, bool cancel);
-const struct request *sim_client_request(const struct client *client);          /* the last one */
+void sim_client_leave(struct client *client); /* says goodbye, and dies */
+const struct asked *sim_client_request(const struct client *client);          /* the last one */
 uint64_t sim_client_task(const struct client *client, size_t sequence);         /* its id */
 const struct took *sim_client_took(const struct client *client, uint64_t task); /* the outcome it has seen */
 size_t sim_client_untaken(const struct client *client);
