@@ -214,10 +214,15 @@ static enum dialogue_verdict on_error(struct dialogue *dialogue, const struct ms
 static void on_pong(struct dialogue *dialogue, uint64_t number)
 {
     lease_pong(&dialogue->lease, number);
-    if (dialogue->farewell != 0 && number == dialogue->farewell) {
-        dialogue->farewell_is_heard = true;
-        dialogue->bye_is_due = true;
+    if (dialogue->farewell == 0 || number != dialogue->farewell) {
+        return;
     }
+    if (dialogue->ledger->returned_count > 0) {
+        dialogue->farewell = 0; /* what came meanwhile goes back first */
+        return;
+    }
+    dialogue->farewell_is_heard = true;
+    dialogue->bye_is_due = true;
 }
 
 static enum dialogue_verdict on_message(struct dialogue *dialogue, const struct message *message)
@@ -430,6 +435,9 @@ static void put_news(struct dialogue *dialogue, struct buf *frame)
     /* First how much may come, then what makes room: else the broker fills the room at once. A ping last: its answer
      * says that all before it has arrived. */
     put_capacity(dialogue, frame);
+    if (dialogue->ledger->returned_count > 0 && dialogue->ping_number != dialogue->farewell) {
+        dialogue->farewell = 0; /* its answer would not say that this has arrived: another one is needed */
+    }
     ledger_put_returned(dialogue->ledger, frame);
     put_gathered(dialogue, frame);
     (void)ledger_put_finished(dialogue->ledger, frame);

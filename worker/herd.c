@@ -421,17 +421,6 @@ void herd_events(struct supervisor *supervisor)
     }
 }
 
-void herd_look(struct supervisor *supervisor)
-{
-    for (size_t i = 0; i < supervisor->slot_count; i++) {
-        struct slot *slot = &supervisor->slots[i];
-        if (slot->state == SLOT_LIVE) {
-            (void)slot_read(slot, &supervisor->yard);
-            (void)slot_running(slot, &supervisor->yard);
-        }
-    }
-}
-
 void herd_flush(struct supervisor *supervisor)
 {
     for (size_t i = 0; i < supervisor->slot_count; i++) {

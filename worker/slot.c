@@ -1,6 +1,7 @@
 /*
  * slot.c owns one slot as the supervisor sees it: its queue, its results, its stopping and its burial.
- * It must not know the broker's messages, nor choose which attempt goes where.
+ * It must not know the broker's messages, nor choose which attempt goes where; it makes no call of the kernel but on a slot's cgroup: what it
+ * wants done to the process is in slot_process.c, so that the simulation drives this very code.
  * Start reading at slot_hand, slot_read and slot_bury.
  *
  * Who may say what of a task handed to a slot (the claim words: statuspage.h):
@@ -15,71 +16,16 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "common/report.h"
-#include "worker/cgroup.h"
 #include "worker/crash.h"
 #include "worker/slotwire.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-/* The kernel's count of whom it has killed is looked at this often while something runs. */
-#define YARD_LOOK_MS 500
-/* Buffers that large payloads left behind are given back above this. */
-#define SLOT_BUFFER_KEEP_SIZE (1024u * 1024u)
 
 void slot_init(struct slot *slot)
 {
     *slot = (struct slot){.fd = -1, .pidfd = -1, .kill_ms = INT64_MAX};
     capture_init(&slot->capture);
-}
-
-int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms)
-{
-    struct statuspage *page = statuspage_map(fds[1]);
-    if (page == NULL) {
-        return errno;
-    }
-    slot_init(slot);
-    slot->state = SLOT_LIVE;
-    slot->pid = pid;
-    slot->page = page;
-    slot->fd = fds[0];
-    slot->pidfd = fds[2];
-    capture_open(&slot->capture, fds[3]);
-    slot->next = 1;
-    slot->first = 1;
-    slot->born_ms = now_ms;
-    fds[0] = -1;
-    fds[2] = -1;
-    fds[3] = -1;
-    return 0;
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
-    }
-}
-
-void slot_close(struct slot *slot, struct slot_yard *yard)
-{
-    CHECK(slot->queued == 0);
-    close_fd(&slot->fd);
-    close_fd(&slot->pidfd);
-    capture_close(&slot->capture);
-    group_close(&slot->group, &yard->groups);
-    statuspage_unmap(&slot->page);
-    buf_fini(&slot->out);
-    buf_fini(&slot->in);
-    slot_init(slot);
 }
 
 /* ---- the queue ---- */
@@ -178,31 +124,6 @@ void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *
     buf_put(&slot->out, &task, sizeof(task));
     buf_put(&slot->out, attempt->args.p, attempt->args.n);
     ledger_hand(yard->ledger, attempt);
-}
-
-void slot_flush(struct slot *slot)
-{
-    while (slot->fd >= 0 && slot->out_at < slot->out.n) {
-        ssize_t sent =
-            send(slot->fd, slot->out.p + slot->out_at, slot->out.n - slot->out_at, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) {
-            continue;
-        }
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            slot->wants_write = true;
-            return;
-        }
-        if (sent < 0) {
-            break; /* it is dead: what it did not claim comes back with its burial */
-        }
-        slot->out_at += (size_t)sent;
-    }
-    slot->wants_write = false;
-    slot->out.n = 0;
-    slot->out_at = 0;
-    if (slot->out.cap > SLOT_BUFFER_KEEP_SIZE) {
-        buf_fini(&slot->out);
-    }
 }
 
 /* ---- reports ---- */
@@ -416,17 +337,6 @@ void slot_revoke_all(struct slot *slot, const struct slot_yard *yard)
 
 /* ---- the end ---- */
 
-void slot_signal(const struct slot *slot, int number)
-{
-    if (number == SIGKILL) {
-        (void)group_kill(&slot->group); /* all of them in one moment; what it does not hold is found by walking */
-    }
-    /* While the pidfd says that the slot is there, dead or alive, its number is nobody else's. */
-    if (slot->pidfd >= 0 && (syscall(SYS_pidfd_send_signal, slot->pidfd, number, NULL, 0) == 0 || errno == EPERM)) {
-        (void)kill(-slot->pid, number);
-    }
-}
-
 bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, enum stop stop, int64_t now_ms)
 {
     uint64_t number = attempt->number;
@@ -508,39 +418,13 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     buf_fini(&backtrace);
 }
 
-void yard_look(struct slot_yard *yard, int64_t now_ms)
-{
-    if (now_ms >= yard->oom_look_ms) {
-        uint64_t count = cgroup_field(yard->proc, "vmstat", "oom_kill");
-        yard->oom_kills_before = yard->oom_look_ms == 0 ? count : yard->oom_kills;
-        yard->oom_kills = count;
-        yard->oom_look_ms = now_ms + YARD_LOOK_MS;
-    }
-}
-
-/* Somebody killed it, and it was not us: was it the kernel? Its own group knows; else the kernel's count is all there
- * is to go by. */
-static enum oom oom_of(const struct slot *slot, const struct slot_yard *yard, int32_t status, struct group_end *end_out)
-{
-    *end_out = group_end(&slot->group);
-    bool was_seen = status != DEATH_UNKNOWN;
-    if (was_seen && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)) {
-        return OOM_NONE;
-    }
-    if (end_out->was_killed) {
-        return end_out->was_own ? OOM_OWN_LIMIT : OOM_HOST;
-    }
-    uint64_t now = cgroup_field(yard->proc, "vmstat", "oom_kill");
-    return was_seen && now > yard->oom_kills_before && !group_is_limited(&slot->group) ? OOM_PROBABLY : OOM_NONE;
-}
-
 void slot_bury(struct slot *slot, struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
                int64_t now_us)
 {
     (void)slot_read(slot, yard);
     slot_revoke_all(slot, yard);
     struct death death = {.host = yard->host, .pid = slot->pid, .status = status, .peak_kib = peak_kib};
-    death.oom = oom_of(slot, yard, status, &death.group);
+    death.oom = slot_oom(slot, yard, status, &death.group);
     for (struct attempt *attempt = slot_front(slot); attempt != NULL; attempt = slot_front(slot)) {
         death.cpu_us = cpu_us;
         bury_running(slot, yard, attempt, &death, now_us);

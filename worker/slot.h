@@ -19,6 +19,9 @@
 /* From SIGTERM to SIGKILL. */
 #define SLOT_GRACE_MS 1000
 
+/* Buffers that large payloads left behind are given back above this. */
+#define SLOT_BUFFER_KEEP_SIZE (1024u * 1024u)
+
 enum slot_state { SLOT_NONE, SLOT_ASKED, SLOT_LIVE };
 
 /* What an attempt took. */
@@ -90,14 +93,22 @@ struct slot_yard {
     int64_t oom_look_ms;
 };
 
-/* Look at how many the kernel has killed for memory, if it is time: what a death is compared with. */
-void yard_look(struct slot_yard *yard, int64_t now_ms);
-
 void slot_init(struct slot *slot);
+
+/* ---- slot_process.c ---- */
 /* fds: socket, page, pidfd, output: taken (set to -1). 0, or errno. */
 int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms);
 /* Frees everything; nothing may be queued. */
 void slot_close(struct slot *slot, struct slot_yard *yard);
+/* Send what was handed. */
+void slot_flush(struct slot *slot);
+void slot_signal(const struct slot *slot, int number);
+/* Look at how many the kernel has killed for memory, if it is time: what a death is compared with. */
+void yard_look(struct slot_yard *yard, int64_t now_ms);
+/* Did the kernel kill it for memory? */
+enum oom slot_oom(const struct slot *slot, const struct slot_yard *yard, int32_t status, struct group_end *end_out);
+
+/* ---- slot.c ---- */
 
 bool slot_has_room(const struct slot *slot);
 /* What holds for this attempt. */
@@ -107,8 +118,6 @@ bool slot_may_limit(const struct slot *slot, const struct slot_yard *yard, const
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, int64_t now_ms);
 /* What runs has taken so much of its limit when it was first looked at. */
 void slot_limit_again(struct slot *slot, uint64_t taken, int64_t now_ms);
-/* Send what was handed. */
-void slot_flush(struct slot *slot);
 /* It was refused at birth: why, as text to be freed; NULL: it was not. */
 char *slot_refusal(struct slot *slot);
 /* Take in what it has finished. False: what it wrote makes no sense; it is doomed and was killed. */
@@ -133,7 +142,6 @@ bool slot_stop(struct slot *slot, const struct slot_yard *yard, struct attempt *
 void slot_forget(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt);
 /* Kill it for what it did to what it shares with us. */
 void slot_condemn(struct slot *slot, const struct slot_yard *yard, enum misdeed misdeed);
-void slot_signal(const struct slot *slot, int number);
 /* It is dead: take in what it had finished, settle what it ran, take back the rest. The slot is closed. */
 void slot_bury(struct slot *slot, struct slot_yard *yard, int32_t status, uint64_t cpu_us, uint64_t peak_kib,
                int64_t now_us);

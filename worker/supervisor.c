@@ -23,10 +23,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* Draining, with outcomes to hand over and no broker: given up after this. */
-#define DRAIN_WAIT_MS 30000
-/* A broker that does not answer the last question of a drain has its time too. */
-#define FAREWELL_MS 3000
 #define LINGER_MS 500
 /* Frames taken in before slots have their turn again. */
 #define FRAME_COUNT_MAX 64
@@ -77,7 +73,7 @@ static void on_dealer(struct supervisor *supervisor, const struct dealer_event *
 {
     switch (event->kind) {
     case DEALER_UP:
-        herd_look(supervisor);
+        turn_look(supervisor);
         dialogue_up(&supervisor->dialogue, supervisor->now_us / 1000);
         break;
     case DEALER_FRAME:
@@ -136,38 +132,6 @@ void supervisor_abandoned(struct supervisor *supervisor)
     supervisor->exit_status = 0;
 }
 
-/* True: without a broker, or without its answer, for longer than is waited. */
-static bool has_waited_enough(struct supervisor *supervisor)
-{
-    bool is_welcome = dialogue_is_welcome(&supervisor->dialogue);
-    bool is_empty = supervisor->ledger.held_count == 0;
-    int64_t now_ms = supervisor->now_us / 1000;
-    if (supervisor->ledger.handed.count > 0 || (is_welcome && !is_empty)) {
-        supervisor->quiet_ms = 0;
-        return false;
-    }
-    if (supervisor->quiet_ms == 0) {
-        supervisor->quiet_ms = now_ms;
-    }
-    return now_ms >= supervisor->quiet_ms + (is_empty ? (is_welcome ? FAREWELL_MS : 0) : DRAIN_WAIT_MS);
-}
-
-static void drain(struct supervisor *supervisor)
-{
-    assign_return_all(supervisor);
-    if (supervisor->ledger.held_count == 0) {
-        dialogue_farewell(&supervisor->dialogue, supervisor->now_us / 1000);
-    }
-    if (dialogue_is_over(&supervisor->dialogue)) {
-        supervisor->exit_status = 0;
-    } else if (has_waited_enough(supervisor)) {
-        if (supervisor->ledger.held_count > 0) {
-            log_event(LOG_WARN, "outcomes could not be handed over", "count=%zu", supervisor->ledger.held_count);
-        }
-        supervisor->exit_status = 0;
-    }
-}
-
 /* ---- turns ---- */
 
 static void sleep_until(struct supervisor *supervisor, int64_t wake_ms)
@@ -198,22 +162,12 @@ static int64_t turn(struct supervisor *supervisor)
     act_on(supervisor, dialogue_tick(&supervisor->dialogue, supervisor->now_us / 1000));
     assign_check(supervisor);
     int64_t wake_ms = herd_tend(supervisor);
-    if (supervisor->dialogue.lease.end_ms != supervisor->lease_told_ms) {
-        assign_lease(supervisor);
-    }
-    if (supervisor->is_draining) {
-        drain(supervisor);
-    }
-    int64_t floor_ms = admission_look(supervisor);
-    assign_capacity(supervisor);
-    assign_work(supervisor);
+    wake_ms = earlier(wake_ms, turn_decide(supervisor));
     herd_flush(supervisor);
     again = write_broker(supervisor) || again;
     if (supervisor->is_draining) {
         again = dialogue_is_over(&supervisor->dialogue) || again;
-        wake_ms = earlier(wake_ms, supervisor->now_us / 1000 + 100);
     }
-    wake_ms = earlier(wake_ms, floor_ms);
     wake_ms = earlier(wake_ms, earlier(supervisor->check_ms, dialogue_wake_ms(&supervisor->dialogue)));
     return again ? 0 : earlier(wake_ms, dealer_wake_ms(supervisor->dealer));
 }
@@ -427,7 +381,7 @@ static void supervisor_fini(struct supervisor *supervisor)
 static void leave(struct supervisor *supervisor)
 {
     if (supervisor->ledger.held_count > 0 && !supervisor->is_abandoned) {
-        herd_look(supervisor);
+        turn_look(supervisor);
         while (dialogue_next(&supervisor->dialogue, &supervisor->frame)) {
             (void)dealer_send(supervisor->dealer, &supervisor->frame);
         }

@@ -1,7 +1,7 @@
 /*
- * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), herd.c (zygote and
- * slots: birth, reading, death), refusals.c (what cannot be made), admission.c (what may start while memory is short)
- * and assign.c (what goes where, what takes too long).
+ * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), turn.c (what a turn
+ * decides), herd.c (zygote and slots: birth, reading, death), refusals.c (what cannot be made), admission.c (what may
+ * start while memory is short) and assign.c (what goes where, what takes too long).
  */
 #ifndef QUERN_WORKER_SUPERVISOR_PRIVATE_H
 #define QUERN_WORKER_SUPERVISOR_PRIVATE_H
@@ -74,6 +74,13 @@ void supervisor_told_to_end(struct supervisor *supervisor);
 /* The program that started this worker for itself is gone: end at once. */
 void supervisor_abandoned(struct supervisor *supervisor);
 
+/* ---- turn.c ---- */
+/* Take in what slots have started and finished: HELLO is about to say it. */
+void turn_look(struct supervisor *supervisor);
+/* Once everything was read and slots are seen to: what goes where, what is asked for, what ends. When to decide again
+ * at the latest (monotonic ms). */
+int64_t turn_decide(struct supervisor *supervisor);
+
 /* ---- herd.c ---- */
 /* Starts the zygote and waits for its list of functions: true, or exit_status is set. */
 bool herd_begin(struct supervisor *supervisor);
@@ -85,8 +92,6 @@ void herd_events(struct supervisor *supervisor);
 int64_t herd_tend(struct supervisor *supervisor);
 /* Everything of ours that still runs is killed, and waited for. Twice is once. */
 void herd_end(struct supervisor *supervisor);
-/* Take in what slots have started and finished: HELLO is about to say it. */
-void herd_look(struct supervisor *supervisor);
 void herd_flush(struct supervisor *supervisor);
 void herd_reap(struct supervisor *supervisor);
 

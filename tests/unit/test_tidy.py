@@ -106,6 +106,18 @@ class Arrows(unittest.TestCase):
                 wrong += [f"{name}:{n}: {i}" for n, i in includes(name) if i in banned]
         self.assertEqual(wrong, [])
 
+    def test_what_the_simulation_drives_of_client_and_worker_does_no_io(self):
+        """The same holds for the state machines at the broker's other ends."""
+        pure = (r"client/(ledger|submits|completions|request|unfinished)\.[ch]|"
+                r"worker/(dialogue|ledger|lease|pace|places|turn|waits|slot)\.c")
+        banned = {"sys/socket.h", "poll.h", "time.h", "pthread.h", "unistd.h", "common/link.h", "common/clock.h",
+                  "common/random.h"}
+        wrong = []
+        for name in CODE:
+            if re.fullmatch(pure, name):
+                wrong += [f"{name}:{n}: {i}" for n, i in includes(name) if i in banned]
+        self.assertEqual(wrong, [])
+
 
 class Calls(unittest.TestCase):
     BANNED = {
