@@ -1,7 +1,7 @@
 /*
  * slot.c owns one slot as the supervisor sees it: its queue, its results, its stopping and its burial.
- * It must not know the broker's messages, nor choose which attempt goes where; it makes no call of the kernel but on a slot's cgroup: what it
- * wants done to the process is in slot_process.c, so that the simulation drives this very code.
+ * It must not know the broker's messages, nor choose which attempt goes where; it makes no call of the kernel but on a
+ * slot's cgroup: what it wants done to the process is in slot_process.c, so that the simulation drives this very code.
  * Start reading at slot_hand, slot_read and slot_bury.
  *
  * Who may say what of a task handed to a slot (the claim words: statuspage.h):

@@ -75,7 +75,10 @@ static void worker_enter(struct chaos *chaos, size_t index)
 {
     char name[16];
     snprintf(name, sizeof name, "worker%zu", index);
-    struct worker *worker = sim_worker_new(chaos->world, name, 1 + below(chaos, 3));
+    bool is_real = percent(chaos, chaos->real_percent);
+    uint64_t slots = 1 + below(chaos, 3);
+    struct worker *worker =
+        is_real ? sim_worker_new_real(chaos->world, name, slots) : sim_worker_new(chaos->world, name, slots);
     worker->peer.is_auto = true;
     worker->prefetch = below(chaos, 4);
     worker->tells_start = percent(chaos, 60);
@@ -417,8 +420,9 @@ static void workers_return(struct chaos *chaos)
         if ((worker->peer.is_dead && chaos->worker_returns_at[i] <= chaos->world->now) || is_drained) {
             if (!worker->peer.is_dead) {
                 bool was_hurt = chaos->world->workers_were_hurt;
+                bool is_polite = sim_worker_is_polite(worker);
                 sim_peer_die(&worker->peer, true);
-                chaos->world->workers_were_hurt = was_hurt; /* it held nothing */
+                chaos->world->workers_were_hurt = was_hurt || !is_polite; /* it held nothing */
             }
             worker_enter(chaos, i);
         }

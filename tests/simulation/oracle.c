@@ -21,7 +21,10 @@
 struct
 try {
     struct token token;
+    uint64_t starter; /* serial of the worker that started it */
     bool is_started;
+    bool is_returned;
+    bool is_let_go; /* dropped, or its receipt has come */
     bool is_handed_in;
     enum finished_state end;
     enum cause cause;
@@ -217,7 +220,10 @@ void oracle_started(struct world *world, const struct worker *worker, const stru
                 worker->peer.name, held->work, job->id, job->work);
     WORLD_CHECK(world, try != NULL && !try->is_started, "%s starts an attempt of %" PRIx64 " again", worker->peer.name,
                 job->id);
+    WORLD_CHECK(world, !try->is_returned && !try->is_let_go, "%s starts %" PRIx64 ", which it %s", worker->peer.name,
+                job->id, try->is_returned ? "has returned" : "was to drop");
     try->is_started = true;
+    try->starter = worker->peer.serial;
     job->starts++;
     world->oracle->counts.starts++;
     world->oracle->counts.restarts += job->starts > 1;
@@ -232,10 +238,61 @@ void oracle_started(struct world *world, const struct worker *worker, const stru
 void oracle_handed_in(struct world *world, const struct worker *worker, const struct held *held)
 {
     struct try *try = try_of(job_of(world, held->token.task), held->token);
-    (void)worker;
+    WORLD_CHECK(world, try != NULL && try->is_started, "%s hands in %" PRIx64 " (%u.%u), which it never started",
+                worker->peer.name, held->token.task, held->token.epoch, held->token.attempt);
+    WORLD_CHECK(world, !try->is_handed_in || (try->end == held->end && try->cause == held->cause),
+                "%s hands in %" PRIx64 " (%u.%u) again, as something else", worker->peer.name, held->token.task,
+                held->token.epoch, held->token.attempt);
     try->is_handed_in = true;
     try->end = held->end;
     try->cause = held->cause;
+}
+
+void oracle_returned(struct world *world, const struct worker *worker, struct token token)
+{
+    struct try *try = try_of(job_of(world, token.task), token);
+    WORLD_CHECK(world, try != NULL && !try->is_started, "%s returns %" PRIx64 " (%u.%u), which it has started",
+                worker->peer.name, token.task, token.epoch, token.attempt);
+    try->is_returned = true;
+}
+
+void oracle_let_go(struct world *world, struct token token)
+{
+    struct job *job = job_of(world, token.task);
+    struct try *try = job != NULL ? try_of(job, token) : NULL;
+    if (try != NULL) {
+        try->is_let_go = true;
+    }
+}
+
+static bool is_listed(struct list held, struct token token)
+{
+    struct item_held item;
+    while (item_held_next(&held, &item)) {
+        if (item.task == token.task && item.epoch == token.epoch && item.attempt == token.attempt &&
+            item.state != HELD_LEASED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Once started, an attempt leaves the list only by a receipt or a DROP. */
+void oracle_listed(struct world *world, const struct worker *worker, struct list held)
+{
+    size_t at = 0;
+    uint64_t key;
+    void *value;
+    while (map_next(&world->oracle->jobs, &at, &key, &value)) {
+        const struct job *job = value;
+        for (size_t i = 0; i < job->try_count; i++) {
+            const struct try *try = &job->tries[i];
+            bool is_due = try->is_started && try->starter == worker->peer.serial && !try->is_let_go;
+            WORLD_CHECK(world, !is_due || is_listed(held, try->token),
+                        "%s has started %" PRIx64 " (%u.%u), has no receipt, and does not list it in HELLO",
+                        worker->peer.name, job->id, try->token.epoch, try->token.attempt);
+        }
+    }
 }
 
 void oracle_taken(struct world *world, const struct client *client, const struct took *took)

@@ -21,6 +21,12 @@ void oracle_closing(struct world *world, uint64_t session);
 void oracle_lost(struct world *world, const struct client *client, uint64_t task);
 void oracle_started(struct world *world, const struct worker *worker, const struct held *held);
 void oracle_handed_in(struct world *world, const struct worker *worker, const struct held *held);
+/* A worker says that it holds this attempt no more and never started it. */
+void oracle_returned(struct world *world, const struct worker *worker, struct token token);
+/* A worker has been told to drop it, or has the receipt. */
+void oracle_let_go(struct world *world, struct token token);
+/* A HELLO lists what a worker holds. */
+void oracle_listed(struct world *world, const struct worker *worker, struct list held);
 void oracle_taken(struct world *world, const struct client *client, const struct took *took);
 /* A broker process began: what the last one knew and had not stored is gone. */
 void oracle_restarted(struct world *world);

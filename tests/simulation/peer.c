@@ -227,6 +227,9 @@ void sim_peer_receive(struct peer *peer, struct bytes frame)
 void sim_peer_tick(struct peer *peer)
 {
     struct world *world = peer->world;
+    if (!peer->is_dead && peer->role != NULL && peer->role->pulse != NULL) {
+        peer->role->pulse(peer);
+    }
     if (peer->is_dead || peer->paused_until > world->now) {
         return;
     }

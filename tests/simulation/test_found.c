@@ -111,12 +111,71 @@ static void test_what_has_its_outcome_is_not_lost_with_the_session(void **state)
     scene_end(world);
 }
 
+static struct worker *real_hire(struct world *world)
+{
+    struct worker *worker = sim_worker_new_real(world, "w", 1);
+    again(world, worker);
+    return worker;
+}
+
+/* Asks until it may leave. */
+static void drain_on(struct world *world, struct worker *worker)
+{
+    for (unsigned i = 0; i < 10 && !sim_worker_is_drained(worker); i++) {
+        world->now++;
+        sim_peer_tick(&worker->peer);
+        settle(world);
+    }
+    assert_true(sim_worker_is_drained(worker));
+    assert_true(sim_worker_is_polite(worker));
+}
+
+/* Something arrived behind the last question of a drain, and went back behind it: the answer says nothing about that,
+ * and had the broker died, the task would have been blamed for a lost worker. */
+static void test_a_drained_worker_asks_again_when_it_had_to_return_something(void **state)
+{
+    (void)state;
+    struct world *world = scene();
+    struct client *client = client_open(world, "s");
+    struct worker *worker = real_hire(world);
+    sim_worker_drain(worker);
+    sim_peer_tick(&worker->peer); /* that it wants nothing, and its question, are on their way */
+    sim_client_submit(client, &PLAIN);
+    wire_deliver_to_broker(world, client->peer.wire); /* and the other way a dispatch */
+    while (wire_deliver_to_broker(world, worker->peer.wire)) {
+    }
+    commit(world);
+    while (wire_deliver_to_peer(world, worker->peer.wire)) {
+    }
+    assert_false(sim_worker_is_drained(worker));
+    drain_on(world, worker);
+    assert_int_equal(oracle_counts(world).dispatches, 1);
+    scene_end(world);
+}
+
+/* The broker has its HELLO, and may have sent something: it does not leave without a word. */
+static void test_a_worker_that_has_greeted_does_not_leave_without_a_word(void **state)
+{
+    (void)state;
+    struct world *world = scene();
+    struct worker *worker = sim_worker_new_real(world, "w", 1);
+    sim_peer_connect(&worker->peer);
+    sim_worker_drain(worker);
+    sim_peer_tick(&worker->peer);
+    assert_false(sim_worker_is_drained(worker));
+    settle(world);
+    drain_on(world, worker);
+    scene_end(world);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_exchanges_its_series_takes_back_nothing),
         cmocka_unit_test(test_who_exchanges_its_series_takes_over_from_nobody),
         cmocka_unit_test(test_what_has_its_outcome_is_not_lost_with_the_session),
+        cmocka_unit_test(test_a_drained_worker_asks_again_when_it_had_to_return_something),
+        cmocka_unit_test(test_a_worker_that_has_greeted_does_not_leave_without_a_word),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -6,6 +6,7 @@
  */
 #include "common/check.h"
 #include "oracle.h"
+#include "real_worker.h"
 #include "world.h"
 
 #include <inttypes.h>
@@ -39,6 +40,7 @@ struct worker *sim_worker_new(struct world *world, const char *name, uint64_t sl
 
 void sim_worker_free(struct worker *worker)
 {
+    sim_worker_free_real(worker);
     buf_fini(&worker->peer.out);
     free(worker->held);
     free(worker);
@@ -266,6 +268,10 @@ void sim_worker_return(struct worker *worker, uint64_t task)
 void sim_worker_drain(struct worker *worker)
 {
     worker->is_draining = true;
+    if (worker->real != NULL) {
+        sim_worker_drain_real(worker);
+        return;
+    }
     sim_worker_capacity(worker, 0);
     for (size_t i = worker->held_count; worker->peer.is_welcomed && i-- > 0;) {
         if (worker->held[i].state == HELD_LEASED) {
@@ -281,6 +287,9 @@ void sim_worker_drain(struct worker *worker)
 /* Everything dispatched before the broker knew has come, or was listed as not held in the HELLO of this wire. */
 bool sim_worker_is_drained(const struct worker *worker)
 {
+    if (worker->real != NULL) {
+        return sim_worker_is_over(worker);
+    }
     return worker->is_draining && worker->peer.is_welcomed && worker->held_count == 0 &&
            worker->ponged >= worker->drain_ping;
 }

@@ -60,7 +60,8 @@ struct role {
     void (*up)(struct peer *peer);   /* on a fresh wire */
     void (*down)(struct peer *peer); /* its wire is gone */
     void (*frame)(struct peer *peer, struct bytes frame);
-    void (*tick)(struct peer *peer); /* time has passed */
+    void (*tick)(struct peer *peer);  /* time has passed */
+    void (*pulse)(struct peer *peer); /* the same for its other processes, which run while it is stopped; may be NULL */
     int64_t (*wake)(const struct peer *peer);
 };
 
@@ -147,7 +148,7 @@ struct real_client;
 struct client {
     struct peer peer;
     struct real_client *real; /* NULL: a model */
-    char session_name[48]; /* "": unnamed */
+    char session_name[48];    /* "": unnamed */
     bool take_over;
     bool is_volatile;  /* its session */
     bool was_welcomed; /* ever: session and series hold */
@@ -191,8 +192,8 @@ void sim_client_take_at(struct client *client, uint64_t completion);
 void sim_client_acknowledge(struct client *client);
 void sim_client_cancel(struct client *client, uint64_t task, bool force);
 void sim_client_close(struct client *client, bool cancel);
-void sim_client_leave(struct client *client); /* says goodbye, and dies */
-const struct asked *sim_client_request(const struct client *client);          /* the last one */
+void sim_client_leave(struct client *client);                                   /* says goodbye, and dies */
+const struct asked *sim_client_request(const struct client *client);            /* the last one */
 uint64_t sim_client_task(const struct client *client, size_t sequence);         /* its id */
 const struct took *sim_client_took(const struct client *client, uint64_t task); /* the outcome it has seen */
 size_t sim_client_untaken(const struct client *client);
@@ -218,8 +219,11 @@ struct held {
 
 #define PING_TIME_COUNT 64u
 
+struct real_worker;
+
 struct worker {
     struct peer peer;
+    struct real_worker *real; /* NULL: a model, which alone uses what is below but for the dice */
     struct uuid store;
     uint32_t epoch;
     uint64_t slots;
@@ -243,12 +247,15 @@ struct worker {
 };
 
 struct worker *sim_worker_new(struct world *world, const char *name, uint64_t slots);
+struct worker *sim_worker_new_real(struct world *world, const char *name, uint64_t slots);
 struct held *sim_worker_held(struct worker *worker, uint64_t task);     /* the newest attempt of it; NULL */
 bool sim_worker_start(struct worker *worker, uint64_t task, bool tell); /* false: it may not */
 void sim_worker_finish(struct worker *worker, uint64_t task, enum finished_state state, enum cause cause);
 void sim_worker_return(struct worker *worker, uint64_t task);
 void sim_worker_drain(struct worker *worker);
 bool sim_worker_is_drained(const struct worker *worker); /* it may leave without hurting anything */
+/* Drained, and the broker knows: nothing can be under way to it. */
+bool sim_worker_is_polite(const struct worker *worker);
 void sim_worker_capacity(struct worker *worker, uint64_t count);
 size_t sim_worker_running(const struct worker *worker);
 void sim_worker_tick(struct worker *worker);
