@@ -228,6 +228,7 @@ void assign_check(struct supervisor *supervisor)
             check_slot(supervisor, &supervisor->slots[i]);
         }
     }
+    assign_stuck(supervisor);
 }
 
 /* ---- lease and capacity ---- */
@@ -308,6 +309,41 @@ static void tell_nested(struct supervisor *supervisor)
     uint64_t count = places->waiting == 0 ? 0 : ledger_shallower(&supervisor->ledger, places->deepest + 1);
     dialogue_set_nested(&supervisor->dialogue, count > 0 && supervisor->is_draining ? count + places->slots : count,
                         places->deepest + 1);
+}
+
+/* How long what runs has run, at least; 0: something has only begun, or nothing runs. */
+static uint64_t least_run_us(struct supervisor *supervisor)
+{
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct slot *slot = &supervisor->slots[i];
+        const struct attempt *front = slot->state == SLOT_LIVE && !slot->is_waiting ? slot_front(slot) : NULL;
+        if (front != NULL) {
+            int64_t run_us = front->start_is_told
+                                 ? supervisor->now_us - slot_started_us(slot, front, supervisor->now_us) -
+                                       (int64_t)statuspage_waited_us(slot->page, supervisor->now_us)
+                                 : 0;
+            least = run_us < least ? run_us : least;
+        }
+    }
+    return least == INT64_MAX || least < 0 ? 0 : (uint64_t)least;
+}
+
+/* The longer no slot moves, the less is worth holding behind what runs. */
+void assign_stuck(struct supervisor *supervisor)
+{
+    uint64_t run_us = least_run_us(supervisor);
+    if (run_us < PACE_SLOW_US || !is_stuck(supervisor)) {
+        return;
+    }
+    pace_is_stuck(&supervisor->pace, run_us);
+    uint64_t capacity = capacity_wanted(supervisor, is_closed(supervisor));
+    if (capacity < supervisor->dialogue.capacity) {
+        dialogue_set_capacity(&supervisor->dialogue, capacity); /* however little: it may wait for long */
+    }
+    if (dialogue_is_welcome(&supervisor->dialogue)) {
+        return_surplus(supervisor);
+    }
 }
 
 void assign_capacity(struct supervisor *supervisor)

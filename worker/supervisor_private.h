@@ -129,6 +129,8 @@ void assign_work(struct supervisor *supervisor);
 void assign_check(struct supervisor *supervisor);
 /* Tell the slots until when they may start. */
 void assign_lease(struct supervisor *supervisor);
+/* When no slot moves: the longer, the less is held behind what runs. */
+void assign_stuck(struct supervisor *supervisor);
 /* Ask for more or less. */
 void assign_capacity(struct supervisor *supervisor);
 /* Draining: everything that has not started goes back. */
