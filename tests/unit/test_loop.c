@@ -315,6 +315,13 @@ enum quern_err router_send(struct router *router, uint64_t conn, struct buf *fra
     return QUERN_OK;
 }
 
+bool router_peer_is_remote(const struct router *router, uint64_t conn)
+{
+    (void)router;
+    (void)conn;
+    return false;
+}
+
 void router_kick(struct router *router, uint64_t conn)
 {
     (void)router;
