@@ -39,6 +39,7 @@
 #define router_send played_router_send
 #define router_kick played_router_kick
 #define router_peer_text played_router_peer_text
+#define router_peer_is_remote played_router_peer_is_remote
 #define clock_mono_ms played_clock_mono_ms
 #define clock_wall_ms played_clock_wall_ms
 #define poll played_poll
