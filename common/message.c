@@ -171,8 +171,8 @@ static bool text_keep(struct item_last *last, struct bytes *text)
 #define KEEP_u64(name, max)
 #define KEEP_flag(name)
 #define KEEP_str(name, max) &&(text_count += kept->name.n > 0) <= 1 && text_keep(last, &kept->name)
-#define KEEP_bin(name, ...) &&kept->name.p == NULL
-#define KEEP_payload KEEP_bin
+#define KEEP_bin(name, max) &&kept->name.p == NULL
+#define KEEP_payload(name) &&kept->name.p == NULL
 #define DROP_next(name)
 #define DROP_u64(name, max)
 #define DROP_payload(name) kept->name = (struct bytes){NULL, 0};
