@@ -389,7 +389,7 @@ static bool copy_bytes(int from, int to)
     return n == 0 && fsync(to) == 0;
 }
 
-static bool sync_directory_of(const char *path)
+bool disk_sync_directory(const char *path)
 {
     char *directory = directory_of(path);
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -406,7 +406,7 @@ static bool renew(const char *path)
     char *fresh = sentence("%s.new", path);
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     int to = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool is_done = from >= 0 && to >= 0 && copy_bytes(from, to) && rename(fresh, path) == 0 && sync_directory_of(path);
+    bool is_done = from >= 0 && to >= 0 && copy_bytes(from, to) && rename(fresh, path) == 0 && disk_sync_directory(path);
     if (!is_done) {
         int error = errno;
         unlink(fresh);

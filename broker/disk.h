@@ -79,6 +79,9 @@ QUERN_MUST_USE enum quern_err disk_look(struct disk *disk, struct disk_facts *fa
 /* The name of a file system on which locks or syncs cannot be relied on, by its f_type; NULL for any other. */
 const char *disk_refuses(uint64_t f_type);
 
+/* Make the names in the directory of a file durable (its path holds a slash). */
+bool disk_sync_directory(const char *path);
+
 /* A malloc'd sentence. */
 char *sentence(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

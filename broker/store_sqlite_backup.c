@@ -222,21 +222,6 @@ static int settle_copy(struct backup *backup)
     return code;
 }
 
-static bool sync_directory(const char *path)
-{
-    char *directory = xstrdup(path);
-    char *slash = strrchr(directory, '/');
-    CHECK(slash != NULL);
-    slash[slash == directory ? 1 : 0] = '\0';
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool is_done = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(directory);
-    return is_done;
-}
-
 /* Never over another file: link fails where rename would replace. */
 static bool give_name(struct backup *backup)
 {
@@ -267,7 +252,7 @@ enum quern_err backup_finish(struct backup *backup, uint64_t *bytes_out, char **
     code = sqlite3_close(backup->to);
     CHECK_THAT(code == SQLITE_OK, "code %d", code);
     backup->to = NULL;
-    if (fsync(backup->fd) != 0 || fstat(backup->fd, &st) != 0 || !give_name(backup) || !sync_directory(backup->path)) {
+    if (fsync(backup->fd) != 0 || fstat(backup->fd, &st) != 0 || !give_name(backup) || !disk_sync_directory(backup->path)) {
         *why_out = errno == EEXIST ? sentence("%s was made meanwhile: nothing is overwritten", backup->path)
                                    : sentence("%s: %s", backup->path, strerror(errno));
         return errno == EEXIST ? QUERN_DENIED : QUERN_IO;

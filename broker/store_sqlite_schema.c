@@ -132,7 +132,7 @@ static enum quern_err copy_beside(struct store *store, int64_t version, char **w
     if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK) {
         *why_out = sentence("copy %s before bringing the store up to date: %s", copy, sqlite3_errmsg(store->db));
         err = QUERN_IO;
-    } else if (!sync_path(half) || rename(half, copy) != 0) {
+    } else if (!sync_path(half) || rename(half, copy) != 0 || !disk_sync_directory(copy)) {
         *why_out = sentence("copy %s before bringing the store up to date: %s", copy, strerror(errno));
         err = QUERN_IO;
     }

@@ -1,10 +1,11 @@
 /*
  * fault_vfs: failing and forgetting disks. Must not know what is in the files.
- * Start at watched_write for power loss, at fault_due for failures.
+ * Start at fault_due for failures; what a disk forgets is in disk_model.c.
  */
 #include "support/fault_vfs.h"
 
-#include "common/bytes.h"
+#include "support/disk_model.h"
+
 #include "common/check.h"
 
 #include <errno.h>
@@ -13,30 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#define WATCHED_COUNT_MAX 8u
-
-/* A write or a truncation that no sync has followed yet. */
-struct pending {
-    struct pending *next;
-    bool is_truncate;
-    size_t at;
-    size_t n;
-    uint8_t bytes[];
-};
-
-struct watched {
-    char *path;
-    ino_t inode;
-    struct buf durable;
-    struct pending *first;
-    struct pending **end;
-};
+#include <unistd.h>
 
 struct file {
     sqlite3_file head;
-    struct watched *watched;
+    struct model_file *watched;
+    bool syncs_names; /* with its first sync, as SQLite's own VFS does for a new log or journal */
 };
 
 static struct {
@@ -44,10 +27,9 @@ static struct {
     sqlite3_vfs *base;
     bool is_installed;
     bool is_watching;
+    bool is_paused;
     void (*on_operation)(void *context);
     void *context;
-    struct watched watched[WATCHED_COUNT_MAX];
-    size_t watched_count;
 } fault;
 
 static _Atomic int armed_kind;
@@ -73,136 +55,21 @@ static bool fault_due(enum fault_kind kind)
     return is_due;
 }
 
-/* ---- what is durable and what is not ---- */
-
-static void put_at(struct buf *image, size_t at, const uint8_t *p, size_t n)
+void fault_operation(void)
 {
-    if (image->n < at + n) {
-        size_t old = image->n;
-        buf_reserve(image, at + n - old);
-        memset(image->p + old, 0, at + n - old);
-        image->n = at + n;
-    }
-    memcpy(image->p + at, p, n);
-}
-
-static void put_truncate(struct buf *image, size_t size)
-{
-    if (size < image->n) {
-        image->n = size;
-    }
-}
-
-static void watched_add(struct watched *watched, bool is_truncate, size_t at, const void *p, size_t n)
-{
-    struct pending *pending = xmalloc(sizeof *pending + n);
-    *pending = (struct pending){.is_truncate = is_truncate, .at = at, .n = n};
-    if (n > 0) {
-        memcpy(pending->bytes, p, n);
-    }
-    *watched->end = pending;
-    watched->end = &pending->next;
-}
-
-static void watched_forget(struct watched *watched)
-{
-    while (watched->first != NULL) {
-        struct pending *next = watched->first->next;
-        free(watched->first);
-        watched->first = next;
-    }
-    watched->end = &watched->first;
-}
-
-static void watched_sync(struct watched *watched)
-{
-    for (const struct pending *p = watched->first; p != NULL; p = p->next) {
-        if (p->is_truncate) {
-            put_truncate(&watched->durable, p->at);
-        } else {
-            put_at(&watched->durable, p->at, p->bytes, p->n);
-        }
-    }
-    watched_forget(watched);
-}
-
-static struct watched *watched_find(const char *path)
-{
-    for (size_t i = 0; i < fault.watched_count; i++) {
-        if (strcmp(fault.watched[i].path, path) == 0) {
-            return &fault.watched[i];
-        }
-    }
-    CHECK(fault.watched_count < WATCHED_COUNT_MAX);
-    struct watched *watched = &fault.watched[fault.watched_count++];
-    *watched = (struct watched){.path = xstrdup(path)};
-    watched->end = &watched->first;
-    return watched;
-}
-
-static void operation(void)
-{
-    if (fault.is_watching && fault.on_operation != NULL) {
+    if (fault.is_watching && !fault.is_paused && fault.on_operation != NULL) {
         fault.on_operation(fault.context);
     }
 }
 
-/* Chance by seed: splitmix64. */
-static uint64_t roll(uint64_t *state)
+bool fault_is_watching(void)
 {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static void damage(struct buf *image, const struct pending *pending, uint64_t *state)
-{
-    uint64_t fate = roll(state) % 4;
-    size_t n = pending->n;
-    if (fate == 0) {
-        return;
-    }
-    if (pending->is_truncate) {
-        put_truncate(image, pending->at);
-        return;
-    }
-    if (fate == 1 && n > 0) {
-        n = (size_t)(roll(state) % n);
-    }
-    put_at(image, pending->at, pending->bytes, n);
-    if (fate == 2) {
-        for (size_t i = 0; i < n; i++) {
-            image->p[pending->at + i] = (uint8_t)roll(state);
-        }
-    }
+    return fault.is_watching && !fault.is_paused;
 }
 
 void fault_power_loss(const char *directory, uint64_t seed)
 {
-    uint64_t state = seed;
-    for (size_t i = 0; i < fault.watched_count; i++) {
-        const struct watched *watched = &fault.watched[i];
-        struct buf image = {0};
-        buf_put(&image, watched->durable.p, watched->durable.n);
-        for (const struct pending *p = watched->first; p != NULL && seed != 0; p = p->next) {
-            if (seed > 1) {
-                damage(&image, p, &state);
-            } else if (p->is_truncate) {
-                put_truncate(&image, p->at);
-            } else {
-                put_at(&image, p->at, p->bytes, p->n);
-            }
-        }
-        const char *slash = strrchr(watched->path, '/');
-        char path[4096];
-        snprintf(path, sizeof path, "%s%s", directory, slash);
-        FILE *file = fopen(path, "wb");
-        CHECK(file != NULL);
-        CHECK(image.n == 0 || fwrite(image.p, image.n, 1, file) == 1);
-        CHECK(fclose(file) == 0);
-        buf_fini(&image);
-    }
+    model_power_loss(directory, seed);
 }
 
 /* ---- the files ---- */
@@ -219,8 +86,8 @@ static int fault_read(sqlite3_file *head, void *p, int n, sqlite3_int64 at)
 
 static int fault_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
 {
-    struct watched *watched = ((struct file *)head)->watched;
-    operation();
+    struct model_file *watched = ((struct file *)head)->watched;
+    fault_operation();
     if (fault_due(FAULT_IO_WRITE)) {
         errno = EIO;
         return SQLITE_IOERR_WRITE;
@@ -230,37 +97,46 @@ static int fault_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 a
         return SQLITE_IOERR_WRITE;
     }
     bool is_full = fault_due(FAULT_FULL);
-    int part = is_full ? n / 2 : n;
+    bool is_short = fault_due(FAULT_SHORT_WRITE);
+    int part = is_full || is_short ? n / 2 : n;
     int code = base_of(head)->pMethods->xWrite(base_of(head), p, part, at);
     if (watched != NULL && fault.is_watching && code == SQLITE_OK) {
-        watched_add(watched, false, (size_t)at, p, (size_t)part);
+        model_write(watched, (size_t)at, p, (size_t)part);
     }
-    return is_full ? SQLITE_FULL : code;
+    errno = is_short ? EIO : errno;
+    return is_full ? SQLITE_FULL : is_short ? SQLITE_IOERR_WRITE : code;
 }
 
 static int fault_truncate(sqlite3_file *head, sqlite3_int64 size)
 {
-    struct watched *watched = ((struct file *)head)->watched;
-    operation();
+    struct model_file *watched = ((struct file *)head)->watched;
+    fault_operation();
+    if (fault_due(FAULT_IO_TRUNCATE)) {
+        return SQLITE_IOERR_TRUNCATE;
+    }
     int code = base_of(head)->pMethods->xTruncate(base_of(head), size);
     if (watched != NULL && fault.is_watching && code == SQLITE_OK) {
-        watched_add(watched, true, (size_t)size, NULL, 0);
+        model_truncate(watched, (size_t)size);
     }
     return code;
 }
 
 static int fault_sync(sqlite3_file *head, int flags)
 {
-    struct watched *watched = ((struct file *)head)->watched;
-    operation();
+    struct model_file *watched = ((struct file *)head)->watched;
+    fault_operation();
     if (fault_due(FAULT_IO_SYNC)) {
         if (watched != NULL) {
-            watched_forget(watched); /* still to be read, never to be written: what Linux makes of such pages */
+            model_forget_writes(watched); /* still to be read, never to be written: what Linux makes of such pages */
         }
         return SQLITE_IOERR_FSYNC;
     }
     if (watched != NULL && fault.is_watching) {
-        watched_sync(watched);
+        model_sync(watched);
+        if (((struct file *)head)->syncs_names) {
+            model_sync_names();
+            ((struct file *)head)->syncs_names = false;
+        }
         return SQLITE_OK; /* the real disk need not be kept waiting */
     }
     return base_of(head)->pMethods->xSync(base_of(head), flags);
@@ -273,6 +149,9 @@ static int fault_size(sqlite3_file *head, sqlite3_int64 *size_out)
 
 static int fault_lock(sqlite3_file *head, int level)
 {
+    if (fault_due(FAULT_IO_LOCK)) {
+        return SQLITE_IOERR_LOCK;
+    }
     return base_of(head)->pMethods->xLock(base_of(head), level);
 }
 
@@ -318,45 +197,37 @@ static const sqlite3_io_methods fault_methods = {
     .xDeviceCharacteristics = fault_characteristics,
 };
 
-/* A file that is there and is another one than before came by rename, and who renames has synced. */
-static void watched_open(struct watched *watched)
-{
-    struct stat st;
-    if (stat(watched->path, &st) != 0 || st.st_ino == watched->inode) {
-        return;
-    }
-    watched->inode = st.st_ino;
-    watched_forget(watched);
-    watched->durable.n = 0;
-    if (st.st_size > 0) {
-        FILE *file = fopen(watched->path, "rb");
-        buf_reserve(&watched->durable, (size_t)st.st_size);
-        CHECK(file != NULL && fread(watched->durable.p, (size_t)st.st_size, 1, file) == 1);
-        CHECK(fclose(file) == 0);
-        watched->durable.n = (size_t)st.st_size;
-    }
-}
-
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int flags, int *flags_out)
 {
     (void)vfs;
     struct file *file = (struct file *)head;
-    file->watched = fault.is_watching && name != NULL ? watched_find(name) : NULL;
+    bool was_there = name == NULL || access(name, F_OK) == 0;
+    if (!was_there) {
+        fault_operation();
+    }
+    if (fault_due(FAULT_IO_OPEN)) {
+        head->pMethods = NULL;
+        return SQLITE_CANTOPEN;
+    }
     int code = fault.base->xOpen(fault.base, name, base_of(head), flags, flags_out);
     head->pMethods = base_of(head)->pMethods == NULL ? NULL : &fault_methods;
-    if (code == SQLITE_OK && file->watched != NULL) {
-        watched_open(file->watched);
-    }
+    file->watched = code == SQLITE_OK && fault_is_watching() && name != NULL ? model_open(name, was_there) : NULL;
+    file->syncs_names =
+        !was_there && (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL)) != 0;
     return code;
 }
 
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_directory)
 {
     (void)vfs;
-    for (size_t i = 0; i < fault.watched_count; i++) {
-        if (strcmp(fault.watched[i].path, name) == 0) {
-            watched_forget(&fault.watched[i]);
-            fault.watched[i].durable.n = 0;
+    fault_operation();
+    if (fault_due(FAULT_IO_DELETE)) {
+        return SQLITE_IOERR_DELETE;
+    }
+    if (fault_is_watching()) {
+        model_delete(name);
+        if (sync_directory) {
+            model_sync_names();
         }
     }
     return fault.base->xDelete(fault.base, name, sync_directory);
@@ -406,6 +277,7 @@ void fault_remove(void)
 
 void fault_pause(bool is_paused)
 {
+    fault.is_paused = is_paused;
     sqlite3_vfs_register(is_paused ? fault.base : &fault.vfs, 1);
 }
 
@@ -439,11 +311,6 @@ void fault_watch(void (*on_operation)(void *context), void *context)
 
 void fault_unwatch(void)
 {
-    for (size_t i = 0; i < fault.watched_count; i++) {
-        watched_forget(&fault.watched[i]);
-        buf_fini(&fault.watched[i].durable);
-        free(fault.watched[i].path);
-    }
-    fault.watched_count = 0;
+    model_clear();
     fault.is_watching = false;
 }

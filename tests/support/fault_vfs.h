@@ -10,11 +10,17 @@
 
 enum fault_kind {
     FAULT_NONE,
-    FAULT_FULL,     /* a write that writes half of it and says the disk is full */
-    FAULT_QUOTA,    /* a write that fails for want of quota */
-    FAULT_IO_WRITE, /* a write that fails */
-    FAULT_IO_SYNC,  /* a sync that fails */
-    FAULT_IO_READ,  /* a read that fails */
+    FAULT_FULL,        /* a write that writes half of it and says the disk is full */
+    FAULT_QUOTA,       /* a write that fails for want of quota */
+    FAULT_IO_WRITE,    /* a write that fails */
+    FAULT_IO_SYNC,     /* a sync that fails */
+    FAULT_IO_READ,     /* a read that fails */
+    FAULT_SHORT_WRITE, /* a write that writes half of it and fails */
+    FAULT_IO_OPEN,     /* an opening of a file that fails */
+    FAULT_IO_TRUNCATE,
+    FAULT_IO_DELETE,
+    FAULT_IO_LOCK,
+    FAULT_KIND_COUNT,
 };
 
 /* Become, and stop being, the default VFS of the process. */
@@ -27,14 +33,16 @@ void fault_disarm(void);
 /* Whether what was armed has happened. */
 bool fault_hit(void);
 
-/* Watch all files: what is synced, what is only written. on_operation is called before every write, sync and truncate
- * (only for the thread that watches; NULL: nobody). */
+/* Watch all files: what is synced, what is only written. on_operation is called before every write, sync, truncation,
+ * making and deleting of a file (only for the thread that watches; NULL: nobody). */
 void fault_watch(void (*on_operation)(void *context), void *context);
 void fault_unwatch(void);
 /* While paused, the process's default VFS is the real one again, and nothing is watched that is opened meanwhile. */
 void fault_pause(bool is_paused);
-/* Write what the disk might hold if the power went now into a directory: synced bytes for sure; every later write is
- * there, missing, cut short or garbled, by the seed (seed 0: all missing, 1: all there). */
+/* For calls that do not pass through SQLite: what on_operation is for. */
+void fault_operation(void);
+bool fault_is_watching(void);
+/* model_power_loss (disk_model.h). */
 void fault_power_loss(const char *directory, uint64_t seed);
 
 #endif

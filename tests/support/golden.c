@@ -562,7 +562,8 @@ static void progress(struct buf *frame)
 static void capacity(struct buf *frame)
 {
     frame_begin(frame, 4);
-    msg_CAPACITY_put(frame, &(struct msg_CAPACITY){.count = 8, .bytes = 1 * MIB, .nested = 3, .depth = 2, .scarce = SCARCE_MEMORY});
+    msg_CAPACITY_put(
+        frame, &(struct msg_CAPACITY){.count = 8, .bytes = 1 * MIB, .nested = 3, .depth = 2, .scarce = SCARCE_MEMORY});
 }
 
 static void worker_batch(struct buf *frame)

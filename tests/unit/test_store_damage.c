@@ -534,6 +534,26 @@ static void test_a_row_that_refers_to_nothing_is_found(void **state)
     }
 }
 
+/* The core could not go on without what they name: told before it sees them. */
+static void test_a_task_that_names_nothing_is_refused(void **state)
+{
+    (void)state;
+    static const char *const breaks[] = {
+        "UPDATE task SET session = 77",      "UPDATE task SET session = 0",
+        "UPDATE task SET call = 77",         "UPDATE task SET state = 5, worker = 77",
+        "UPDATE series SET refused = x'c1'", "UPDATE series SET refused = x'9193050104'", /* from 5 to 1 */
+    };
+    for (size_t i = 0; i < sizeof breaks / sizeof breaks[0]; i++) {
+        struct place place = place_make(true);
+        char *why = NULL;
+        run_sql(place.db, breaks[i]);
+        assert_int_equal(open_and_load(place.db, &why), QUERN_MALFORMED);
+        assert_non_null(strstr(why, "restore a backup"));
+        free(why);
+        place_remove(&place);
+    }
+}
+
 static void expect_no_check(const struct place *place, enum quern_err wanted, const char *words)
 {
     struct store_report report;
@@ -583,6 +603,7 @@ int main(void)
         cmocka_unit_test(test_random_damage_never_crashes_a_start),
         cmocka_unit_test(test_a_whole_store_has_no_faults_clean_or_not),
         cmocka_unit_test(test_a_row_that_refers_to_nothing_is_found),
+        cmocka_unit_test(test_a_task_that_names_nothing_is_refused),
         cmocka_unit_test(test_what_is_no_store_cannot_be_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

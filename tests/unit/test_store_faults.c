@@ -1,6 +1,7 @@
 /*
- * The store on failing disks: whatever was reported as committed is there after any crash, and nothing is half there.
- * The verdict says what is known: FULL (not applied), UNKNOWN (stop), never OK for what is not on disk.
+ * The store on failing disks (power losses: crash/test_crash_store.c): whatever was reported as committed is there
+ * after any crash, and nothing is half there. The verdict says what is known: FULL (not applied), UNKNOWN (stop), never
+ * OK for what is not on disk.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -82,67 +83,6 @@ static uint32_t expect_prefix(const char *directory, uint32_t reported, const ch
     return found;
 }
 
-/* ---- power loss ---- */
-
-struct loss {
-    uint32_t reported; /* batches reported as committed; UINT32_MAX: the store is not open yet */
-    uint64_t operation;
-    uint64_t images;
-    uint64_t one_more; /* images in which the batch in commit was already whole */
-};
-
-static void check_image(struct loss *loss, uint64_t seed)
-{
-    char *image = world_directory();
-    char when[128];
-    fault_power_loss(image, seed);
-    snprintf(when, sizeof when, "operation %" PRIu64 " seed %" PRIu64, loss->operation, seed);
-    fault_pause(true);
-    loss->one_more += expect_prefix(image, loss->reported, when) > loss->reported;
-    fault_pause(false);
-    loss->images++;
-    world_remove(&image);
-}
-
-/* Nothing of what was not synced, all of it (now and then: a disk that kept it all is the kind one), some of it. */
-static void on_operation(void *context)
-{
-    struct loss *loss = context;
-    loss->operation++;
-    check_image(loss, 0);
-    check_image(loss, loss->operation % 8 == 0 ? 1 : loss->operation + 1);
-}
-
-/* The promise itself: power may go before any write, sync or truncation, and the disk may have done any part of what
- * was not synced. Openings and closings included. */
-static void test_power_loss_at_any_operation_loses_nothing_reported(void **state)
-{
-    (void)state;
-    struct loss loss = {0};
-    char *directory = world_directory();
-    struct store_facts facts;
-    fault_install();
-    fault_watch(on_operation, &loss);
-    struct store *store = world_open(directory, &facts);
-    store->checkpoint_pages = CHECKPOINT_PAGES;
-    for (uint32_t i = 1; i <= BATCH_COUNT; i++) {
-        if (i == BATCH_COUNT / 2) { /* a life ends and another begins */
-            store_close(&store, i % 3 != 0);
-            store = world_open(directory, &facts);
-            store->checkpoint_pages = CHECKPOINT_PAGES;
-        }
-        assert_int_equal(world_apply(store, facts.epoch, i), STORE_OK);
-        loss.reported = i;
-    }
-    store_close(&store, true);
-    fault_remove();
-    world_remove(&directory);
-    print_message("%" PRIu64 " operations, %" PRIu64 " power losses, %" PRIu64 " with one batch more than reported\n",
-                  loss.operation, loss.images, loss.one_more);
-    assert_true(loss.operation > 200);
-    assert_true(loss.one_more > 0);
-}
-
 /* ---- one operation fails ---- */
 
 struct run {
@@ -186,7 +126,7 @@ static struct run run_workload(const char *directory, enum fault_kind kind, uint
 }
 
 /* The N-th operation of a kind fails, for every N until none is left. */
-static void fail_every(enum fault_kind kind, bool forever, void (*check)(const struct run *run, bool is_hit))
+static uint64_t fail_each(enum fault_kind kind, bool forever, void (*check)(const struct run *run, bool is_hit))
 {
     bool is_hit = true;
     uint64_t at;
@@ -203,7 +143,13 @@ static void fail_every(enum fault_kind kind, bool forever, void (*check)(const s
         world_remove(&directory);
     }
     fault_remove();
-    assert_true(at > BATCH_COUNT);
+    return at;
+}
+
+/* The same for a kind that every batch needs. */
+static void fail_every(enum fault_kind kind, bool forever, void (*check)(const struct run *run, bool is_hit))
+{
+    assert_true(fail_each(kind, forever, check) > BATCH_COUNT);
 }
 
 static void check_full_once(const struct run *run, bool is_hit)
@@ -251,6 +197,26 @@ static void test_a_write_that_fails_stops_the_store(void **state)
     (void)state;
     fail_every(FAULT_IO_WRITE, false, check_unknown);
     fail_every(FAULT_IO_WRITE, true, check_unknown);
+    fail_every(FAULT_SHORT_WRITE, false, check_unknown); /* half of it is there */
+    fail_every(FAULT_SHORT_WRITE, true, check_unknown);
+}
+
+static void check_unknown_if_hit(const struct run *run, bool is_hit)
+{
+    assert_int_equal(run->full, 0);
+    assert_true(!run->is_unknown || is_hit);
+}
+
+/* What is rarer than writes and syncs: reading a page back, cutting a log or a file, removing one, taking a lock. */
+static void test_any_other_operation_that_fails_stops_the_store_or_does_not_matter(void **state)
+{
+    (void)state;
+    static const enum fault_kind kinds[] = {FAULT_IO_READ, FAULT_IO_TRUNCATE, FAULT_IO_DELETE, FAULT_IO_LOCK,
+                                            FAULT_IO_OPEN};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        fail_each(kinds[i], false, check_unknown_if_hit);
+        fail_each(kinds[i], true, check_unknown_if_hit);
+    }
 }
 
 /* A failed sync is never tried again: the kernel may have dropped the pages and call the next one good. */
@@ -541,12 +507,13 @@ static void test_a_full_disk_delays_and_loses_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_power_loss_at_any_operation_loses_nothing_reported, remove_faults),
         cmocka_unit_test_teardown(test_a_write_that_finds_the_disk_full_once_delays_its_batch, remove_faults),
         cmocka_unit_test_teardown(test_a_used_up_quota_is_a_full_disk, remove_faults),
         cmocka_unit_test_teardown(test_a_disk_that_stays_full_keeps_what_was_reported, remove_faults),
         cmocka_unit_test_teardown(test_a_write_that_fails_stops_the_store, remove_faults),
         cmocka_unit_test_teardown(test_a_sync_that_fails_stops_the_store, remove_faults),
+        cmocka_unit_test_teardown(test_any_other_operation_that_fails_stops_the_store_or_does_not_matter,
+                                  remove_faults),
         cmocka_unit_test_teardown(test_what_a_restart_reads_after_a_failed_sync_is_on_disk, remove_faults),
         cmocka_unit_test_teardown(test_a_failed_store_is_closed_without_a_further_write, remove_faults),
         cmocka_unit_test(test_kill_9_loses_nothing_reported),

@@ -570,10 +570,12 @@ static void open_under_fault(const char *directory, enum fault_kind kind, uint64
 static void test_an_opening_that_fails_at_any_operation_loses_nothing(void **state)
 {
     (void)state;
-    static const enum fault_kind kinds[] = {FAULT_FULL, FAULT_IO_WRITE, FAULT_IO_SYNC, FAULT_IO_READ};
+    static const enum fault_kind kinds[] = {FAULT_FULL,        FAULT_IO_WRITE,    FAULT_IO_SYNC,
+                                            FAULT_IO_READ,     FAULT_SHORT_WRITE, FAULT_IO_OPEN,
+                                            FAULT_IO_TRUNCATE, FAULT_IO_DELETE,   FAULT_IO_LOCK};
     size_t hits = 0;
     fault_install();
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         for (int mode = 0; mode < 4; mode++) { /* new or not, once or for ever */
             bool is_hit = true;
             for (uint64_t at = 1; is_hit; at++) {
