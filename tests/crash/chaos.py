@@ -1,6 +1,6 @@
 """Everything is killed and stopped at random, while every kind of work goes through: broker, supervisor, zygote, slots and
 clients by kill -9; broker, supervisor, zygote and slots by SIGSTOP for up to twice a lease; workers are rolled; tasks are
-cancelled. At the end everything is drained and judged:
+cancelled; syncs of the store fail; its disk fills up and empties again. At the end everything is drained and judged:
 
   - nothing accepted is lost, nothing comes out twice or under two names, nothing comes out that was never put in;
   - what may run at most once was never started twice: a witness outside of quern counts (works.py);
@@ -40,10 +40,11 @@ limits
     lease_ms = {lease_ms}
     claim_ms = 200
 """
-ACTS = {"broker": 6, "supervisor": 2, "zygote": 2, "slot": 5, "client": 3, "stop": 5, "roll": 1, "cancel": 5}
+ACTS = {"broker": 6, "supervisor": 2, "zygote": 2, "slot": 5, "client": 3, "stop": 5, "roll": 1, "cancel": 5, "sync": 2, "full": 2}
 STOPPED = {"broker": 1, "supervisor": 2, "zygote": 1, "slot": 3}
 # A killed supervisor leaves nothing after this; unless its zygote was gone too, then detached processes may stay.
 CLEARED_S = 2.0
+STORE_FAILED = 70
 PATIENCE_S = 240
 
 
@@ -60,7 +61,6 @@ class Life:
                                     env={"WITNESS_DIR": story.path("witness"), "CHAOS_LIFE": self.mark})
         self.zygote_hurt = -1000.0  # when it was last killed or stopped
         self.is_excused = False  # killed without a zygote behind it: detached processes may stay
-        self.stopped_until = -1000.0
 
 
 class Marked:
@@ -100,7 +100,10 @@ class Chaos(stage.Story):
     # ---- programs ----
 
     def broker_start(self):
-        self.broker_program = self.broker("--config", self.path("config"))
+        self.heal_disk()
+        self.broker_lives += 1
+        self.broker_program = self.broker("--config", self.path("config"), env={
+            "LD_PRELOAD": os.path.join(stage.BUILD, "tests", "bad_disk.so"), "QUERN_BAD_DISK": self.path("bad")})
 
     def worker_start(self, index):
         self.workers[index] = Life(self, len(self.lives))
@@ -124,7 +127,31 @@ class Chaos(stage.Story):
 
     # ---- acts ----
 
+    def hurt_disk(self, how):
+        with open(self.path("bad", how), "wb"):
+            pass
+
+    def heal_disk(self):
+        for how in os.listdir(self.path("bad")):
+            os.unlink(self.path("bad", how))
+
+    def act_sync(self):
+        """The next sync fails: it stops by itself, and tend_broker starts it again."""
+        self.hurt_disk("sync-fails")
+
+    def act_full(self):
+        self.hurt_disk("full")
+        self.later(self.random.uniform(0.05, 1.0), self.heal_disk)
+        self.did["disk full"] += 1
+
+    def tend_broker(self):
+        if not self.broker_program.is_running():
+            self.assertEqual(self.broker_program.status(), STORE_FAILED, self.broker_program.log[-5:])
+            self.did["sync failed"] += 1
+            self.broker_start()
+
     def act_broker(self):
+        self.tend_broker()
         self.broker_program.kill9()
         self.killed["broker"] += 1
         flight = self.flight()
@@ -180,19 +207,17 @@ class Chaos(stage.Story):
     def act_stop(self):
         what = self.random.choices(list(STOPPED), list(STOPPED.values()))[0]
         seconds = self.random.uniform(0.02, 2 * LEASE_S)
-        until = time.monotonic() + seconds
         if what == "broker":
             pid = self.broker_program.pid
             os.kill(pid, signal.SIGSTOP)
         elif what == "supervisor":
             life = self.random.choice(self.workers)
             pid = life.program.pid
-            life.stopped_until = until
             os.kill(pid, signal.SIGSTOP)
         else:
             pid = self.hurt(what, signal.SIGSTOP)
         if pid is not None:
-            self.stopped.append((until, pid))
+            self.later(seconds, lambda: self.resume(pid))
             self.did[f"stopped {what}"] += 1
             self.did["for longer than a lease"] += seconds > LEASE_S
 
@@ -205,13 +230,19 @@ class Chaos(stage.Story):
 
     # ---- the course ----
 
-    def resume(self, all_=False):
+    def later(self, seconds, what):
+        self.due.append((time.monotonic() + seconds, what))
+
+    def do_due(self, all_=False):
         now = time.monotonic()
-        for until, pid in list(self.stopped):
-            if all_ or now >= until:
-                self.stopped.remove((until, pid))
-                if self.is_ours(pid):
-                    os.kill(pid, signal.SIGCONT)
+        for one in list(self.due):
+            if all_ or now >= one[0]:
+                self.due.remove(one)
+                one[1]()
+
+    def resume(self, pid):
+        if self.is_ours(pid):
+            os.kill(pid, signal.SIGCONT)
 
     def is_ours(self, pid):
         """Still the process that was stopped, and no other with its number."""
@@ -262,10 +293,11 @@ class Chaos(stage.Story):
         print(f"seed {self.seed}", flush=True)
         self.random = random.Random(self.seed)
         self.killed, self.did, self.hits, self.counted = (collections.Counter() for _ in range(4))
-        self.stopped, self.rolled, self.cancelling, self.survivors, self.lives = [], [], [], [], []
-        self.starts_at = self.looks = 0
+        self.due, self.rolled, self.cancelling, self.survivors, self.lives = [], [], [], [], []
+        self.starts_at = self.looks = self.broker_lives = 0
         self.is_over = threading.Event()
-        os.mkdir(self.path("witness"))
+        for name in ("witness", "bad"):
+            os.mkdir(self.path(name))
         with open(self.path("config"), "w", encoding="utf-8") as file:
             file.write(CONFIG.format(flight=self.path("flight"), lease_ms=int(LEASE_S * 1000)))
         self.broker_start()
@@ -287,7 +319,7 @@ class Chaos(stage.Story):
         finally:
             self.is_over.set()
             looker.join()
-            self.resume(all_=True)
+            self.do_due(all_=True)
             self.report()
         self.judge()
 
@@ -297,7 +329,8 @@ class Chaos(stage.Story):
         names, weights = zip(*ACTS.items())
         while time.monotonic() < until and not self.survivors:
             pause.wait(self.random.uniform(0.02, 0.35))  # where the act falls, not what is waited for
-            self.resume()
+            self.do_due()
+            self.tend_broker()
             getattr(self, "act_" + self.random.choices(names, weights)[0])()
             self.tend(goes_on=True)
 
@@ -305,11 +338,12 @@ class Chaos(stage.Story):
         """What is under way comes to its end; nothing new begins, and nobody is hurt any more."""
         pause = threading.Event()
         until = time.monotonic() + PATIENCE_S
-        self.resume(all_=True)
+        self.do_due(all_=True)
         while not all(work.is_over() for work in self.works):
             self.assertEqual(self.survivors, [])
             self.assertLess(time.monotonic(), until, "not drained: " +
                             ", ".join(work.name for work in self.works if not work.is_over()))
+            self.tend_broker()  # a sync that failed may be noticed only now
             self.tend(goes_on=False)
             pause.wait(0.02)
         self.tend(goes_on=False)

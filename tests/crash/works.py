@@ -58,7 +58,7 @@ class Work:
         self.rows = []
         self.lives = 0
         self.is_judged = False
-        self.broker_kills = self.story.killed["broker"]
+        self.broker_lives = self.story.broker_lives
         self.lines = [self.line(number) for number in range(self.count)]
         with open(self.story.path(f"{self.name}-{self.round}.in"), "w", encoding="ascii") as file:
             file.write("".join(f"{line}\n" for line in self.lines))
@@ -335,7 +335,7 @@ class Volatile(Work):
         self.begin()
 
     def judge_failure(self, row, line, starts):
-        if row["error"]["cause"] == "lost" and self.story.killed["broker"] == self.broker_kills:
+        if row["error"]["cause"] == "lost" and self.story.broker_lives == self.broker_lives:
             self.story.assertNotIn("anew", row["error"]["message"], f"no broker died: {row}")
 
     def judge(self, starts):
