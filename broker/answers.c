@@ -230,7 +230,7 @@ void answer_status(const struct core *core, struct buf *body)
 
 #define SESSION_ROWS_PER_REPLY 256u
 
-static void session_row_put(const struct session *session, struct buf *out)
+static void session_row_put(const struct core *core, const struct session *session, struct buf *out)
 {
     struct pairs row = pairs_open(out);
     pair_u64(&row, "id", session->id);
@@ -240,6 +240,7 @@ static void session_row_put(const struct session *session, struct buf *out)
     pair_text(&row, "owner", session->owner_text);
     pair_flag(&row, "durable", !session->is_volatile);
     pair_u64(&row, "expire_ms", session->expire_ms);
+    pair_time(&row, "end_ms", session_end_ms(core, session));
     pair_u64(&row, "live", session->live);
     pair_u64(&row, "untaken", session->untaken);
     pair_u64(&row, "completed", session->completion_last);
@@ -259,7 +260,7 @@ void answer_sessions(struct core *core, struct conn *conn, uint64_t request)
     uint64_t id;
     void *value;
     while (map_next(&core->sessions, &at, &id, &value)) {
-        session_row_put(value, &rows);
+        session_row_put(core, value, &rows);
         if (++count == SESSION_ROWS_PER_REPLY) {
             array_close(&rows, head, count);
             reply_put(core, conn, request, QUERN_OK, NULL, true, buf_bytes(&rows));

@@ -588,7 +588,8 @@ void session_go_on_ending(struct core *core, struct session *session)
     }
 }
 
-/* The owner's connection is gone. Durable work goes on; an unnamed session has a time to see its client again. */
+/* The owner's connection is gone. Durable work goes on; a volatile session without a name has a time to see its client
+ * again. */
 void session_left(struct core *core, struct session *session)
 {
     session->conn = NULL;
@@ -635,18 +636,28 @@ static void sweep_slice(struct core *core, struct session *session)
     }
 }
 
-/* Outcomes of a volatile session that ended without its client are in the way of others: nobody is coming for them. */
-static int64_t untaken_keep_ms(const struct core *core, const struct session *session)
+/* Nobody finds it by a name, and nobody said that it is to stay. */
+static bool is_passing(const struct session *session)
 {
-    bool is_abandoned = session->is_volatile && session->is_ending;
-    return (int64_t)(is_abandoned ? core->limits.session_gone_ms : core->limits.unacked_keep_ms);
+    return session->name == NULL && !session->keep;
 }
 
-/* Without a client: when it ends, or, ending already, goes with what nobody took. INT64_MAX: it has tasks to do. */
+/* Outcomes that nobody took. Of a volatile session that ended without its client they are in the way of others; of one
+ * that can be found by its number only, somebody may still come for them, but few will. */
+static int64_t untaken_keep_ms(const struct core *core, const struct session *session)
+{
+    if (session->is_volatile && session->is_ending) {
+        return (int64_t)core->limits.session_gone_ms;
+    }
+    bool is_left = is_passing(session) && !session->is_volatile;
+    return (int64_t)(is_left ? core->limits.left_keep_ms : core->limits.unacked_keep_ms);
+}
+
+/* Without a client: when it ends, or, ending already, goes with what nobody took. INT64_MAX: it has tasks to do.
+ * Durable work is cancelled only where the session was opened to expire. */
 static int64_t lifetime_end(const struct core *core, const struct session *session, bool *cancel_out)
 {
-    bool is_passing = session->name == NULL && !session->keep;
-    *cancel_out = !session->is_ending && (session->expire_ms != 0 || is_passing);
+    *cancel_out = !session->is_ending && (session->expire_ms != 0 || (is_passing(session) && session->is_volatile));
     if (*cancel_out && session->expire_ms != 0) {
         return session->left_at + (int64_t)session->expire_ms;
     }
@@ -656,8 +667,18 @@ static int64_t lifetime_end(const struct core *core, const struct session *sessi
     if (session->live > 0) {
         return INT64_MAX;
     }
+    if (session->untaken > 0) {
+        return session->idle_since + untaken_keep_ms(core, session);
+    }
     return session->idle_since +
-           (session->untaken > 0 ? untaken_keep_ms(core, session) : (int64_t)core->limits.session_idle_ms);
+           (int64_t)(is_passing(session) ? core->limits.session_gone_ms : core->limits.session_idle_ms);
+}
+
+int64_t session_end_ms(const struct core *core, const struct session *session)
+{
+    bool cancel;
+    int64_t end = session->conn == NULL ? lifetime_end(core, session, &cancel) : INT64_MAX;
+    return end == INT64_MAX ? 0 : core->wall + (end > core->now ? end - core->now : 0);
 }
 
 static void lifetime_check(struct core *core, struct session *session, int64_t *next)

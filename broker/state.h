@@ -331,7 +331,9 @@ void session_touch(struct core *core, struct session *session);
 void session_settle(struct core *core, struct session *session); /* delete it if nothing is left of it */
 void session_end(struct core *core, struct session *session, bool cancel, bool drop);
 void session_left(struct core *core, struct session *session); /* its client is gone */
-void sessions_sweep(struct core *core);                        /* lifetimes; slices of cancelling */
+/* When it goes if nothing happens, wall clock; 0: not while it has a client, or tasks to do. */
+int64_t session_end_ms(const struct core *core, const struct session *session);
+void sessions_sweep(struct core *core); /* lifetimes; slices of cancelling */
 void sessions_fini(struct core *core);
 void client_hello(struct core *core, struct conn *conn, const struct msg_HELLO_CLIENT *hello);
 void client_echo(struct core *core, struct conn *conn, const struct msg_ECHO *echo);

@@ -151,13 +151,14 @@
     X(lease_ms, 15000, "a worker that did not renew for this long has lost what it held")                              \
     X(claim_ms, 1000, "after an unclean end ready tasks wait this long at most for workers that still have them")      \
     X(lazy_commit_ms, 50, "lease rows commit by themselves after this time")                                           \
-    X(session_gone_ms, 60000, "an unnamed session whose client is gone for this long cancels what has not started")    \
+    X(session_gone_ms, 60000, "without its client: an unnamed session goes, a volatile one's unstarted work first")    \
     X(session_idle_ms, (uint64_t)7 * 24 * 3600 * 1000, "a named session without tasks or client ends after this time") \
     X(task_count_max, 20000000, "live tasks; beyond it submits are refused")                                           \
     X(task_bytes_max, 8 * GIB, "bytes of live tasks' arguments; beyond it submits are refused")                        \
     X(unacked_count_max, 20000000, "outcomes nobody has acknowledged; beyond it submits are refused")                  \
     X(unacked_bytes_max, 64 * GIB, "bytes of the same")                                                                \
     X(unacked_keep_ms, (uint64_t)7 * 24 * 3600 * 1000, "unacknowledged outcomes of a session without tasks or client") \
+    X(left_keep_ms, (uint64_t)24 * 3600 * 1000, "the same of an unnamed session that its client left")                 \
     X(acked_keep_ms, (uint64_t)24 * 3600 * 1000, "acknowledged outcomes stay this long")                               \
     X(acked_count_max, 1000000, "acknowledged outcomes that stay")                                                     \
     X(acked_bytes_max, 1 * GIB, "bytes of the same")                                                                   \

@@ -68,8 +68,21 @@ void cli_watch_say(void)
     }
 }
 
+/* A command without a session of a name is the only one that will ever print what it submitted: if it is gone for so
+ * long, what has not started is not wanted any more. */
+#define COMMAND_GONE_MS 60000
+
+static void expire_if_passing(struct quern_client_options *options)
+{
+    bool is_passing = options->session == NULL && !options->keep && !options->no_session;
+    if (is_passing && options->expire_ms == 0) {
+        options->expire_ms = COMMAND_GONE_MS;
+    }
+}
+
 int cli_open(const struct cli *cli, struct quern_client_options *options, struct quern_client **client_out)
 {
+    expire_if_passing(options);
     options->url = cli->url;
     options->connect_timeout_ms = cli->connect_timeout_ms;
     options->program = "quern";

@@ -3,15 +3,21 @@
  */
 #include "client/cli/ask.h"
 #include "client/cli/words.h"
+#include "common/clock.h"
 #include <inttypes.h>
 
-static void put_expiry(struct table *table, uint64_t expire_ms)
+/* When it ends by itself: after a time without a client, or, if it is left already, from now on. */
+static void put_end(struct table *table, struct bytes row)
 {
-    char seconds[AGE_SIZE];
-    if (expire_ms == 0) {
-        table_put(table, "%s", "");
+    char text[AGE_SIZE];
+    int64_t end_ms = answer_i64(row, "end_ms");
+    int64_t now_ms = clock_wall_ms();
+    if (end_ms != 0) {
+        table_put(table, "in %s", age_text(end_ms > now_ms ? 2 * now_ms - end_ms : now_ms, text));
+    } else if (answer_u64(row, "expire_ms") != 0) {
+        table_put(table, "%s without a client", seconds_text(answer_u64(row, "expire_ms"), text));
     } else {
-        table_put(table, "%s without a client", seconds_text(expire_ms, seconds));
+        table_put(table, "%s", "");
     }
 }
 
@@ -36,7 +42,7 @@ static void put_sessions(struct buf *to, struct bytes answer)
     table_put(&table, "UNTAKEN");
     table_put(&table, "FAILED");
     table_put(&table, "USED");
-    table_put(&table, "EXPIRES");
+    table_put(&table, "ENDS");
     for (answer_walk_array(&walk, answer); answer_walk_next(&walk, &row);) {
         char age[AGE_SIZE];
         const char *name = answer_shown(row, "name");
@@ -52,7 +58,7 @@ static void put_sessions(struct buf *to, struct bytes answer)
         table_put(&table, "%" PRIu64, answer_u64(row, "untaken"));
         table_put(&table, "%" PRIu64, answer_u64(row, "failed"));
         table_put(&table, "%s ago", age_text(answer_i64(row, "used_ms"), age));
-        put_expiry(&table, answer_u64(row, "expire_ms"));
+        put_end(&table, row);
     }
     table_print(&table, to);
 }

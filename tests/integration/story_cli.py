@@ -440,6 +440,19 @@ class Sessions(stage.Story):
         self.assertEqual(client.status(), 130)
         self.wait_status(lambda s: s["tasks"]["ready"] == 0, "the cancel")
 
+    def test_a_killed_unnamed_map_ends_by_itself_and_sessions_says_when(self):
+        """Only the command would have printed what comes; nobody else asked to cancel anything."""
+        client = self.quern_start("map", "square", stdin=subprocess.PIPE)
+        client.write(numbers(50))
+        self.wait_status(lambda s: s["tasks"]["ready"] == 50, "the tasks")
+        (row,) = self.quern("--json", "sessions").json
+        self.assertIsNone(row["end_ms"])
+        client.kill9()
+        stage.wait_until(lambda: not self.quern("--json", "sessions").json[0]["connected"], "its end to be noticed")
+        (row,) = self.quern("--json", "sessions").json
+        self.assertLess(abs(row["end_ms"] - row["used_ms"] - 60_000), 5_000)
+        self.assertRegex(self.quern("sessions").stdout, r"in (5\d s|1 min)")
+
     def test_a_session_in_use_is_refused_unless_taken_over(self):
         first = self.quern_start("map", "square", "--session", "night", stdin=subprocess.PIPE)
         first.write(numbers(3))

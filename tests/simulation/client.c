@@ -105,6 +105,8 @@ void sim_client_hello(struct client *client, struct buf *out)
                                      .program = bytes_text("model"),
                                      .take_over = client->take_over,
                                      .is_volatile = client->is_volatile,
+                                     .keep = client->keep,
+                                     .expire_ms = client->expire_ms,
                                      .credit_bytes = CREDIT_ALL,
                                      .take_short = client->peer.serial % 2 == 0};
     if (client->was_welcomed) {

@@ -151,6 +151,8 @@ struct client {
     char session_name[48];    /* "": unnamed */
     bool take_over;
     bool is_volatile;  /* its session */
+    bool keep;
+    uint64_t expire_ms;
     bool was_welcomed; /* ever: session and series hold */
     uint64_t session;
     uint64_t series;

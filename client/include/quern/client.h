@@ -87,18 +87,18 @@ const char *quern_cause_word(enum quern_cause cause);
 
 struct quern_client_options {
     size_t size;
-    const char *url;         /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
-    const char *session;     /* NULL: an unnamed one that ends with this client */
-    bool take_over;          /* take the session from an owner that is connected */
-    bool must_exist;         /* do not make the session: QUERN_UNKNOWN if there is none of that name */
-    bool keep;               /* an unnamed session that stays when this client leaves (for work submitted and left) */
-    bool is_volatile;        /* in the broker's memory only: fast, and lost with the broker (cause lost, at once). With
-                              * neither url nor session and QUERN_VOLATILE=auto, as in a worker's slots: also if it is
-                              * false and the broker has no store (quern_session_info says what it is) */
-    bool want_args;          /* outcomes bring their arguments along, where they are kept */
-    bool no_session;         /* an operator: queries, cancel, retry, close; no submits and no outcomes */
-    int connect_timeout_ms;  /* for the first connection, default 5000; QUERN_FOREVER waits */
-    const char *program;     /* shown to others; default: this program's name */
+    const char *url;        /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
+    const char *session;    /* NULL: an unnamed one, for this client alone (see quern_client_close) */
+    bool take_over;         /* take the session from an owner that is connected */
+    bool must_exist;        /* do not make the session: QUERN_UNKNOWN if there is none of that name */
+    bool keep;              /* an unnamed session whose results stay when this client leaves, as those of a named one */
+    bool is_volatile;       /* in the broker's memory only: fast, and lost with the broker (cause lost, at once). With
+                             * neither url nor session and QUERN_VOLATILE=auto, as in a worker's slots: also if it is
+                             * false and the broker has no store (quern_session_info says what it is) */
+    bool want_args;         /* outcomes bring their arguments along, where they are kept */
+    bool no_session;        /* an operator: queries, cancel, retry, close; no submits and no outcomes */
+    int connect_timeout_ms; /* for the first connection, default 5000; QUERN_FOREVER waits */
+    const char *program;    /* shown to others; default: this program's name */
     const void *description; /* kept with the session if it is made now (see quern_session_info); at most 64 KiB */
     size_t description_size;
     size_t window_count; /* outcomes received ahead of being taken, default 10,000 */
@@ -107,8 +107,8 @@ struct quern_client_options {
      * must not call quern. */
     void (*on_connection)(void *context, bool is_up, const char *text);
     void *context;
-    uint64_t
-        expire_ms; /* a session made now ends by itself after this time without a client; 0: never if it is named */
+    uint64_t expire_ms; /* a session made now ends by itself after this time without a client, and what has not started
+                         * then is cancelled; 0: see quern_client_close */
 };
 #define QUERN_CLIENT_OPTIONS_INIT                                                                                      \
     {                                                                                                                  \
@@ -130,9 +130,12 @@ QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_option
 #define QUERN_CLOSE_SESSION 2u /* end the session: no further submits; it goes when all is taken */
 /*
  * Sends what is queued (waits up to 5 s for submits to be accepted and acknowledgements to be read), then leaves.
- * Durable work goes on in a named or kept session; an unnamed session ends: what has not started is cancelled after a
- * time without its client. Futures and outcomes still held stay valid to release; what was not released before is not
- * acknowledged. Threads that wait inside a call are let go with QUERN_CLOSED; none may begin one meanwhile.
+ * Durable work is not cancelled by that, in no session, unless flags ask for it (or expire_ms did): what was submitted
+ * runs. Of an unnamed session that was not kept the results stay a day after the last of it has ended, by id (`quern
+ * result`) or in the session "#NUMBER" (`quern sessions`). Work in a volatile session without a name that has not
+ * started is cancelled when the client was gone for a minute. Futures and outcomes still held stay valid to release;
+ * what was not released before is not acknowledged. Threads that wait inside a call are let go with QUERN_CLOSED; none
+ * may begin one meanwhile.
  *
  * flags  0, or bits of QUERN_CLOSE_*, DROP included
  *

@@ -31,8 +31,8 @@
  * so (twice as many as it has, if it has more than 32): beyond that a wait fails at once with QUERN_FULL. Waits in
  * other threads than the handler's own, and in processes it starts (a command that calls `quern submit`), give no
  * place: with every slot taken by such a wait, nothing goes on. A slot that dies leaves the session of its client
- * behind: what it had submitted and not started is cancelled once the session has been without a client for a while
- * (session_gone_ms), what runs goes on; the task itself is tried again, as after any crash, and submits anew.
+ * behind: what it had submitted goes on, and is there to be looked at for a day; the task itself is tried again, as
+ * after any crash, and submits anew.
  *
  * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
  */
