@@ -104,6 +104,8 @@
 #define SLOT_COUNT_MAX 1024u
 /* Slots of one worker whose handlers wait for other tasks; of one with more than half as many slots, twice those. */
 #define WORKER_WAITING_COUNT_MAX 64u
+/* Threads and processes of one command that wait for other tasks. */
+#define COMMAND_WAITER_COUNT_MAX 256u
 #define QUERY_ROW_COUNT_MAX 10000u
 #define QUERY_OPEN_COUNT_MAX 50000u
 #define QUERY_COUNT_MAX 64u

@@ -5,6 +5,8 @@
  */
 #include "common/place.h"
 
+#include "common/door.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -16,7 +18,7 @@ static _Thread_local struct {
     const struct place *place; /* NULL: no handler runs in this thread */
     const struct place *known; /* the last one, of this process: a child that the handler forks is no slot */
     pid_t pid;
-    unsigned given;            /* how many waits, one within the other, gave it */
+    unsigned given; /* how many waits, one within the other, gave it */
 } here;
 
 void quern_place_begin(const struct place *place, unsigned depth)
@@ -42,20 +44,23 @@ void quern_place_end(void)
 
 unsigned quern_place_depth(void)
 {
-    return atomic_load_explicit(&depth_next, memory_order_relaxed);
+    unsigned depth = atomic_load_explicit(&depth_next, memory_order_relaxed);
+    return depth > 0 ? depth : door_depth();
 }
 
-static bool is_slot(void)
+/* What this thread can give; NULL: nothing. */
+static const struct place *place_here(void)
 {
-    return here.place != NULL && here.pid == getpid();
+    return here.place == NULL ? door_place() : here.pid == getpid() ? here.place : NULL;
 }
 
 bool quern_place_give(int64_t deadline_ms)
 {
-    if (!is_slot()) {
+    const struct place *place = place_here();
+    if (place == NULL) {
         return true;
     }
-    if (here.given == 0 && !here.place->give(here.place->self, deadline_ms)) {
+    if (here.given == 0 && !place->give(place->self, deadline_ms)) {
         return false;
     }
     here.given++;
@@ -64,10 +69,11 @@ bool quern_place_give(int64_t deadline_ms)
 
 void quern_place_take(void)
 {
-    if (!is_slot() || here.given == 0) {
+    const struct place *place = place_here();
+    if (place == NULL || here.given == 0) {
         return;
     }
     if (--here.given == 0) {
-        here.place->take(here.place->self);
+        place->take(place->self);
     }
 }

@@ -29,11 +29,13 @@ void quern_place_begin(const struct place *place, unsigned depth);
 /* It has returned: what it gave and did not take is taken. */
 void quern_place_end(void);
 
-/* Of a task submitted here: one more than that of the task that runs in this process, 0 if none does. Any thread. */
+/* Of a task submitted here: one more than that of the task that runs in this process, or that started it as a command; 0
+ * if none did. Any thread. */
 unsigned quern_place_depth(void);
 
 /* Around a wait; they nest. Nothing happens outside of the handler's own thread, nor in a process it forked: only that
- * thread's waiting leaves the slot without work. False: refused, do not take. */
+ * thread's waiting leaves the slot without work. In a process that a command started (door.h) any thread's wait counts:
+ * the slot gives its place while one of the command's processes waits. False: refused, do not take. */
 bool quern_place_give(int64_t deadline_ms);
 void quern_place_take(void);
 

@@ -12,15 +12,19 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/door.h"
+#include "common/ids.h"
 #include "common/limits.h"
 #include "worker/reaper.h"
 #include "worker/task.h"
+#include "worker/waiters.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -55,6 +59,7 @@ struct command {
     bool is_too_big;
     int status;
     struct rusage usage;
+    struct waiters waiters;
 };
 
 /* ---- arguments ---- */
@@ -243,6 +248,25 @@ static void path_end(char *before)
     free(before);
 }
 
+static void env_put(struct words *env, const char *name, const char *value)
+{
+    struct buf setting = {0};
+    buf_printf(&setting, "%s=%s", name, value);
+    env_set(env, bytes_dup_text(buf_bytes(&setting)));
+    buf_fini(&setting);
+}
+
+/* Which task it is, and how its processes say that they wait. */
+static void env_complete(const struct quern_task *task, struct command *command)
+{
+    char text[DOOR_ADDRESS_SIZE + 16];
+    env_put(&command->env, DOOR_TASK_ENVIRONMENT, id_text(task->id, text));
+    if (waiters_open(&command->waiters)) {
+        snprintf(text, sizeof text, "%s:%u", command->waiters.address, quern_place_depth());
+        env_put(&command->env, DOOR_ENVIRONMENT, text);
+    }
+}
+
 static int spawn(struct command *command, const int theirs[3])
 {
     posix_spawn_file_actions_t actions;
@@ -340,6 +364,7 @@ static enum quern_err start(struct quern_task *task, struct command *command)
                                command->cwd, strerror(err));
     }
     int theirs[3] = {-1, -1, -1};
+    env_complete(task, command);
     err = open_pipes(command, theirs) ? spawn(command, theirs) : errno;
     for (int i = 0; i < 3; i++) {
         close_fd(&theirs[i]);
@@ -384,17 +409,21 @@ static void pump(struct command *command)
     int64_t until_ms = INT64_MAX;
     while ((command->pipes[1] >= 0 || command->pipes[2] >= 0 || (until_ms == INT64_MAX && command->pidfd >= 0)) &&
            !command->is_too_big) {
-        struct pollfd fds[4] = {{.fd = command->pipes[0], .events = POLLOUT},
-                                {.fd = command->pipes[1], .events = POLLIN},
-                                {.fd = command->pipes[2], .events = POLLIN},
-                                {.fd = until_ms == INT64_MAX ? command->pidfd : -1, .events = POLLIN}};
-        int64_t left_ms = until_ms == INT64_MAX ? -1 : until_ms - clock_mono_ms();
-        if (until_ms != INT64_MAX && left_ms <= 0) {
+        struct pollfd fds[4 + WAITERS_FD_COUNT_MAX] = {
+            {.fd = command->pipes[0], .events = POLLOUT},
+            {.fd = command->pipes[1], .events = POLLIN},
+            {.fd = command->pipes[2], .events = POLLIN},
+            {.fd = until_ms == INT64_MAX ? command->pidfd : -1, .events = POLLIN}};
+        size_t count = 4 + waiters_poll_fds(&command->waiters, fds + 4);
+        int64_t now_ms = clock_mono_ms();
+        int64_t wake_ms = until_ms < command->waiters.take_ms ? until_ms : command->waiters.take_ms;
+        if (until_ms != INT64_MAX && until_ms <= now_ms) {
             return;
         }
-        if (poll(fds, 4, (int)left_ms) < 0) {
+        if (poll(fds, count, wake_ms == INT64_MAX ? -1 : wake_ms > now_ms ? (int)(wake_ms - now_ms) : 0) < 0) {
             continue;
         }
+        waiters_serve(&command->waiters, fds + 4);
         if (fds[0].revents != 0) {
             feed(command);
         }
@@ -465,6 +494,7 @@ static enum quern_err report(struct quern_task *task, const struct command *comm
 
 static void command_fini(struct command *command)
 {
+    waiters_close(&command->waiters);
     words_fini(&command->argv);
     words_fini(&command->env);
     free(command->cwd);
@@ -477,7 +507,7 @@ static void command_fini(struct command *command)
 
 enum quern_err command_run(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
-    struct command command = {.pipes = {-1, -1, -1}, .pidfd = -1};
+    struct command command = {.pipes = {-1, -1, -1}, .pidfd = -1, .waiters = WAITERS_INIT};
     sigset_t held;
     sigset_t before;
     sigemptyset(&held);
@@ -492,6 +522,7 @@ enum quern_err command_run(struct quern_task *task, struct quern_reader *args, s
     }
     if (err == QUERN_OK) {
         pump(&command);
+        waiters_close(&command.waiters);
         clear_away(&command);
         err = report(task, &command, result);
     }

@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/door.h"
 #include "worker/complaint.h"
 #include "worker/supervisor_private.h"
 
@@ -257,6 +258,7 @@ static void environment_begin(const struct options *options)
     buf_put_u8(&urls, 0);
     CHECK(setenv("QUERN_URL", (const char *)urls.p, 1) == 0);
     CHECK(setenv("QUERN_VOLATILE", "auto", 1) == 0);
+    CHECK(unsetenv(DOOR_ENVIRONMENT) == 0 && unsetenv(DOOR_TASK_ENVIRONMENT) == 0); /* of a command that started us */
     buf_fini(&urls);
     free(url);
 }

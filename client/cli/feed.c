@@ -6,7 +6,9 @@
 
 #include "client/cli/progress.h"
 #include "client/cli/signals.h"
+#include "common/clock.h"
 #include "common/limits.h"
+#include "common/place.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -16,6 +18,8 @@
 
 #define SUBMIT_WAIT_MS 10 /* for room in the library's window, before outcomes are looked at again */
 #define FLUSH_WAIT_MS 50
+#define PLACE_PATIENCE_MS 5 /* what comes at once needs no place for others */
+#define PLACE_ANSWER_MS 1000
 #define CLOSE_WAIT_MS 1000 /* for the broker's answer, before signals are looked at again */
 /* With --keep-order outcomes are held until their turn: the window of submits bounds them, the library's must not. */
 #define HELD_COUNT_MAX (2u * FEED_WINDOW_MAX)
@@ -196,6 +200,26 @@ static int feed_waiting_ms(const struct feed *feed)
     return feed_may_ask(feed) ? waiting_left_ms(&feed->waiting) : -1;
 }
 
+/* In a command that a worker runs: while outcomes are waited for, others have the place of its slot. */
+static int poll_away(struct feed *feed, struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    bool is_short = timeout_ms >= 0 && timeout_ms <= PLACE_PATIENCE_MS;
+    int found = poll(fds, count, is_short ? timeout_ms : PLACE_PATIENCE_MS);
+    if (found != 0 || is_short) {
+        return found;
+    }
+    if (!quern_place_give(clock_mono_ms() + PLACE_ANSWER_MS)) {
+        say("as many tasks of this worker wait for others as it allows, so this one cannot wait too; let fewer wait at "
+            "once, or give the worker more slots");
+        feed->stop = FEED_FAILED;
+        feed->status = STATUS_NOT_DONE;
+        return 0;
+    }
+    found = poll(fds, count, timeout_ms < 0 ? -1 : timeout_ms - PLACE_PATIENCE_MS);
+    quern_place_take();
+    return found;
+}
+
 void feed_wait(struct feed *feed, bool is_taking)
 {
     bool waits_for_outcomes = is_taking && !feed->is_idle;
@@ -210,7 +234,10 @@ void feed_wait(struct feed *feed, bool is_taking)
     if (feed->is_input_over && is_taking && feed->is_idle) {
         timeout_ms = FLUSH_WAIT_MS; /* everything is printed; the last submits are not answered yet */
     }
-    if (poll(fds, sizeof fds / sizeof fds[0], timeout_ms) < 0 && errno != EINTR) {
+    nfds_t count = sizeof fds / sizeof fds[0];
+    bool waits_for_tasks = waits_for_outcomes && feed->under_way > 0;
+    if ((waits_for_tasks ? poll_away(feed, fds, count, timeout_ms) : poll(fds, count, timeout_ms)) < 0 &&
+        errno != EINTR) {
         feed_fail_system(feed, "poll", errno);
     }
     if (fds[1].revents != 0) {

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 
 import stage
 
@@ -162,6 +163,87 @@ class Nested(stage.Story):
         self.assertGreater(len(self.slots_of(worker)), 20)
         stage.wait_until(lambda: len(self.slots_of(worker)) == 1, "one slot")
         self.assertEqual(self.quern("submit", "descend", "3").stdout, "3\n")
+
+    # ---- commands ----
+
+    def commands(self, slots=1):
+        self.env["PATH"] = os.path.join(stage.BUILD, "bin") + ":" + os.environ["PATH"]
+        self.broker()
+        worker = self.worker("--allow-commands", "--queue", "default", slots=slots)
+        self.wait_workers()
+        return worker
+
+    def test_a_run_inside_a_run_inside_a_run_on_one_slot(self):
+        self.commands()
+        inner = "echo c | quern run -- echo a b"
+        middle = f"echo x | quern run -- sh -c '{inner}'"
+        result = self.quern("run", "--", "sh", "-c", middle, input="1\n")
+        self.assertEqual(result.stdout, "a b c\n")
+
+    def test_a_map_and_a_submit_inside_a_run_on_one_slot(self):
+        self.commands()
+        result = self.quern("run", "--", "sh", "-c", "seq 100 | quern map square --keep-order | tail -n 1", input="1\n")
+        self.assertEqual(result.stdout, "10000\n")
+        result = self.quern("run", "--", "sh", "-c", 'quern submit square "$QUERN_INPUT"', input="7\n")
+        self.assertEqual(result.stdout, "49\n")
+        result = self.quern("run", "--", "sh", "-c", 'quern result "$(quern submit --detach cube 3)" --wait', input="7\n")
+        self.assertEqual(result.stdout, "27\n")
+
+    def test_many_commands_that_each_map_on_two_slots(self):
+        self.commands(slots=2)
+        result = self.quern("run", "--keep-order", "--", "sh", "-c", 'seq "$QUERN_INPUT" | quern map square | wc -l',
+                            input="".join(f"{n}\n" for n in range(1, 21)))
+        self.assertEqual(result.stdout.split(), [str(n) for n in range(1, 21)])
+
+    def test_several_processes_of_one_command_wait_at_once(self):
+        self.commands()
+        script = "for i in 1 2 3 4; do quern submit square $i & done; wait"
+        result = self.quern("run", "--", "sh", "-c", script, input="1\n")
+        self.assertEqual(sorted(map(int, result.lines)), [1, 4, 9, 16])
+
+    def test_a_command_knows_its_task_and_how_deep_it_stands(self):
+        self.commands()
+        result = self.quern("--json", "submit", "quern.command", '["sh", "-c", "echo $QUERN_TASK $QUERN_SLOT"]').json
+        task, slot = result["result"]["stdout"].split()
+        self.assertEqual(task, result["id"])
+        self.assertRegex(slot, r"^quern-slot-[0-9a-f]{32}:1$")
+
+    def test_a_process_that_dies_waiting_does_not_leave_its_slot_as_waiting(self):
+        """The only slot is held by a command: nothing runs beside it any more once its waiting process is dead."""
+        worker = self.commands()
+        script = ("quern submit --queue nobody square 1 & pid=$!; "
+                  "until [ -e beside ]; do sleep 0.05; done; "
+                  "kill -9 $pid; wait $pid; echo >killed; until [ -e end ]; do sleep 0.05; done; echo ended >>order")
+        waits = self.quern_start("run", "--", "sh", "-c", script, stdin=subprocess.PIPE)
+        waits.write("1\n")
+        waits.close_stdin()
+        self.quern("submit", "quern.command", '["sh", "-c", "echo >beside"]')  # it has the place of the one that waits
+        stage.wait_until(lambda: os.path.exists(self.path("killed")), "the death of the waiting process")
+        stage.wait_until(lambda: len(self.slots_of(worker)) == 1, "the slot that was made for its place to end")
+        later = self.detach("quern.command", '["sh", "-c", "echo later >>order"]')
+        self.assertIn(self.show(later)["state"], ("ready", "leased"))
+        self.touch("end")
+        self.quern("result", later, "--wait")
+        self.assertEqual(self.lines("order"), ["ended", "later"])
+        self.assertEqual(waits.status(), 0)
+
+    def test_a_timeout_ends_a_command_that_waits(self):
+        self.commands()
+        result = self.quern("run", "--timeout", "0.5", "--", "quern", "submit", "--queue", "nobody", "square", input="1\n",
+                            status=1)
+        self.assertIn("timeout", result.stderr)
+        self.assertEqual(self.quern("submit", "square", "7").stdout, "49\n")
+
+    def test_a_chain_of_commands_as_deep_as_it_may_be_and_one_deeper_on_one_slot(self):
+        self.commands()
+        with open(self.path("chain.sh"), "w", encoding="ascii") as file:
+            file.write('[ "$1" = 0 ] && exit 0\n'
+                       'exec quern submit quern.command "[\\"sh\\", \\"chain.sh\\", \\"$(($1 - 1))\\"]" >/dev/null\n')
+        self.quern("submit", "quern.command", f'["sh", "chain.sh", "{DEPTH_MAX}"]')
+        self.quern("submit", "quern.command", f'["sh", "chain.sh", "{DEPTH_MAX + 1}"]', status=1)
+        said = [self.show(row["id"])["result"]["stderr"] for row in self.quern("--json", "list", "--state", "failed").json]
+        self.assertEqual(sum("64 deep" in text for text in said), 1, said)
+        self.assertEqual(len(said), DEPTH_MAX + 1)
 
 
 if __name__ == "__main__":

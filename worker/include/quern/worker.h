@@ -29,8 +29,11 @@
  * that runs (64 at most) and goes before what is less deep. While the handler waits for its tasks, others have the
  * place of its slot, so that this works with one slot too; its own timeout goes on. At most 64 slots of a worker wait
  * so (twice as many as it has, if it has more than 32): beyond that a wait fails at once with QUERN_FULL. Waits in
- * other threads than the handler's own, and in processes it starts (a command that calls `quern submit`), give no
- * place: with every slot taken by such a wait, nothing goes on. A slot that dies leaves the session of its client
+ * other threads than the handler's own, and in processes that a handler of yours starts, give no place: with every slot
+ * taken by such a wait, nothing goes on. A command (quern.command) is different: while any process that it has started
+ * waits in quern (`quern submit`, `map`, `run`, `result --wait`, or a client of this library), its slot gives its place,
+ * also if others of its processes go on; QUERN_TASK and QUERN_SLOT in its environment say which task and slot it is. A
+ * slot that dies leaves the session of its client
  * behind: what it had submitted goes on, and is there to be looked at for a day; the task itself is tried again, as
  * after any crash, and submits anew.
  *
