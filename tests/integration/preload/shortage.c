@@ -1,0 +1,55 @@
+/*
+ * shortage: preloaded into a program by stories. The file $QUERN_SHORTAGE holds one number, shared by every process
+ * that maps it: while it is not 0, each allocation takes one from it, and the one that makes it 0 fails, once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The C library's own, under the names by which it calls them itself. */
+extern void *__libc_malloc(size_t n);
+extern void *__libc_calloc(size_t count, size_t n);
+extern void *__libc_realloc(void *p, size_t n);
+
+static _Atomic int64_t *countdown;
+
+__attribute__((constructor)) static void shortage_begin(void)
+{
+    const char *path = getenv("QUERN_SHORTAGE");
+    int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        void *p = mmap(NULL, sizeof *countdown, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        countdown = p != MAP_FAILED ? p : NULL;
+        close(fd);
+    }
+}
+
+static int is_this_one(void)
+{
+    if (countdown == NULL || atomic_load_explicit(countdown, memory_order_relaxed) <= 0 ||
+        atomic_fetch_sub_explicit(countdown, 1, memory_order_relaxed) != 1) {
+        return 0;
+    }
+    errno = ENOMEM;
+    return 1;
+}
+
+__attribute__((visibility("default"))) void *malloc(size_t n)
+{
+    return is_this_one() ? NULL : __libc_malloc(n);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t count, size_t n)
+{
+    return is_this_one() ? NULL : __libc_calloc(count, n);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *p, size_t n)
+{
+    return is_this_one() ? NULL : __libc_realloc(p, n);
+}

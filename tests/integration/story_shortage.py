@@ -1,0 +1,192 @@
+"""Memory that is used up at any moment: the N-th allocation of a broker at its start, of a broker at work, of a worker at
+its start and at work fails. Whoever meets it ends at once and says so, or goes on; nothing that was accepted is lost,
+nothing is done twice, and the next start goes on from there.
+
+Some N of each in every run, every N (at work: more) with QUERN_ALL=1. The client library answers an error instead and
+goes on: tests/unit/test_client_memory.c. Sanitizers have an allocator of their own: skipped there.
+Start reading at Shortage.
+"""
+
+import os
+import random
+import struct
+import subprocess
+import unittest
+
+import stage
+
+SHORTAGE = os.path.join(stage.BUILD, "tests", "shortage.so")
+ALL = os.environ.get("QUERN_ALL") == "1"
+LINES = [str(number) for number in range(30)]
+SQUARES = "".join(f"{number * number}\n" for number in range(30))
+WORDS = ("memory", "cannot allocate", "bad_alloc")  # the last is libzmq's
+START_COUNT_MAX = 200000  # a start that allocates more often than this has no end
+
+
+def is_sanitized():
+    symbols = subprocess.run(["ldd", os.path.join(stage.BIN, "quern-broker")], capture_output=True, text=True,
+                             check=False).stdout
+    return "libasan" in symbols or "libtsan" in symbols
+
+
+@unittest.skipIf(is_sanitized(), "sanitizers have an allocator of their own")
+class Shortage(stage.Story):
+    def setUp(self):
+        super().setUp()
+        self.countdown = self.path("countdown")
+        self.arm(0)
+        self.short = {"LD_PRELOAD": SHORTAGE, "QUERN_SHORTAGE": self.countdown}
+        self.seed = int(os.environ.get("QUERN_SEED") or random.randrange(1 << 32))
+        self.chance = random.Random(self.seed)
+        self.ended = self.went_on = 0
+
+    def arm(self, n):
+        mode = "r+b" if os.path.exists(self.countdown) else "wb"
+        with open(self.countdown, mode) as file:
+            file.write(struct.pack("=q", n))
+
+    def left(self):
+        with open(self.countdown, "rb") as file:
+            return struct.unpack("=q", file.read(8))[0]
+
+    def numbers(self, few, count):
+        """Of 1..count: all, or a few, the first ones among them."""
+        if ALL:
+            return range(1, count + 1)
+        return sorted(set(range(1, few // 4 + 1)) | {self.chance.randrange(1, count + 1) for _ in range(few)})
+
+    def allocations_of_a_start(self, start):
+        """How many allocations it takes until it is ready."""
+        self.arm(START_COUNT_MAX)
+        program = start()
+        program.wait_out("ready ")
+        count = START_COUNT_MAX - self.left()
+        self.arm(0)
+        program.end()
+        self.assertGreater(count, 50)
+        return count
+
+    def check_end(self, program, n):
+        """It has ended because of that, and says what it was."""
+        status = program.status()
+        said = "\n".join(program.log).lower()
+        self.assertNotEqual(status, 0, f"allocation {n}")
+        self.assertTrue(any(word in said for word in WORDS), f"allocation {n}: status {status}, said: {said[-600:]}")
+        self.ended += 1
+
+    def try_start(self, start, n):
+        """True: it became ready all the same."""
+        self.arm(n)
+        program = start()
+        try:
+            program.wait_out("ready ")
+        except AssertionError:
+            self.arm(0)
+            self.check_end(program, n)  # its output has ended, so it has too, or never will
+            return None
+        self.arm(0)
+        self.went_on += 1
+        return program
+
+    def forget(self, program):
+        """Many programs: their pipes are not kept until the end of the story."""
+        program.status()
+        self.programs.remove(program)
+        for stream in (program.process.stdin, program.process.stdout, program.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def say(self, what):
+        print(f"shortage: {what}: {self.ended} ended, {self.went_on} went on (QUERN_SEED={self.seed})")
+
+    # ---- at the start ----
+
+    def test_a_broker_that_starts(self):
+        broker = self.broker()
+        self.quern("submit", "square", "7", "--detach", "--session", "kept")
+        broker.end()
+
+        def start():
+            return self.start("quern-broker", env=self.short)
+
+        count = self.allocations_of_a_start(start)
+        for n in self.numbers(16, count):
+            program = self.try_start(start, n)
+            if program is not None:
+                program.end(patience=20)
+            self.forget(self.programs[-1])
+        self.broker()
+        self.worker()
+        self.assertEqual(self.quern("attach", "kept").stdout, "49\n")
+        self.say(f"a broker's start of {count} allocations")
+
+    def test_a_worker_that_starts(self):
+        self.broker()
+
+        def start():
+            return self.start("quern-worker", "--slots", "1", "--module", stage.MODULE, env=self.short)
+
+        count = self.allocations_of_a_start(start)
+        for n in self.numbers(16, count):
+            program = self.try_start(start, n)
+            if program is not None:
+                program.end(patience=20)
+            self.forget(self.programs[-1])
+        self.worker()
+        self.assertEqual(self.quern("submit", "square", "7").stdout, "49\n")
+        self.say(f"a worker's start of {count} allocations")
+
+    # ---- at work ----
+
+    def test_a_broker_at_work(self):
+        broker = self.broker(env=self.short)
+        self.worker()
+        self.wait_workers()
+        for n in [self.chance.randrange(1, 600) for _ in range(300 if ALL else 8)]:
+            waiting = self.quern_start("map", "square", "--keep-order", "--session", f"s{n}",
+                                       stdin=subprocess.PIPE)
+            self.arm(n)
+            waiting.write("\n".join(LINES).encode())
+            waiting.close_stdin()
+            stage.wait_until(lambda: not broker.is_running() or not waiting.is_running(), "an end", 40)
+            self.arm(0)
+            if broker.is_running():
+                self.went_on += 1
+            else:
+                self.check_end(broker, n)
+                self.forget(broker)
+                broker = self.broker(env=self.short)
+            self.assertEqual(waiting.status(), 0, waiting.log)
+            self.assertEqual("\n".join(waiting.out) + "\n", SQUARES)
+            self.forget(waiting)
+        self.say("a broker at work")
+
+    def test_a_worker_at_work(self):
+        self.broker()
+        worker = self.worker(env=self.short)
+        self.wait_workers()
+        for n in [self.chance.randrange(1, 400) for _ in range(300 if ALL else 8)]:
+            if not worker.is_running():
+                self.check_end(worker, n)
+                self.forget(worker)
+                worker = self.worker(env=self.short)
+            else:
+                self.went_on += 1
+            self.arm(n)
+            waiting = self.quern_start("map", "square", "--keep-order", stdin=subprocess.PIPE)
+            waiting.write("\n".join(LINES).encode())
+            waiting.close_stdin()
+            stage.wait_until(lambda: not worker.is_running() or not waiting.is_running(), "an end", 40)
+            self.arm(0)
+            if not worker.is_running():
+                self.check_end(worker, n)
+                self.forget(worker)
+                worker = self.worker(env=self.short)
+            self.assertEqual(waiting.status(), 0, waiting.log)
+            self.assertEqual("\n".join(waiting.out) + "\n", SQUARES)
+            self.forget(waiting)
+        self.say("a worker at work")
+
+
+if __name__ == "__main__":
+    stage.main()
