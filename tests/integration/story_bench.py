@@ -8,6 +8,7 @@ import sys
 import stage
 
 RUN = os.path.join(stage.ROOT, "tests", "bench", "run")
+SCALE = os.path.join(stage.ROOT, "tests", "bench", "scale")
 COMPARE = os.path.join(stage.ROOT, "tests", "bench", "compare")
 
 
@@ -24,6 +25,16 @@ class Bench(stage.Story):
         self.assertGreater(figures["floor"]["tasks_per_second"]["floor"], 0)
         self.assertGreater(figures["isolation"]["under_kills"]["ratio"], 0)
         self.assertGreater(figures["isolation"]["replacement"]["count"], 0)
+
+    def test_every_figure_of_scale_can_be_taken(self):
+        done = subprocess.run([sys.executable, "-B", SCALE, "--smoke", "--json"], capture_output=True, text=True,
+                              env={**self.env, "QUERN_BUILD": stage.BUILD}, timeout=4 * stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        figures = json.loads(done.stdout)
+        for name in ("depth", "workers", "clients", "idle", "ready", "through"):
+            self.assertIsNotNone(figures[name], done.stderr)
+        self.assertEqual(figures["depth"]["queued"], 10000)
+        self.assertEqual(len(figures["idle"]), 5)
 
     def test_quern_can_be_compared_with_every_peer_that_is_installed(self):
         done = subprocess.run([sys.executable, "-B", COMPARE, "--smoke", "--json"], capture_output=True, text=True,
