@@ -279,7 +279,7 @@ void group_limit(struct group *group, uint64_t room, int64_t now_ms)
     char directory[PATH_MAX];
     char text[24] = "max";
     uint64_t current = 0;
-    if (!group_is_limited(group) || !directory_of(group, directory) || (room == 0 && group->room == 0)) {
+    if ((room == 0 && group->room == 0) || !group_is_limited(group) || !directory_of(group, directory)) {
         return;
     }
     if (room > 0 && cgroup_number(directory, "memory.current", &current) && room < (uint64_t)INT64_MAX / 2) {

@@ -143,6 +143,20 @@ class Killing(Groups):
         self.assertTrue(self.ask("hog", "1", "1")["ok"])
         stage.wait_until(lambda: not any(f"slot-{slot}" in names for _, names, _ in os.walk(self.place)), "it is gone")
 
+    def test_what_never_stands_still_is_dead_when_the_end_of_its_task_is_told(self):
+        self.broker()
+        self.worker_here()
+        path = self.path("runaway")
+        for _ in range(3):
+            task = self.quern("submit", "--detach", "runaway", json.dumps(path), LONG_MS).stdout.strip()
+            stage.wait_until(lambda: len(self.text("runaway")) > 50, "it runs away")
+            self.quern("cancel", "--force", task)
+            self.quern("result", task, "--wait", status=None)
+            size = os.path.getsize(path)
+            self.quern("status")
+            self.assertEqual(os.path.getsize(path), size)
+            os.unlink(path)
+
     def test_a_worker_that_is_told_to_end_leaves_no_group(self):
         self.broker()
         for numbers in ([signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]):

@@ -116,6 +116,48 @@ static void test_what_runs_at_most_once_is_not_called_back(void **state)
     scene_end(w);
 }
 
+/* Also when it is the only one that waits behind what runs. */
+static void test_what_runs_at_most_once_stays_although_nothing_else_could_be_called_back(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 2, 8);
+    uint64_t once = put_settled(c, ONCE);
+    uint64_t first = put_settled(c, PLAIN);
+    uint64_t second = put_settled(c, PLAIN);
+    assert_true(sim_worker_start(w1, first, true));
+    assert_true(sim_worker_start(w1, second, true));
+    settle(w);
+    struct worker *w2 = worker_hire(w, "w2", 4, 8);
+    look(w);
+    assert_int_equal(w2->held_count, 0);
+    assert_non_null(sim_worker_held(w1, once));
+    assert_int_equal(memstore_task(w->disk, once)->attempt, 1);
+    scene_end(w);
+}
+
+/* It is about to be begun there: elsewhere it would begin no sooner. */
+static void test_what_a_free_slot_will_begin_stays(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 3, 8);
+    uint64_t running = put_settled(c, PLAIN);
+    put_settled(c, PLAIN);
+    put_settled(c, PLAIN);
+    assert_true(sim_worker_start(w1, running, true));
+    settle(w);
+    uint64_t dispatches = oracle_counts(w).dispatches;
+    struct worker *w2 = worker_hire(w, "w2", 4, 8);
+    look(w);
+    assert_int_equal(w1->held_count, 3);
+    assert_int_equal(w2->held_count, 0);
+    assert_int_equal(oracle_counts(w).dispatches, dispatches);
+    scene_end(w);
+}
+
 /* The call died with its connection: it is made again. */
 static void test_a_call_that_was_not_heard_is_made_again(void **state)
 {
@@ -156,6 +198,8 @@ int main(void)
         cmocka_unit_test(test_nothing_goes_to_and_fro),
         cmocka_unit_test(test_what_has_begun_stays_where_it_is),
         cmocka_unit_test(test_what_runs_at_most_once_is_not_called_back),
+        cmocka_unit_test(test_what_runs_at_most_once_stays_although_nothing_else_could_be_called_back),
+        cmocka_unit_test(test_what_a_free_slot_will_begin_stays),
         cmocka_unit_test(test_a_call_that_was_not_heard_is_made_again),
         cmocka_unit_test(test_one_that_does_not_answer_is_left_to_its_lease),
     };

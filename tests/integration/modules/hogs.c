@@ -4,16 +4,19 @@
  */
 #include <quern/worker.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 /* What no test asks for: a mistake must not eat the machine. */
 #define HOG_MIB_MAX 400
+#define RUNAWAY_S_MAX 20
 
 static unsigned char *preloaded;
 static size_t preloaded_size;
@@ -122,6 +125,40 @@ static enum quern_err family_hog(struct quern_task *task, struct quern_reader *a
     return QUERN_OK;
 }
 
+/* A process that gives way to its child at once, each in a session of its own, a byte in the file for each. */
+static void run_away(const char *name)
+{
+    time_t until = time(NULL) + RUNAWAY_S_MAX;
+    int fd = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    while (fd >= 0 && time(NULL) < until) {
+        setsid();
+        if (write(fd, ".", 1) != 1 || fork() != 0) {
+            break;
+        }
+    }
+    _exit(0);
+}
+
+/* runaway(FILE, MS): starts such a one, which never stands still to be found. */
+static enum quern_err runaway(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    const char *path;
+    size_t size;
+    int64_t ms;
+    char name[512];
+    if (quern_read_str(args, &path, &size) != QUERN_OK || quern_read_i64(args, &ms) != QUERN_OK ||
+        size >= sizeof name) {
+        return quern_task_fail_args(task, args, "runaway takes a file and ms");
+    }
+    snprintf(name, sizeof name, "%.*s", (int)size, path);
+    if (fork() == 0) {
+        run_away(name);
+    }
+    hold(ms);
+    quern_write_nil(result);
+    return QUERN_OK;
+}
+
 /* reads(MS): every byte that was preloaded, in a child too; takes nothing. */
 static enum quern_err reads(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -207,6 +244,7 @@ static const struct quern_function functions[] = {{"hog", hog},
                                                   {"beside", beside},
                                                   {"ask_malloc", ask_malloc},
                                                   {"fails_first", fails_first},
+                                                  {"runaway", runaway},
                                                   {"hog_shared", hog_shared},
                                                   {NULL, NULL}};
 
