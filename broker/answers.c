@@ -474,6 +474,56 @@ void answer_show(const struct core *core, uint64_t id, const struct loaded *load
     pairs_close(&row);
 }
 
+/* ---- logs ---- */
+
+static const struct failure_row *failure_of(const struct loaded *loaded, uint32_t attempt)
+{
+    for (size_t i = 0; i < loaded->failure_count; i++) {
+        if (loaded->failures[i].attempt == attempt) {
+            return &loaded->failures[i];
+        }
+    }
+    return NULL;
+}
+
+/* How the attempt ended: as the task did, or as a failure that was tried again. A command that ended by itself has its
+ * output in its result. */
+static void logs_end_put(struct pairs *row, const struct loaded *loaded, const struct logs *logs)
+{
+    const struct outcome_row *outcome = loaded->outcome_count > 0 ? &loaded->outcomes[0] : NULL;
+    const struct failure_row *failure = failure_of(loaded, logs->attempt);
+    bool is_last = outcome != NULL && outcome->attempt == logs->attempt && !logs->is_running;
+    failure = logs->is_running ? NULL : failure;
+    pair_str(row, "worker", is_last ? outcome->worker : failure != NULL ? failure->worker : bytes_of(NULL, 0));
+    pair_text(row, "ended",
+              failure != NULL ? cause_word(failure->cause)
+              : is_last       ? task_state_word(outcome->state)
+                              : NULL);
+    pair_bin(row, "result", is_last && logs->output.n == 0 ? outcome->result : bytes_of(NULL, 0));
+}
+
+void answer_logs(const struct core *core, uint64_t id, const struct loaded *loaded, const struct logs *logs,
+                 struct buf *body)
+{
+    const struct task *task = task_find(core, id);
+    const struct outcome_row *outcome = loaded->outcome_count > 0 ? &loaded->outcomes[0] : NULL;
+    struct pairs row = pairs_open(body);
+    pair_id(&row, "id", id);
+    pair_text(&row, "state", task_state_word(task != NULL ? task->state : outcome->state));
+    pair_text(&row, "cause", task == NULL && outcome->cause ? cause_word(outcome->cause) : NULL);
+    pair_call(&row, core, task != NULL ? task->call->id : outcome->call, &loaded->call);
+    pair_u64(&row, "attempt", logs->attempt);
+    pair_u64(&row, "latest", task != NULL ? task->attempt : outcome->attempt);
+    pair_flag(&row, "is_running", logs->is_running);
+    logs_end_put(&row, loaded, logs);
+    pair_bin(&row, "output", logs->output);
+    put_array(pair(&row, "failed"), (uint32_t)loaded->failure_count);
+    for (size_t i = 0; i < loaded->failure_count; i++) {
+        put_u64(row.out, loaded->failures[i].attempt);
+    }
+    pairs_close(&row);
+}
+
 /* ---- explain ---- */
 
 static void explain_put(struct buf *body, uint64_t id, const char *state, const char *why, const char *text)

@@ -8,6 +8,14 @@ void answer_status(const struct core *core, struct buf *body);
 void answer_sessions(struct core *core, struct conn *conn, uint64_t request); /* several replies */
 void answer_list(const struct core *core, const struct list_row *rows, size_t count, struct buf *body);
 void answer_show(const struct core *core, uint64_t id, const struct loaded *loaded, struct buf *body);
+/* What one attempt wrote. */
+struct logs {
+    bool is_running;
+    uint32_t attempt; /* 0: there is none */
+    struct bytes output;
+};
+void answer_logs(const struct core *core, uint64_t id, const struct loaded *loaded, const struct logs *logs,
+                 struct buf *body);
 void answer_explain(const struct core *core, const struct task *task, struct buf *body);
 void answer_explain_finished(uint64_t id, struct buf *body);
 void answer_retry(const struct session *session, const struct task *task, bool is_new, struct buf *body);

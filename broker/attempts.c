@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/output.h"
 
 /* ---- tokens ---- */
 
@@ -83,12 +84,15 @@ void attempt_returned(struct core *core, struct task *task)
     batch_task(core, task, true);
 }
 
-static void failure_note(struct core *core, const struct task *task, const struct ending *ending)
+static void failure_note(struct core *core, struct task *task, const struct ending *ending)
 {
     struct arena *arena = &core->open.arena;
     if (task->session->is_volatile) {
         return;
     }
+    uint32_t output_max = OUTPUT_ATTEMPT_COUNT_MAX * OUTPUT_SIZE_MAX;
+    uint32_t output_size = task->output_size + (uint32_t)ending->output.n;
+    task->output_size = output_size < output_max ? output_size : output_max;
     struct change *change = batch_single(core, CHANGE_FAILURE);
     change->number = task->id;
     change->failure = (struct failure_row){.task = task->id,
@@ -104,7 +108,9 @@ static void failure_note(struct core *core, const struct task *task, const struc
                                            .kind = arena_copy(arena, ending->kind),
                                            .message = arena_copy(arena, ending->message),
                                            .detail = arena_copy(arena, ending->detail),
-                                           .report = arena_copy(arena, ending->report)};
+                                           .report = arena_copy(arena, ending->report),
+                                           .output = arena_copy(arena, ending->output)};
+    core->open.bytes += ending->report.n + ending->output.n;
 }
 
 /* What a worker says of a dead slot names the task first, for logs. */
@@ -320,6 +326,7 @@ static void receipt_send_soon(struct core *core, struct conn *conn, struct token
 
 static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
 {
+    struct output_reader reader;
     struct ending ending = {.state = item->state == FINISHED_DONE ? TASK_DONE : TASK_FAILED,
                             .cause = item->state == FINISHED_DONE ? CAUSE_NONE : (enum cause)item->cause,
                             .result = item->result,
@@ -327,6 +334,7 @@ static void finish_by(struct core *core, struct worker *worker, struct task *tas
                             .message = item->message,
                             .detail = item->detail,
                             .report = item->report,
+                            .output = output_open(&reader, item->output) ? item->output : bytes_of(NULL, 0),
                             .worker = bytes_text(slot_label(worker, item->pid)),
                             .signal = (uint32_t)item->signal,
                             .exit_status = (uint32_t)item->exit_status,

@@ -122,7 +122,8 @@ void batch_record(struct core *core, struct record *record)
     core->open.records[core->open.record_count++] = record;
     record->refs++;
     core->open.collapsed += record->had_task ? 0 : 1;
-    core->open.bytes += record->row.result.n + record->row.detail.n + record->row.report.n;
+    core->open.bytes += record->row.result.n + record->row.detail.n + record->row.report.n +
+                        record->row.output.n;
 }
 
 void batch_amo(struct core *core, struct token token)

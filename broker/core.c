@@ -346,6 +346,9 @@ static void take_worker(struct core *core, struct conn *conn, struct message *me
     case MSG_CAPACITY:
         worker_capacity(core, conn, &message->CAPACITY);
         break;
+    case MSG_OUTPUT:
+        worker_output(core, conn, &message->OUTPUT);
+        break;
     default:
         not_for_you(core, conn, message);
         break;
@@ -511,6 +514,7 @@ static void sweep(struct core *core)
     claims_sweep(core);
     sessions_sweep(core);
     outcomes_sweep(core);
+    queries_sweep(core);
 }
 
 static int64_t wake_at(const struct core *core)

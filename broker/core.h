@@ -35,6 +35,7 @@ enum load_kind {
     LOAD_SHOW,     /* one task or outcome with its failures, for a query */
     LOAD_LIST,     /* a listing */
     LOAD_BACKUP,   /* no rows: a copy of the whole store is made */
+    LOAD_LOGS,     /* SHOW, and what one attempt wrote */
 };
 
 #define LOAD_OUTCOME_COUNT_MAX 256u
@@ -47,8 +48,9 @@ struct load {
     size_t count;    /* OUTCOMES: ids; SHOW: 1 */
     uint64_t ids[LOAD_OUTCOME_COUNT_MAX];
     struct list_query list;
-    size_t limit; /* LIST: rows wanted */
-    char *path;   /* BACKUP: malloc'd, goes with the load */
+    size_t limit;     /* LIST: rows wanted */
+    uint32_t attempt; /* LOGS: which; 0: the last that ended */
+    char *path;       /* BACKUP: malloc'd, goes with the load */
 };
 
 /* The answer. Rows and what they point to live as long as the struct (the loop frees it after the step). */
@@ -62,6 +64,8 @@ struct loaded {
     struct call_row call; /* SHOW: of the task or outcome, if there is one */
     size_t failure_count;
     struct failure_row *failures;
+    uint32_t attempt;    /* LOGS: whose output it is; 0: none has ended */
+    struct bytes output; /* LOGS */
     size_t list_count;
     struct list_row *list;
     enum quern_err code; /* BACKUP */

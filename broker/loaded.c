@@ -133,6 +133,20 @@ static enum quern_err slice_show(struct job *job, struct store *store, bool *is_
     return err != QUERN_OK ? err : store_failures(store, id, LOAD_FAILURE_COUNT_MAX, loaded, keep_failure);
 }
 
+static enum quern_err slice_logs(struct job *job, struct store *store, bool *is_done_out)
+{
+    struct loaded *loaded = job->loaded;
+    enum quern_err err = slice_show(job, store, is_done_out);
+    loaded->attempt = job->load->attempt;
+    if (err == QUERN_OK) {
+        err = store_output(store, job->load->ids[0], &loaded->attempt, &loaded->output);
+    }
+    if (err == QUERN_OK) {
+        KEEP(loaded, &loaded->output);
+    }
+    return err;
+}
+
 static enum quern_err slice_list(struct job *job, struct store *store, bool *is_done_out)
 {
     struct loaded *loaded = job->loaded;
@@ -176,6 +190,8 @@ enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out
     case LOAD_BACKUP:
         slice_backup(job, store, is_done_out);
         return QUERN_OK;
+    case LOAD_LOGS:
+        return slice_logs(job, store, is_done_out);
     }
     CHECK_THAT(false, "load of kind %d", (int)job->load->kind);
     return QUERN_INVALID;
@@ -199,6 +215,7 @@ struct job *job_open(struct load **load)
         loaded->outcomes = xcalloc(job->load->count, sizeof *loaded->outcomes);
         break;
     case LOAD_SHOW:
+    case LOAD_LOGS:
         CHECK(job->load->count == 1);
         loaded->outcomes = xcalloc(1, sizeof *loaded->outcomes);
         loaded->failures = xcalloc(LOAD_FAILURE_COUNT_MAX, sizeof *loaded->failures);

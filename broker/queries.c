@@ -6,6 +6,7 @@
  */
 #include "broker/answers.h"
 #include "broker/listing.h"
+#include "broker/params.h"
 #include "broker/state.h"
 
 #include <stdio.h>
@@ -13,11 +14,13 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/output.h"
 
-enum query_kind { QUERY_SHOW, QUERY_EXPLAIN, QUERY_RESULT, QUERY_LIST, QUERY_RETRY, QUERY_CANCELLED };
+enum query_kind { QUERY_SHOW, QUERY_EXPLAIN, QUERY_RESULT, QUERY_LIST, QUERY_RETRY, QUERY_CANCELLED, QUERY_LOGS };
 enum query_stage {
     STAGE_NEW,
     STAGE_TASK,  /* waits for the task to end (result), or for its worker's word (cancel) */
+    STAGE_LOOK,  /* a worker was asked what its attempt has written (logs) */
     STAGE_BATCH, /* waits for a batch before the store is asked */
     STAGE_LOAD,  /* the store was asked */
 };
@@ -35,6 +38,18 @@ struct query {
     uint64_t batch;
     struct list_query list;
     size_t limit;
+    struct look *look; /* logs */
+};
+
+/* What a question about output is about. */
+struct look {
+    uint32_t wanted;  /* attempt; 0: the last */
+    uint32_t attempt; /* STAGE_LOOK: that the worker is asked about, */
+    uint64_t worker;  /* on this connection, */
+    uint64_t number;  /* under this number, */
+    int64_t until_ms; /* and waited for until then */
+    bool is_running;  /* it has answered that it runs: */
+    struct buf output;
 };
 
 /* Whose the task is, or was: NULL if only the store may know. */
@@ -104,10 +119,29 @@ static void query_wait_over(struct core *core, struct query *query)
     query->stage = STAGE_NEW;
 }
 
+/* The worker's answer is not waited for any longer. */
+static void query_look_over(struct core *core, struct query *query)
+{
+    if (query->stage == STAGE_LOOK) {
+        map_remove(&core->looks, query->look->number);
+        query->stage = STAGE_NEW;
+    }
+}
+
+static void query_free(struct query *query)
+{
+    if (query->look != NULL) {
+        buf_fini(&query->look->output);
+        free(query->look);
+    }
+    free(query);
+}
+
 static void query_end(struct core *core, struct query *query)
 {
     struct conn *conn = query->conn ? conn_find(core, query->conn) : NULL;
     query_wait_over(core, query);
+    query_look_over(core, query);
     *query->link = query->next;
     if (query->next != NULL) {
         query->next->link = query->link;
@@ -116,7 +150,7 @@ static void query_end(struct core *core, struct query *query)
     if (conn != NULL) {
         conn->queries--;
     }
-    free(query);
+    query_free(query);
 }
 
 /* What nobody waits for any more goes, or those who come and leave would fill the list; a load comes back first. */
@@ -125,7 +159,7 @@ void query_conn_closed(struct core *core, struct conn *conn)
     struct query *next;
     for (struct query *query = core->queries; query != NULL && conn->queries > 0; query = next) {
         next = query->next;
-        if (query->conn == conn->id && query->stage == STAGE_TASK) {
+        if (query->conn == conn->id && (query->stage == STAGE_TASK || query->stage == STAGE_LOOK)) {
             query_end(core, query);
         } else if (query->conn == conn->id) {
             query->conn = 0;
@@ -137,10 +171,11 @@ void queries_fini(struct core *core)
 {
     while (core->queries != NULL) {
         struct query *next = core->queries->next;
-        free(core->queries);
+        query_free(core->queries);
         core->queries = next;
     }
     map_fini(&core->query_waits);
+    map_fini(&core->looks);
     map_fini(&core->loads);
     backups_fini(core);
 }
@@ -205,7 +240,9 @@ struct load *load_new(struct core *core, enum load_kind kind)
 
 static void query_load(struct core *core, struct query *query)
 {
-    struct load *load = load_new(core, query->kind == QUERY_LIST ? LOAD_LIST : LOAD_SHOW);
+    struct load *load = load_new(core, query->kind == QUERY_LIST   ? LOAD_LIST
+                                       : query->kind == QUERY_LOGS ? LOAD_LOGS
+                                                                   : LOAD_SHOW);
     query->stage = STAGE_LOAD;
     map_put(&core->loads, load->number, query);
     if (query->kind == QUERY_LIST) {
@@ -214,6 +251,7 @@ static void query_load(struct core *core, struct query *query)
     } else {
         load->count = 1;
         load->ids[0] = query->task;
+        load->attempt = query->look != NULL ? query->look->wanted : 0;
     }
 }
 
@@ -230,6 +268,12 @@ static void query_answer_from_memory(struct core *core, struct query *query)
         loaded.outcomes = &outcome->record->row;
         loaded.call = (struct call_row){
             .id = call->id, .queue = call->queue, .function = call->function, .options = call->options};
+        loaded.attempt = outcome->record->row.attempt;
+        loaded.output = outcome->record->row.output;
+    }
+    if (query->look != NULL && query->look->wanted != 0 && query->look->wanted != loaded.attempt) {
+        loaded.attempt = query->look->wanted;
+        loaded.output = bytes_of(NULL, 0);
     }
     query_answer(core, query, &loaded);
 }
@@ -259,68 +303,6 @@ void queries_committed(struct core *core)
 }
 
 /* ---- QUERY ---- */
-
-struct params {
-    uint64_t id;
-    uint64_t limit;
-    uint64_t after;
-    uint64_t completion;
-    bool wait;
-    bool ack;
-    struct bytes state;
-    struct bytes cause;
-    struct bytes session;
-    struct bytes file;
-};
-
-static bool params_read(struct bytes map, struct params *params)
-{
-    struct cursor cursor = cursor_of(map);
-    struct value head;
-    struct value key;
-    struct value value;
-    *params = (struct params){.limit = 100};
-    if (map.n == 0 || map.p[0] == 0xc0) {
-        return true;
-    }
-    if (!cursor_next(&cursor, &head) || head.type != VALUE_MAP) {
-        return false;
-    }
-    for (uint32_t i = 0; i < head.count; i++) {
-        struct cursor at;
-        if (!cursor_next(&cursor, &key) || key.type != VALUE_STR) {
-            return false;
-        }
-        at = cursor;
-        if (!cursor_skip(&cursor, ENVELOPE_DEPTH_MAX, NULL) || !cursor_next(&at, &value)) {
-            return false;
-        }
-        if (bytes_is(key.bytes, "id") && value.type == VALUE_UINT) {
-            params->id = value.u;
-        } else if (bytes_is(key.bytes, "limit") && value.type == VALUE_UINT) {
-            params->limit = value.u;
-        } else if (bytes_is(key.bytes, "after") && value.type == VALUE_UINT) {
-            params->after = value.u;
-        } else if (bytes_is(key.bytes, "completion") && value.type == VALUE_UINT) {
-            params->completion = value.u;
-        } else if (bytes_is(key.bytes, "wait") && value.type == VALUE_FLAG) {
-            params->wait = value.flag;
-        } else if (bytes_is(key.bytes, "ack") && value.type == VALUE_FLAG) {
-            params->ack = value.flag;
-        } else if (bytes_is(key.bytes, "state") && value.type == VALUE_STR) {
-            params->state = value.bytes;
-        } else if (bytes_is(key.bytes, "cause") && value.type == VALUE_STR) {
-            params->cause = value.bytes;
-        } else if (bytes_is(key.bytes, "session") && value.type == VALUE_STR) {
-            params->session = value.bytes;
-        } else if (bytes_is(key.bytes, "file") && (value.type == VALUE_STR || value.type == VALUE_BIN)) {
-            params->file = value.bytes;
-        } else if (value.type != VALUE_NIL) {
-            return false;
-        }
-    }
-    return true;
-}
 
 /* A session by name, or as "#7". */
 static struct session *session_of_label(const struct core *core, struct bytes label)
@@ -447,6 +429,82 @@ static void ask_show(struct core *core, struct conn *conn, uint64_t request, uin
     }
 }
 
+/* ---- logs: of what runs, first the worker is asked; then the store, for what has ended meanwhile ---- */
+
+static bool is_at_worker(const struct task *task, uint32_t attempt)
+{
+    return task != NULL && (task->state == TASK_LEASED || task->state == TASK_RUNNING) && !task->is_unsent &&
+           task->worker->is_welcomed && (attempt == 0 || attempt == task->attempt);
+}
+
+static void look_ask(struct core *core, struct query *query, const struct task *task, const uint64_t *known)
+{
+    struct look *look = query->look;
+    struct msg_LOOK message = {.request = ++core->look_number,
+                               .task = task->id,
+                               .epoch = task->epoch,
+                               .attempt = task->attempt,
+                               .stdout_known = known[OUTPUT_STDOUT - 1],
+                               .stderr_known = known[OUTPUT_STDERR - 1]};
+    look->attempt = task->attempt;
+    look->worker = task->worker->conn->id;
+    look->number = core->look_number;
+    look->until_ms = core->now + LOOK_WAIT_MS;
+    query->stage = STAGE_LOOK;
+    map_put(&core->looks, look->number, query);
+    msg_LOOK_put(send_now(core, task->worker->conn), &message);
+    core_sweep_by(core, look->until_ms);
+}
+
+static void ask_logs(struct core *core, struct conn *conn, uint64_t request, const struct params *params)
+{
+    const struct task *task = task_find(core, params->id);
+    struct query *query = query_add(core, conn, request, QUERY_LOGS, params->id);
+    if (query == NULL) {
+        return;
+    }
+    query->look = xcalloc(1, sizeof *query->look);
+    query->look->wanted = (uint32_t)params->attempt;
+    if (is_at_worker(task, query->look->wanted)) {
+        look_ask(core, query, task, params->known);
+    } else {
+        query_ask_store(core, query);
+    }
+}
+
+void worker_output(struct core *core, struct conn *conn, const struct msg_OUTPUT *output)
+{
+    struct query *query = map_get(&core->looks, output->request);
+    struct output_reader reader;
+    if (query == NULL || query->look->worker != conn->id) {
+        return; /* it was late, or is not for this worker to say */
+    }
+    query_look_over(core, query);
+    if (output->is_running) {
+        query->look->is_running = true;
+        query->look->wanted = query->look->attempt;
+        if (output_open(&reader, output->output)) {
+            buf_put(&query->look->output, output->output.p, output->output.n);
+        }
+    }
+    query_ask_store(core, query);
+}
+
+/* A worker that is stopped, or far away, or knows no LOOK. */
+void queries_sweep(struct core *core)
+{
+    struct query *next;
+    for (struct query *query = core->queries; core->looks.count > 0 && query != NULL; query = next) {
+        next = query->next;
+        if (query->stage == STAGE_LOOK && query->look->until_ms <= core->now) {
+            query_look_over(core, query);
+            query_ask_store(core, query);
+        } else if (query->stage == STAGE_LOOK) {
+            core_sweep_by(core, query->look->until_ms);
+        }
+    }
+}
+
 static void ask_status(struct core *core, struct conn *conn, uint64_t request)
 {
     struct buf body = {0};
@@ -498,6 +556,8 @@ void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *que
         ask_result(core, conn, query->request, &params);
     } else if (bytes_is(query->what, "backup")) {
         backup_ask(core, conn, query->request, params.file);
+    } else if (bytes_is(query->what, "logs")) {
+        ask_logs(core, conn, query->request, &params);
     } else {
         reply_put(core, conn, query->request, QUERN_UNSUPPORTED, "there is no query of that name", false,
                   bytes_of(NULL, 0));
@@ -643,6 +703,18 @@ static void explained(struct core *core, struct query *query)
     buf_fini(&body);
 }
 
+static void logged(struct core *core, struct query *query, const struct loaded *loaded)
+{
+    struct buf body = {0};
+    bool is_running = query->look->is_running;
+    const struct logs logs = {.is_running = is_running,
+                              .attempt = is_running ? query->look->attempt : loaded->attempt,
+                              .output = is_running ? buf_bytes(&query->look->output) : loaded->output};
+    answer_logs(core, query->task, loaded, &logs, &body);
+    query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    buf_fini(&body);
+}
+
 static void listed(struct core *core, struct query *query, const struct loaded *loaded)
 {
     struct buf body = {0};
@@ -669,8 +741,10 @@ static void query_answer(struct core *core, struct query *query, const struct lo
         listed(core, query, loaded);
     } else if (loaded->outcome_count == 0 && loaded->has_task && !is_live) {
         query_ask_store(core, query); /* it ended since the store looked */
-    } else if (loaded->outcome_count == 0 && !(is_live && query->kind == QUERY_SHOW)) {
+    } else if (loaded->outcome_count == 0 && !(is_live && (query->kind == QUERY_SHOW || query->kind == QUERY_LOGS))) {
         reply_unknown(core, query);
+    } else if (query->kind == QUERY_LOGS) {
+        logged(core, query, loaded);
     } else if (query->kind == QUERY_RETRY) {
         retry_row(core, query, loaded);
     } else if (query->kind == QUERY_EXPLAIN) {

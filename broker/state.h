@@ -84,6 +84,7 @@ struct task {
     bool is_called_back; /* leased, and asked back for an idle worker */
     bool is_unsent;      /* leased, but its dispatch waits for the commit (at_most_once) */
     bool is_by_wall;     /* delayed: among the due by the wall clock */
+    uint32_t output_size; /* of what its failed attempts wrote and the store keeps, as known to this life */
     uint32_t args_size;
     uint8_t args[];
 };
@@ -210,6 +211,7 @@ struct ending {
     struct bytes message;
     struct bytes detail;
     struct bytes report;
+    struct bytes output;
     struct bytes worker; /* "HOST:PID" */
     uint32_t signal;
     uint32_t exit_status;
@@ -578,7 +580,9 @@ void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL 
 void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *retry);
 void query_loaded(struct core *core, const struct loaded *loaded);
 void query_conn_closed(struct core *core, struct conn *conn);
-void query_task_finished(struct core *core, uint64_t id);                           /* answers who waits for it */
+void worker_output(struct core *core, struct conn *conn, const struct msg_OUTPUT *output); /* the answer to a LOOK */
+void queries_sweep(struct core *core);                    /* those whose worker does not answer go on without it */
+void query_task_finished(struct core *core, uint64_t id); /* answers who waits for it */
 void query_task_not_cancelled(struct core *core, uint64_t id, enum quern_err code); /* it runs, or it finished first */
 void reply_put(struct core *core, struct conn *conn, uint64_t request, enum quern_err code, const char *text, bool more,
                struct bytes body);
@@ -679,8 +683,10 @@ struct core {
     size_t query_count;
     struct map query_waits; /* task id → the first query that waits for its outcome */
     struct map loads;       /* number → the query that asked; or the session's id, for its outcomes */
+    struct map looks;       /* number → the query that asked a worker */
     uint64_t challenge_count;
     uint64_t load_number;
+    uint64_t look_number;
 
     int64_t soon_ms; /* messages that leave soon leave now at the latest; INT64_MAX none */
     uint64_t *soon;  /* the connections that may have some */

@@ -115,7 +115,9 @@ struct outcome_row {
     struct bytes detail;
     struct bytes report; /* report.h; the broker looks into it only for `show` */
     struct bytes result;
-    struct bytes args; /* none if not kept */
+    struct bytes args;    /* none if not kept */
+    struct bytes output;  /* output.h; of the last attempt, unless a failure_row has it; read by store_output only */
+    uint64_t output_size; /* of this one, and of those in failure_rows */
     uint64_t args_size;
     uint64_t args_hash;
 };
@@ -136,6 +138,7 @@ struct failure_row {
     struct bytes message;
     struct bytes detail;
     struct bytes report;
+    struct bytes output; /* output.h; read by store_output only */
 };
 
 /* ---- batches ---- */
@@ -152,7 +155,8 @@ enum change_kind {
     CHANGE_TASK,           /* insert a new live task */
     CHANGE_TASK_STATE,     /* update state, attempt, epoch, worker, attempts, crashes, losses, due of a stored task */
     CHANGE_OUTCOME,        /* insert or ignore; and delete the live task of that id if had_task */
-    CHANGE_FAILURE,        /* insert or replace */
+    CHANGE_FAILURE,        /* insert or replace; if it has output, those of OUTPUT_ATTEMPT_COUNT_MAX attempts and more
+                            * before it lose theirs */
     CHANGE_OUTCOME_DELETE, /* with its failures; number = task id */
 };
 
@@ -226,7 +230,7 @@ struct store_visitor {
     void (*worker)(void *context, const struct worker_row *row);
     void (*workers_swept)(void *context); /* before them, NULL: not asked; rows are gone of which no task told */
     void (*task)(void *context, const struct task_row *row);
-    /* size: bytes of args, result, kind, message, detail and report, as counted against limits */
+    /* size: bytes of args, result, kind, message, detail, report and output, as counted against limits */
     void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);
 };
 QUERN_MUST_USE enum quern_err store_load(struct store *store, const struct store_visitor *visitor, char **why_out);
@@ -244,6 +248,11 @@ QUERN_MUST_USE enum quern_err store_call(struct store *store, uint64_t call, str
 /* The failures of a task, oldest first, through visit; at most limit. */
 QUERN_MUST_USE enum quern_err store_failures(struct store *store, uint64_t task, size_t limit, void *context,
                                              void (*visit)(void *context, const struct failure_row *row));
+
+/* What an attempt of this task wrote: a view as above, none if nothing is kept of it. *attempt 0: the last that has
+ * ended, which is put there; still 0: none has. */
+QUERN_MUST_USE enum quern_err store_output(struct store *store, uint64_t task, uint32_t *attempt,
+                                           struct bytes *output_out);
 
 /* A listing of tasks and outcomes, newest id first, in slices. before: 0 at first, afterwards what the last slice
  * left in *before. session, state, cause: 0 any (cause NONE cannot be asked for). Stops after rows_max visited rows or

@@ -223,7 +223,8 @@ static int apply_task_state(struct store *store, const struct task_row *row)
 
 static uint64_t outcome_size(const struct outcome_row *row)
 {
-    return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n;
+    return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n +
+           row->output_size;
 }
 
 static int apply_outcome(struct store *store, const struct outcome_row *row, bool had_task)
@@ -257,6 +258,7 @@ static int apply_outcome(struct store *store, const struct outcome_row *row, boo
     bind_blob(&b, row->report);
     bind_blob(&b, row->args);
     bind_blob(&b, row->result);
+    bind_blob(&b, row->output);
     int code = binder_run(&b, store, STATEMENT_OUTCOME);
     return code != SQLITE_OK || !had_task ? code : run_with_number(store, STATEMENT_TASK_DELETE, row->id);
 }
@@ -270,7 +272,7 @@ static bool is_plain(const struct outcome_row *row)
 {
     return row->state == TASK_DONE && row->cause == CAUSE_NONE && row->signal == 0 && row->exit_status == 0 &&
            row->retry_of == 0 && row->kind.p == NULL && row->message.p == NULL && row->detail.p == NULL &&
-           row->report.p == NULL;
+           row->report.p == NULL && row->output.n == 0;
 }
 
 /* Do so many changes of this kind begin here that one statement takes them? */
@@ -348,7 +350,15 @@ static int apply_failure(struct store *store, const struct failure_row *row)
     bind_text(&b, row->message);
     bind_blob(&b, row->detail);
     bind_blob(&b, row->report);
-    return binder_run(&b, store, STATEMENT_FAILURE);
+    bind_blob(&b, row->output);
+    int code = binder_run(&b, store, STATEMENT_FAILURE);
+    if (code == SQLITE_OK && row->output.n > 0 && row->attempt > OUTPUT_ATTEMPT_COUNT_MAX) {
+        b = binder_of(store, STATEMENT_FAILURE_OUTPUT_DELETE);
+        bind_u64(&b, row->task);
+        bind_u64(&b, row->attempt - OUTPUT_ATTEMPT_COUNT_MAX);
+        code = binder_run(&b, store, STATEMENT_FAILURE_OUTPUT_DELETE);
+    }
+    return code;
 }
 
 static int apply_outcome_delete(struct store *store, uint64_t task)

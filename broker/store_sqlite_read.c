@@ -457,6 +457,31 @@ enum quern_err store_failures(struct store *store, uint64_t task, size_t limit, 
     return err;
 }
 
+enum quern_err store_output(struct store *store, uint64_t task, uint32_t *attempt, struct bytes *output_out)
+{
+    sqlite3_stmt *statement = NULL;
+    *output_out = (struct bytes){0};
+    if (*attempt == 0) {
+        enum quern_err err = find(store, STATEMENT_READ_ATTEMPT, task, &statement);
+        if (err != QUERN_OK) {
+            return err;
+        }
+        *attempt = col_u32(statement, 0);
+    }
+    store_release(store);
+    statement = store_statement(store, STATEMENT_READ_OUTPUT);
+    sqlite3_bind_int64(statement, 1, (int64_t)task);
+    sqlite3_bind_int64(statement, 2, (int64_t)*attempt);
+    int code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) {
+        *output_out = col_bytes(statement, 0);
+        store->held = statement;
+        return QUERN_OK;
+    }
+    sqlite3_reset(statement);
+    return code == SQLITE_DONE ? QUERN_OK : store_err(store, code, NULL);
+}
+
 /* ---- listings: tasks and outcomes merged by id, newest first ---- */
 
 struct side {

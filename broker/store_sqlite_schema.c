@@ -59,7 +59,11 @@ static const char step_1[] =
     " peak INTEGER NOT NULL, worker TEXT, kind TEXT, message TEXT, detail BLOB, report BLOB,"
     " PRIMARY KEY (task, attempt)) STRICT, WITHOUT ROWID;";
 
-const char *const schema_steps[] = {step_1};
+/* What attempts wrote: in the row that each has anyway. */
+static const char step_2[] = "ALTER TABLE outcome ADD COLUMN output BLOB;"
+                             "ALTER TABLE failure ADD COLUMN output BLOB;";
+
+const char *const schema_steps[] = {step_1, step_2};
 const uint32_t schema_step_count = sizeof schema_steps / sizeof schema_steps[0];
 
 int store_read_number(struct store *store, const char *sql, int64_t *number_out)

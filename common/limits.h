@@ -26,8 +26,22 @@
 /* Of what an attempt wrote to stderr: its end, kept if it failed. */
 #define ERROR_STDERR_SIZE_MAX 4096u
 #define BACKTRACE_SIZE_MAX (8u * 1024u)
-/* Both together, and what else is told of a failure: see report.h. */
-#define REPORT_SIZE_MAX (16u * 1024u)
+/* The same of stdout. All together, and what else is told of a failure: see report.h. */
+#define ERROR_STDOUT_SIZE_MAX 4096u
+#define REPORT_SIZE_MAX (20u * 1024u)
+/* Of what an attempt wrote to each of stdout and stderr: its beginning and its end; what lies between is counted. */
+#define OUTPUT_HEAD_SIZE (16u * 1024u)
+#define OUTPUT_TAIL_SIZE (48u * 1024u)
+/* Both streams, in pieces in the order they came: see output.h. */
+#define OUTPUT_CHUNK_COUNT_MAX 1024u
+#define OUTPUT_SIZE_MAX (160u * 1024u)
+/* Of one task: the output of its last attempts, by their numbers. */
+#define OUTPUT_ATTEMPT_COUNT_MAX 8u
+/* Output of attempts that have ended, kept by one worker until the broker has it; of more only the sizes. */
+#define OUTPUT_HELD_BYTES_MAX (32u * 1024u * 1024u)
+/* What a worker is asked about output at once; a broker waits so long for its answer. */
+#define LOOK_COUNT_MAX 64u
+#define LOOK_WAIT_MS 2000
 #define PROGRESS_TEXT_SIZE_MAX 256u
 #define DESCRIPTION_SIZE_MAX (64u * 1024u)
 #define OPTIONS_SIZE_MAX 256u

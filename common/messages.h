@@ -63,7 +63,8 @@
     T##_u64(pid, INT32_MAX)
 
 /* How an attempt ended. state: 0 done, 1 failed, 2 killed as ordered by REVOKE. cause: enum cause, 0 when done.
- * started: wall clock, ms since 1970. signal, exit_status: of a slot that died, or 0. peak: KiB. report: report.h. */
+ * started: wall clock, ms since 1970. signal, exit_status: of a slot that died, or 0. peak: KiB. report: report.h.
+ * output: what it wrote to stdout and stderr, output.h; none: nothing. */
 #define ITEM_finished(T)                                                                                               \
     ITEM_token(T)                                                                                                      \
     T##_u64(state, 2)                                                                                                  \
@@ -79,7 +80,8 @@
     T##_u64(exit_status, 255)                                                                                          \
     T##_u64(cpu_us, INT64_MAX)                                                                                         \
     T##_u64(peak, INT64_MAX)                                                                                           \
-    T##_bin(report, REPORT_SIZE_MAX)
+    T##_bin(report, REPORT_SIZE_MAX)                                                                                   \
+    T##_bin(output, OUTPUT_SIZE_MAX)
 
 /* verdict: 0 recorded, 1 stale, 2 unknown: each frees the worker's copy */
 #define ITEM_receipt(T)                                                                                                \
@@ -335,7 +337,8 @@
     F##_flag(cancel)                                                                                                   \
     F##_flag(drop)
 
-/* what: "status", "sessions", "list", "open", "show", "explain", "result", "backup". params: a map, or nil. */
+/* what: "status", "sessions", "list", "open", "show", "explain", "result", "backup",
+ * "logs". params: a map, or nil. */
 #define FIELDS_QUERY(F)                                                                                                \
     F##_u64(request, INT64_MAX)                                                                                        \
     F##_str(what, FUNCTION_NAME_SIZE_MAX)                                                                              \
@@ -377,6 +380,21 @@
     F##_u64(depth, TASK_DEPTH_MAX)                                                                                     \
     F##_u64(scarce, 2)
 
+/* What has this attempt written so far? stdout, stderr: bytes of each that are known already. */
+#define FIELDS_LOOK(F)                                                                                                 \
+    F##_u64(request, INT64_MAX)                                                                                        \
+    F##_u64(task, INT64_MAX)                                                                                           \
+    F##_u64(epoch, UINT32_MAX)                                                                                         \
+    F##_u64(attempt, UINT32_MAX)                                                                                       \
+    F##_u64(stdout_known, INT64_MAX)                                                                                   \
+    F##_u64(stderr_known, INT64_MAX)
+
+/* The answer, at once. is_running: it runs here. output: output.h; none: nothing further. */
+#define FIELDS_OUTPUT(F)                                                                                               \
+    F##_u64(request, INT64_MAX)                                                                                        \
+    F##_flag(is_running)                                                                                               \
+    F##_bin(output, OUTPUT_SIZE_MAX)
+
 /* number, NAME, fields required, direction */
 #define MESSAGE_LIST(X)                                                                                                \
     X(1, HELLO_CLIENT, 17, "C>B")                                                                                      \
@@ -412,7 +430,9 @@
     X(45, FINISHED, 1, "W>B")                                                                                          \
     X(46, RECEIPT, 1, "B>W")                                                                                           \
     X(47, PROGRESS, 1, "W>B")                                                                                     \
-    X(48, CAPACITY, 4, "W>B")
+    X(48, CAPACITY, 4, "W>B")                                                                                          \
+    X(49, LOOK, 6, "B>W")                                                                                              \
+    X(50, OUTPUT, 3, "W>B")
 
 /* ---- OPTIONS of SUBMIT: an array, grows at the end, what is missing has its default; kept as it came ---- */
 /* depth: 0 submitted from outside, else one more than that of the task that submits it: deeper ones go first.

@@ -13,6 +13,7 @@
 #define KEY_CORE "core_dumped"
 #define KEY_BACKTRACE "backtrace"
 #define KEY_STDERR "stderr"
+#define KEY_STDOUT "stdout"
 
 static bool is_inside(uint8_t byte)
 {
@@ -57,7 +58,9 @@ void report_put(struct buf *buf, const struct report *report)
 {
     struct bytes backtrace = head_of(report->backtrace, BACKTRACE_SIZE_MAX);
     struct bytes tail = tail_of(report->tail, ERROR_STDERR_SIZE_MAX);
-    uint32_t count = (report->core_dumped ? 1u : 0u) + (backtrace.n > 0 ? 1u : 0u) + (tail.n > 0 ? 1u : 0u);
+    struct bytes out_tail = tail_of(report->out_tail, ERROR_STDOUT_SIZE_MAX);
+    uint32_t count = (report->core_dumped ? 1u : 0u) + (backtrace.n > 0 ? 1u : 0u) + (tail.n > 0 ? 1u : 0u) +
+                     (out_tail.n > 0 ? 1u : 0u);
     if (count == 0) {
         return;
     }
@@ -73,6 +76,10 @@ void report_put(struct buf *buf, const struct report *report)
     if (tail.n > 0) {
         put_text(buf, KEY_STDERR);
         put_text_or_bin(buf, tail);
+    }
+    if (out_tail.n > 0) {
+        put_text(buf, KEY_STDOUT);
+        put_text_or_bin(buf, out_tail);
     }
 }
 
@@ -104,6 +111,9 @@ static bool read_pair(struct cursor *cursor, struct report *report)
     }
     if (bytes_is(key.bytes, KEY_STDERR)) {
         return take_text(&value, &report->tail);
+    }
+    if (bytes_is(key.bytes, KEY_STDOUT)) {
+        return take_text(&value, &report->out_tail);
     }
     return true;
 }

@@ -11,10 +11,11 @@ struct report {
     bool core_dumped;       /* the kernel says that it wrote a core */
     struct bytes backtrace; /* UTF-8, a line for each frame, innermost first; none: none */
     struct bytes tail;      /* the end of what the attempt wrote to stderr: whatever it was; none: nothing */
+    struct bytes out_tail;  /* the same of stdout */
 };
 
 /* Appends the map; nothing if there is nothing to tell. Texts over their limits are cut: the backtrace at its end,
- * stderr at its beginning. */
+ * stderr and stdout at their beginning. */
 void report_put(struct buf *buf, const struct report *report);
 /* Views into bytes. False, and an empty report, if that is not such a map; keys that are not known are stepped over. */
 bool report_read(struct bytes bytes, struct report *report_out);

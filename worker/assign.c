@@ -409,7 +409,14 @@ static void on_forget(void *self, struct attempt *attempt)
     slot_forget(attempt->holder, &supervisor->yard, attempt);
 }
 
+static bool on_look(void *self, struct attempt *attempt, const uint64_t known[OUTPUT_STREAM_COUNT], struct buf *out)
+{
+    struct supervisor *supervisor = self;
+    return slot_look(attempt->holder, &supervisor->yard, attempt, known, out);
+}
+
 struct dialogue_slots assign_slots(struct supervisor *supervisor)
 {
-    return (struct dialogue_slots){.self = supervisor, .revoke = on_revoke, .kill = on_kill, .forget = on_forget};
+    return (struct dialogue_slots){
+        .self = supervisor, .revoke = on_revoke, .kill = on_kill, .forget = on_forget, .look = on_look};
 }

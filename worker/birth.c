@@ -84,11 +84,12 @@ static void own_process(int life)
 }
 
 /* What functions print goes where the supervisor reads it. */
-static void print_into(int output)
+static void print_into(int output, int errors)
 {
     dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
+    dup2(errors, STDERR_FILENO);
     close(output);
+    close(errors);
 }
 
 __attribute__((noreturn)) static void become_slot(const struct birth *birth, const int fds[BIRTH_FD_COUNT],
@@ -97,7 +98,8 @@ __attribute__((noreturn)) static void become_slot(const struct birth *birth, con
     close(fds[BIRTH_SOCKET]);
     close(fds[BIRTH_PAGE]);
     close(fds[BIRTH_OUTPUT]);
-    print_into(fds[BIRTH_SLOT_OUTPUT]);
+    close(fds[BIRTH_ERRORS]);
+    print_into(fds[BIRTH_SLOT_OUTPUT], fds[BIRTH_SLOT_ERRORS]);
     close(birth->closes[0]);
     close(birth->closes[1]);
     own_process(birth->life);
@@ -166,7 +168,7 @@ static int spawn(const struct birth *birth, const int made[BIRTH_FD_COUNT], pid_
         posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
     }
     posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_OUTPUT], STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_OUTPUT], STDERR_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_ERRORS], STDERR_FILENO);
     argv[5] = birth->allow_commands;
     argv[6] = birth->level;
     memcpy(argv + 7, birth->modules, birth->module_count * sizeof(*argv));
@@ -196,15 +198,15 @@ static int fork_with(const struct birth *birth, const int fds[BIRTH_FD_COUNT], p
     return 0;
 }
 
-/* The pipe of its output: our end does not block, its end does. */
-static int open_output(int fds[BIRTH_FD_COUNT])
+/* A pipe of its output: our end does not block, its end does. */
+static int open_output(int *ours, int *theirs)
 {
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) != 0) {
         return errno;
     }
-    fds[BIRTH_OUTPUT] = pair[0];
-    fds[BIRTH_SLOT_OUTPUT] = pair[1];
+    *ours = pair[0];
+    *theirs = pair[1];
     return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : errno;
 }
 
@@ -220,7 +222,8 @@ int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_ou
     if (fds[BIRTH_PAGE] < 0) {
         return errno;
     }
-    int err = open_output(fds);
+    int err = open_output(&fds[BIRTH_OUTPUT], &fds[BIRTH_SLOT_OUTPUT]);
+    err = err != 0 ? err : open_output(&fds[BIRTH_ERRORS], &fds[BIRTH_SLOT_ERRORS]);
     if (err == 0) {
         err = birth->is_spawned ? spawn(birth, fds, pid_out) : fork_with(birth, fds, pid_out);
     }

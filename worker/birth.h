@@ -29,9 +29,11 @@ enum birth_fd {
     BIRTH_SOCKET,
     BIRTH_PAGE,
     BIRTH_PIDFD,
-    BIRTH_OUTPUT,
+    BIRTH_OUTPUT, /* stdout, then stderr */
+    BIRTH_ERRORS,
     BIRTH_SLOT_SOCKET,
     BIRTH_SLOT_OUTPUT,
+    BIRTH_SLOT_ERRORS,
     BIRTH_FD_COUNT
 };
 /* fds: -1 before, and those made are to be closed after. 0, or errno. */

@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -44,7 +45,9 @@
 
 /* Where the output stands is looked at before a task if it was not for so long; */
 #define OUTPUT_LOOK_US 100
-/* and always after a function that has not been found silent so often in a row. */
+/* after one that ran for so long (to write takes as long as that); */
+#define OUTPUT_RUN_US 2
+/* and always after one of a function that has not been found silent so often in a row. */
 #define OUTPUT_SILENT_COUNT 16u
 
 struct child {
@@ -64,10 +67,10 @@ struct child {
     int64_t wall_ahead_us;  /* of the monotonic clock, as looked at last */
     int64_t wall_look_us;   /* look again then */
     int64_t memory_look_us; /* at its own memory as well */
-    int output;             /* a descriptor of its own for the pipe that stdout and stderr are */
-    uint64_t output_at;     /* where it stood, */
-    int64_t output_look_us; /* when it was looked at */
-    uint8_t *silent;        /* per function: looks in a row that found nothing written */
+    int output[OUTPUT_STREAM_COUNT];         /* descriptors of its own for the pipes that stdout and stderr are */
+    uint64_t output_at[OUTPUT_STREAM_COUNT]; /* where they stood, */
+    int64_t output_look_us;                  /* when that was looked at */
+    uint8_t *silent;                         /* per function: looks in a row that found nothing written */
     uint32_t last_function;
     bool has_waited;
 };
@@ -262,26 +265,55 @@ static void writer_renew(struct child *child, size_t size)
 
 /* ---- output ---- */
 
-static uint64_t output_look(struct child *child)
+/* True: something was written since the last look. */
+static bool output_look(struct child *child)
 {
+    bool has_moved = false;
     (void)fflush(stdout);
-    return capture_position(child->page, child->output);
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        uint64_t at = capture_position(child->page, i, child->output[i]);
+        has_moved = has_moved || at != child->output_at[i];
+        child->output_at[i] = at;
+    }
+    child->output_look_us = child->now_us;
+    return has_moved;
 }
 
-/* Where the output stands as a task begins. To look is a call of the kernel: not for every short task. */
+/* Seen without a call of the kernel: the supervisor has taken something, or stdio holds it. */
+static bool output_shows(const struct child *child)
+{
+    bool shows = __fpending(stdout) > 0;
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        shows =
+            shows || atomic_load_explicit(&child->page->captured[i], memory_order_relaxed) > child->output_at[i];
+    }
+    return shows;
+}
+
+/* Where the output stands as a task begins. To look is a call of the kernel: not for every short task. What was written
+ * since the last look is nobody's. */
 static void output_mark(struct child *child, uint32_t function)
 {
-    uint8_t *silent = &child->silent[child->last_function];
-    bool is_due = *silent < OUTPUT_SILENT_COUNT || child->now_us - child->output_look_us >= OUTPUT_LOOK_US ||
-                  atomic_load_explicit(&child->page->captured, memory_order_relaxed) > child->output_at;
-    if (is_due) {
-        uint64_t before = child->output_at;
-        child->output_at = output_look(child);
-        child->output_look_us = child->now_us;
-        bool is_silent = child->output_at == before;
-        *silent = is_silent ? (uint8_t)(*silent + (*silent < OUTPUT_SILENT_COUNT)) : 0;
+    bool is_talker = child->silent[child->last_function] < OUTPUT_SILENT_COUNT;
+    if (child->output_look_us != child->now_us &&
+        (is_talker || child->now_us - child->output_look_us >= OUTPUT_LOOK_US || output_shows(child)) &&
+        output_look(child)) {
+        child->silent[child->last_function] = 0;
     }
     child->last_function = function < child->registry->count ? function : 0;
+}
+
+/* What the task that has just ended wrote. */
+static void output_settle(struct child *child, struct slot_result *result)
+{
+    uint8_t *silent = &child->silent[child->last_function];
+    if (*silent == OUTPUT_SILENT_COUNT && result->state == FINISHED_DONE && result->run_us < OUTPUT_RUN_US &&
+        !output_shows(child)) {
+        return;
+    }
+    memcpy(result->output_from, child->output_at, sizeof(result->output_from));
+    *silent = output_look(child) ? 0 : (uint8_t)(*silent + (*silent < OUTPUT_SILENT_COUNT));
+    memcpy(result->output_to, child->output_at, sizeof(result->output_to));
 }
 
 /* Not inlined: a backtrace ends here. */
@@ -345,11 +377,7 @@ static void settle(struct child *child, struct slot_result *result, enum quern_e
     result->exit_status = task->exit_status;
     result->signal = task->signal;
     measure(child, result);
-    if (err != QUERN_OK) {
-        result->output_from = child->output_at;
-        result->output_to = output_look(child);
-        child->output_at = result->output_to;
-    }
+    output_settle(child, result);
     publish(child, result, has_result);
 }
 
@@ -404,7 +432,9 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
     int64_t wall_ms = wall_now_ms(child);
     memory_mark(child, in);
     output_mark(child, in->function);
-    atomic_store_explicit(&child->page->output_from, child->output_at, memory_order_relaxed);
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        atomic_store_explicit(&child->page->output_from[i], child->output_at[i], memory_order_relaxed);
+    }
     statuspage_run(child->page, in->number, child->now_us, wall_ms);
     task_prepare(child, in);
 
@@ -456,7 +486,8 @@ __attribute__((noreturn)) static void run(int fd, struct statuspage *page, const
     crash_watch(page, (void (*)(void))call_handler);
     child.slow_us = xcalloc(registry->count + 1, sizeof(child.slow_us[0]));
     child.silent = xcalloc(registry->count + 1, sizeof(child.silent[0]));
-    child.output = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    child.output[OUTPUT_STDOUT - 1] = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    child.output[OUTPUT_STDERR - 1] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     writer_renew(&child, 0);
     for (;;) {
         struct slot_task in;

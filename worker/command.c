@@ -15,6 +15,7 @@
 #include "common/door.h"
 #include "common/ids.h"
 #include "common/limits.h"
+#include "worker/board.h"
 #include "worker/reaper.h"
 #include "worker/task.h"
 #include "worker/waiters.h"
@@ -390,12 +391,15 @@ static void feed(struct command *command)
     }
 }
 
-static void capture(struct command *command, int which)
+static void capture(struct command *command, struct quern_task *task, int which)
 {
     struct buf *out = &command->out[which];
     buf_reserve(out, COMMAND_READ_SIZE);
     ssize_t got = read(command->pipes[which], out->p + out->n, COMMAND_READ_SIZE);
     if (got > 0) {
+        if (task->page != NULL) {
+            board_put(task->page, (enum output_stream)which, bytes_of(out->p + out->n, (size_t)got));
+        }
         out->n += (size_t)got;
         command->is_too_big = command->out[1].n + command->out[2].n > COMMAND_OUTPUT_MAX;
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -404,7 +408,7 @@ static void capture(struct command *command, int which)
 }
 
 /* Until all output has ended, or the command has and its heirs keep the pipes open for too long. */
-static void pump(struct command *command)
+static void pump(struct command *command, struct quern_task *task)
 {
     int64_t until_ms = INT64_MAX;
     while ((command->pipes[1] >= 0 || command->pipes[2] >= 0 || (until_ms == INT64_MAX && command->pidfd >= 0)) &&
@@ -429,7 +433,7 @@ static void pump(struct command *command)
         }
         for (int i = 1; i < 3; i++) {
             if (fds[i].revents != 0) {
-                capture(command, i);
+                capture(command, task, i);
             }
         }
         if (fds[3].revents != 0) {
@@ -521,7 +525,10 @@ enum quern_err command_run(struct quern_task *task, struct quern_reader *args, s
         err = start(task, &command);
     }
     if (err == QUERN_OK) {
-        pump(&command);
+        if (task->page != NULL) {
+            board_begin(task->page, task->number);
+        }
+        pump(&command, task);
         waiters_close(&command.waiters);
         clear_away(&command);
         err = report(task, &command, result);

@@ -22,6 +22,14 @@ void dialogue_fini(struct dialogue *dialogue)
 {
     buf_fini(&dialogue->started_items);
     buf_fini(&dialogue->progress_items);
+    buf_fini(&dialogue->looks);
+}
+
+/* They may have been long. */
+static void looks_clear(struct dialogue *dialogue)
+{
+    buf_fini(&dialogue->looks);
+    dialogue->look_count = 0;
 }
 
 static void forget_gathered(struct dialogue *dialogue)
@@ -34,6 +42,7 @@ static void forget_gathered(struct dialogue *dialogue)
     dialogue->ping_number = 0;
     dialogue->farewell = 0;
     dialogue->farewell_is_heard = false;
+    looks_clear(dialogue);
 }
 
 void dialogue_up(struct dialogue *dialogue, int64_t now_ms)
@@ -192,6 +201,24 @@ static void on_receipt(struct dialogue *dialogue, struct list items)
     }
 }
 
+static void on_look(struct dialogue *dialogue, const struct msg_LOOK *look)
+{
+    struct token token = {.task = look->task, .epoch = (uint32_t)look->epoch, .attempt = (uint32_t)look->attempt};
+    const uint64_t known[OUTPUT_STREAM_COUNT] = {look->stdout_known, look->stderr_known};
+    struct attempt *attempt = ledger_find(dialogue->ledger, token);
+    struct dialogue_slots *slots = &dialogue->slots;
+    struct buf output = {0};
+    struct msg_OUTPUT answer = {.request = look->request};
+    answer.is_running = attempt != NULL &&
+                        (attempt->state == ATTEMPT_HANDED || attempt->state == ATTEMPT_RUNNING) &&
+                        dialogue->look_count < LOOK_COUNT_MAX && slots->look != NULL &&
+                        slots->look(slots->self, attempt, known, &output);
+    answer.output = output.n > 0 ? buf_bytes(&output) : (struct bytes){NULL, 0};
+    msg_OUTPUT_put(&dialogue->looks, &answer);
+    dialogue->look_count++;
+    buf_fini(&output);
+}
+
 static enum dialogue_verdict on_denied(struct dialogue *dialogue, const struct msg_DENIED *denied)
 {
     snprintf(dialogue->why_text, sizeof(dialogue->why_text), "%.*s (%s)",
@@ -262,6 +289,11 @@ static enum dialogue_verdict on_message(struct dialogue *dialogue, const struct 
     case MSG_RECEIPT:
         if (is_welcome) {
             on_receipt(dialogue, message->RECEIPT.items);
+        }
+        return DIALOGUE_OK;
+    case MSG_LOOK:
+        if (is_welcome) {
+            on_look(dialogue, &message->LOOK);
         }
         return DIALOGUE_OK;
     default:
@@ -430,6 +462,14 @@ static void put_gathered(struct dialogue *dialogue, struct buf *frame)
     dialogue->progress_count = 0;
 }
 
+static void put_looks(struct dialogue *dialogue, struct buf *frame)
+{
+    if (dialogue->look_count > 0) {
+        buf_put(frame, dialogue->looks.p, dialogue->looks.n);
+        looks_clear(dialogue);
+    }
+}
+
 static void put_news(struct dialogue *dialogue, struct buf *frame)
 {
     /* First how much may come, then what makes room: else the broker fills the room at once. A ping last: its answer
@@ -441,6 +481,7 @@ static void put_news(struct dialogue *dialogue, struct buf *frame)
     ledger_put_returned(dialogue->ledger, frame);
     put_gathered(dialogue, frame);
     (void)ledger_put_finished(dialogue->ledger, frame);
+    put_looks(dialogue, frame); /* after what may just have finished */
     if (dialogue->ledger->unsent.count == 0) {
         put_pings(dialogue, frame);
     }

@@ -11,6 +11,7 @@
 #ifndef QUERN_WORKER_DIALOGUE_H
 #define QUERN_WORKER_DIALOGUE_H
 
+#include "common/output.h"
 #include "worker/lease.h"
 #include "worker/ledger.h"
 
@@ -24,6 +25,9 @@ struct dialogue_slots {
     void (*kill)(void *self, struct attempt *attempt);
     /* The ledger forgets it now: kill it if it runs, and keep no pointer to it. */
     void (*forget)(void *self, struct attempt *attempt);
+    /* What it has written so far beyond what is known of both streams (output.h), appended to out; false: it does not
+     * run. NULL: nothing is known of any. */
+    bool (*look)(void *self, struct attempt *attempt, const uint64_t known[OUTPUT_STREAM_COUNT], struct buf *out);
 };
 
 struct dialogue_facts {
@@ -74,6 +78,8 @@ struct dialogue {
     struct buf progress_items;
     uint32_t started_count;
     uint32_t progress_count;
+    struct buf looks; /* answers to LOOK, for the next frame */
+    uint32_t look_count;
 };
 
 void dialogue_init(struct dialogue *dialogue, const struct dialogue_facts *facts, const struct dialogue_slots *slots,

@@ -34,8 +34,6 @@
 /* How long the end may take. */
 #define HERD_END_MS 2000
 #define HERD_EVENT_COUNT 64
-/* Our stderr took no more: it is tried again after this. */
-#define MUTED_LOOK_MS 20
 
 enum watch { WATCH_SIGNALS, WATCH_PARENT, WATCH_ZYGOTE, WATCH_SLOT, WATCH_PIDFD, WATCH_OUTPUT };
 
@@ -161,7 +159,21 @@ static void pin(const struct supervisor *supervisor, size_t index, pid_t pid)
 
 static void watch_output(struct supervisor *supervisor, const struct slot *slot)
 {
-    watch_add(supervisor, slot->capture.fd, EPOLLIN, watch_tag(WATCH_OUTPUT, (size_t)(slot - supervisor->slots)));
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        if (slot->capture.streams[i].fd >= 0) {
+            watch_add(supervisor, slot->capture.streams[i].fd, EPOLLIN,
+                      watch_tag(WATCH_OUTPUT, (size_t)(slot - supervisor->slots)));
+        }
+    }
+}
+
+static void unwatch_output(struct supervisor *supervisor, const struct slot *slot)
+{
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        if (slot->capture.streams[i].fd >= 0) {
+            (void)epoll_ctl(supervisor->events, EPOLL_CTL_DEL, slot->capture.streams[i].fd, NULL);
+        }
+    }
 }
 
 static void slot_born(struct supervisor *supervisor, pid_t pid)
@@ -371,20 +383,22 @@ static void hear_pidfd(struct supervisor *supervisor, struct slot *slot)
     }
 }
 
-/* What a slot prints is passed on. While our own stderr takes no more, it is not read: who prints waits. */
+/* What a slot prints is kept and passed on. What has ended takes its part first: the ring holds no more than it needs.
+ */
 static void hear_output(struct supervisor *supervisor, struct slot *slot)
 {
     if (slot->state != SLOT_LIVE) {
         return;
     }
-    (void)capture_take(&slot->capture, slot->page);
-    bool is_muted = !capture_pass_on(&slot->capture);
-    if (slot->capture.fd >= 0 && is_muted && !slot->is_muted) {
-        (void)epoll_ctl(supervisor->events, EPOLL_CTL_DEL, slot->capture.fd, NULL);
-    } else if (slot->capture.fd >= 0 && !is_muted && slot->is_muted) {
+    (void)slot_read(slot, &supervisor->yard);
+    bool is_muted = !capture_take(&slot->capture, slot->page, supervisor->now_us / 1000);
+    if (is_muted && !slot->is_muted) {
+        unwatch_output(supervisor, slot);
+    } else if (!is_muted && slot->is_muted) {
         watch_output(supervisor, slot);
     }
     slot->is_muted = is_muted;
+    slot->output_ms = capture_wake_ms(&slot->capture, supervisor->now_us / 1000);
 }
 
 static void herd_event(struct supervisor *supervisor, const struct epoll_event *event)
@@ -529,10 +543,10 @@ static int64_t tend_usage(struct supervisor *supervisor, struct slot *slot)
 
 static int64_t tend_output(struct supervisor *supervisor, struct slot *slot)
 {
-    if (slot->is_muted) {
+    if (slot->is_muted && supervisor->now_us / 1000 >= slot->output_ms) {
         hear_output(supervisor, slot);
     }
-    return slot->is_muted ? supervisor->now_us / 1000 + MUTED_LOOK_MS : INT64_MAX;
+    return slot->is_muted ? slot->output_ms : INT64_MAX;
 }
 
 static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)

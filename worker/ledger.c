@@ -103,8 +103,10 @@ static void memory_free(struct ledger *ledger, struct attempt *attempt)
 {
     ledger->args_bytes -= attempt->args.n;
     ledger->finished_bytes -= attempt->outcome_bytes;
+    ledger->output_bytes -= attempt->outcome.output.n;
     attempt->args = (struct bytes){NULL, 0};
     attempt->outcome_bytes = 0;
+    attempt->outcome.output = (struct bytes){NULL, 0};
     if (attempt->memory != attempt->small) {
         free(attempt->memory);
     }
@@ -126,7 +128,8 @@ static void args_keep(struct ledger *ledger, struct attempt *attempt, struct byt
 
 static void outcome_keep(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
 {
-    size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n + outcome->report.n;
+    size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n + outcome->report.n +
+                  outcome->output.n;
     uint8_t *at = memory_take(attempt, size);
     attempt->outcome = *outcome;
     attempt->outcome.result = copy_into(&at, outcome->result);
@@ -134,8 +137,10 @@ static void outcome_keep(struct ledger *ledger, struct attempt *attempt, const s
     attempt->outcome.message = copy_into(&at, outcome->message);
     attempt->outcome.detail = copy_into(&at, outcome->detail);
     attempt->outcome.report = copy_into(&at, outcome->report);
+    attempt->outcome.output = copy_into(&at, outcome->output);
     attempt->outcome_bytes = size;
     ledger->finished_bytes += size;
+    ledger->output_bytes += outcome->output.n;
 }
 
 static void by_task_add(struct ledger *ledger, struct attempt *attempt)
@@ -386,7 +391,8 @@ static void finished_put(struct buf *buf, const struct attempt *attempt, struct 
                                  .exit_status = o->exit_status,
                                  .cpu_us = o->cpu_us,
                                  .peak = o->peak,
-                                 .report = o->report};
+                                 .report = o->report,
+                                 .output = o->output};
     item_finished_put_after(buf, &item, last);
 }
 

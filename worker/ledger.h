@@ -47,6 +47,7 @@ struct outcome {
     struct bytes message;
     struct bytes detail;
     struct bytes report; /* report.h */
+    struct bytes output; /* output.h */
     uint64_t pid;
     uint64_t started; /* wall clock, ms */
     uint64_t run_us;
@@ -99,6 +100,7 @@ struct ledger {
     size_t held_count;
     uint32_t unfinished[TASK_DEPTH_MAX + 1]; /* by depth */
     size_t finished_bytes;                   /* of outcomes kept */
+    size_t output_bytes;                     /* the output among them */
     size_t args_bytes;                       /* of arguments kept */
     struct buf returned;                     /* item_token: to be said on this connection */
     uint32_t returned_count;

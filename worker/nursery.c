@@ -105,7 +105,7 @@ static int refuse(struct nursery *nursery)
 
 static void fork_slot(struct nursery *nursery)
 {
-    int fds[BIRTH_FD_COUNT] = {-1, -1, -1, -1, -1, -1};
+    int fds[BIRTH_FD_COUNT] = {-1, -1, -1, -1, -1, -1, -1, -1};
     pid_t pid = 0;
     int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0])
                   ? EAGAIN

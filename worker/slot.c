@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "common/report.h"
+#include "worker/board.h"
 #include "worker/crash.h"
 #include "worker/slotwire.h"
 
@@ -128,17 +129,70 @@ void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *
 
 /* ---- reports ---- */
 
-/* What is told of a failure besides its words, appended to out. from, to: the part of the slot's output that the
- * attempt wrote. */
-static struct bytes report_make(struct slot *slot, uint64_t from, uint64_t to, struct report report, struct buf *out)
+/* What an attempt has written, wherever that is. */
+static void put_output(struct slot *slot, uint64_t number, const struct capture_part *part, const uint64_t *known,
+                       struct buf *out)
 {
-    struct buf tail = {0};
-    capture_drain(&slot->capture, slot->page, to);
-    capture_cut(&slot->capture, from, to, ERROR_STDERR_SIZE_MAX, &tail);
-    report.tail = buf_bytes(&tail);
-    report_put(out, &report);
-    buf_fini(&tail);
-    return out->n > 0 ? buf_bytes(out) : (struct bytes){NULL, 0};
+    if (board_is_of(slot->page, number)) {
+        board_output(slot->page, known, out);
+    } else {
+        capture_output(&slot->capture, part, known, out);
+    }
+}
+
+/* Only how much there was. */
+static void put_sizes(struct bytes output, struct buf *out)
+{
+    struct output_writer writer;
+    struct output_reader reader;
+    struct output_piece piece;
+    output_begin(&writer, out);
+    (void)output_open(&reader, output);
+    while (output_next(&reader, &piece)) {
+        output_leave_out(&writer, piece.stream, piece.left_out + piece.bytes.n);
+    }
+    output_end(&writer);
+}
+
+/* Texts of an outcome that it looks into. */
+struct account {
+    struct buf report;
+    struct buf output;
+};
+
+static void account_fini(struct account *account)
+{
+    buf_fini(&account->report);
+    buf_fini(&account->output);
+}
+
+/* What is told of an attempt besides its words: of a failure a report, and what it wrote, unless that is its result. */
+static void account_make(struct slot *slot, const struct slot_yard *yard, uint64_t number,
+                         const struct capture_part *part, struct report report, struct account *account,
+                         struct outcome *outcome)
+{
+    struct buf tails[OUTPUT_STREAM_COUNT] = {{0}};
+    struct buf sizes = {0};
+    capture_drain(&slot->capture, slot->page, part);
+    put_output(slot, number, part, NULL, &account->output);
+    if (outcome->state != FINISHED_DONE) {
+        output_tail(buf_bytes(&account->output), OUTPUT_STDOUT, ERROR_STDOUT_SIZE_MAX, &tails[0]);
+        output_tail(buf_bytes(&account->output), OUTPUT_STDERR, ERROR_STDERR_SIZE_MAX, &tails[1]);
+        report.out_tail = buf_bytes(&tails[0]);
+        report.tail = buf_bytes(&tails[1]);
+        report_put(&account->report, &report);
+    }
+    if (yard->ledger->output_bytes + account->output.n > OUTPUT_HELD_BYTES_MAX) {
+        put_sizes(buf_bytes(&account->output), &sizes);
+        account->output.n = 0;
+        buf_put(&account->output, sizes.p, sizes.n);
+    }
+    bool is_in_result = outcome->result.n > 0 && board_is_of(slot->page, number);
+    outcome->report = account->report.n > 0 ? buf_bytes(&account->report) : (struct bytes){NULL, 0};
+    outcome->output = account->output.n > 0 && !is_in_result ? buf_bytes(&account->output) : (struct bytes){NULL, 0};
+    buf_fini(&tails[0]);
+    buf_fini(&tails[1]);
+    buf_fini(&sizes);
 }
 
 /* ---- results ---- */
@@ -199,6 +253,11 @@ static void settle_stopped(struct slot *slot, const struct slot_result *result)
     slot_signal(slot, SIGKILL);
 }
 
+static bool has_written(const struct slot_result *result)
+{
+    return result->output_from[0] != result->output_to[0] || result->output_from[1] != result->output_to[1];
+}
+
 /* False: no such task is under way here. */
 static bool settle(struct slot *slot, const struct slot_yard *yard, const struct slot_result *result, uint8_t *body)
 {
@@ -221,12 +280,15 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
     }
     queue_remove(slot, attempt);
     struct outcome outcome = outcome_of(slot, result, body);
-    struct buf report = {0};
-    if (outcome.state == FINISHED_FAILED) {
-        outcome.report = report_make(slot, result->output_from, result->output_to, (struct report){0}, &report);
+    struct account account = {0};
+    if (outcome.state == FINISHED_FAILED || has_written(result)) {
+        struct capture_part part;
+        memcpy(part.from, result->output_from, sizeof(part.from));
+        memcpy(part.to, result->output_to, sizeof(part.to));
+        account_make(slot, yard, result->number, &part, (struct report){0}, &account, &outcome);
     }
     ledger_finish(yard->ledger, attempt, &outcome);
-    buf_fini(&report);
+    account_fini(&account);
     return true;
 }
 
@@ -303,6 +365,30 @@ struct attempt *slot_running(struct slot *slot, const struct slot_yard *yard)
     }
     ledger_start(yard->ledger, attempt);
     return attempt;
+}
+
+/* What runs, or ran last, has written all from there on. */
+static struct capture_part running_part(struct slot *slot)
+{
+    struct capture_part part;
+    for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
+        part.from[i] = atomic_load_explicit(&slot->page->output_from[i], memory_order_relaxed);
+        part.to[i] = UINT64_MAX;
+    }
+    return part;
+}
+
+bool slot_look(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
+               const uint64_t known[OUTPUT_STREAM_COUNT], struct buf *out)
+{
+    (void)slot_read(slot, yard);
+    uint64_t running = slot->page != NULL ? atomic_load_explicit(&slot->page->running, memory_order_relaxed) : 0;
+    if (attempt->state == ATTEMPT_FINISHED || attempt->holder != slot || running != attempt->number) {
+        return false;
+    }
+    struct capture_part part = running_part(slot);
+    put_output(slot, attempt->number, &part, known, out);
+    return true;
 }
 
 int64_t slot_started_us(const struct slot *slot, const struct attempt *attempt, int64_t now_us)
@@ -404,17 +490,17 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
         death->peak_kib = slot->ended.peak_kib;
     }
     struct buf backtrace = {0};
-    struct buf report = {0};
+    struct account account = {0};
     crash_read(slot->page, attempt->number, &backtrace);
     death->backtrace = buf_bytes(&backtrace);
     struct outcome outcome = postmortem(death, text);
-    uint64_t from = atomic_load_explicit(&slot->page->output_from, memory_order_relaxed);
     struct report facts = {.core_dumped = death_dumped_core(death), .backtrace = death->backtrace};
-    outcome.report = report_make(slot, from, UINT64_MAX, facts, &report);
+    struct capture_part part = running_part(slot);
+    account_make(slot, yard, attempt->number, &part, facts, &account, &outcome);
     log_event(LOG_WARN, "a slot died with a task", "message=\"%s\"", text);
     queue_remove(slot, attempt);
     ledger_finish(yard->ledger, attempt, &outcome);
-    buf_fini(&report);
+    account_fini(&account);
     buf_fini(&backtrace);
 }
 
@@ -429,6 +515,7 @@ void slot_bury(struct slot *slot, struct slot_yard *yard, int32_t status, uint64
         death.cpu_us = cpu_us;
         bury_running(slot, yard, attempt, &death, now_us);
     }
-    capture_drain(&slot->capture, slot->page, UINT64_MAX);
+    struct capture_part rest = running_part(slot);
+    capture_drain(&slot->capture, slot->page, &rest);
     slot_close(slot, yard);
 }

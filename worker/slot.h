@@ -49,7 +49,8 @@ struct slot {
     bool wants_write; /* its socket is full */
     struct buf in;    /* from its ring */
     struct capture capture;
-    bool is_muted; /* our stderr takes no more now: its output is not read */
+    bool is_muted;     /* its output is not read before: */
+    int64_t output_ms;
     uint64_t ring_read;
     enum stop stop;
     uint64_t stop_number;
@@ -96,7 +97,7 @@ struct slot_yard {
 void slot_init(struct slot *slot);
 
 /* ---- slot_process.c ---- */
-/* fds: socket, page, pidfd, output: taken (set to -1). 0, or errno. */
+/* fds: socket, page, pidfd, stdout, stderr: taken (set to -1). 0, or errno. */
 int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms);
 /* Frees everything; nothing may be queued. */
 void slot_close(struct slot *slot, struct slot_yard *yard);
@@ -127,6 +128,10 @@ bool slot_read(struct slot *slot, const struct slot_yard *yard);
 struct attempt *slot_front(struct slot *slot);
 /* The same if it has started; the ledger is told. */
 struct attempt *slot_running(struct slot *slot, const struct slot_yard *yard);
+/* What this attempt has written so far, beyond what is known of it (output.h), appended to out; false: it does not run
+ * here (it may have finished just now). */
+bool slot_look(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
+               const uint64_t known[OUTPUT_STREAM_COUNT], struct buf *out);
 /* Since when its front runs, monotonic us; now_us if it has only just begun. */
 int64_t slot_started_us(const struct slot *slot, const struct attempt *attempt, int64_t now_us);
 

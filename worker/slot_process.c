@@ -30,13 +30,14 @@ int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t no
     slot->page = page;
     slot->fd = fds[0];
     slot->pidfd = fds[2];
-    capture_open(&slot->capture, fds[3]);
+    capture_open(&slot->capture, fds + 3);
     slot->next = 1;
     slot->first = 1;
     slot->born_ms = now_ms;
     fds[0] = -1;
     fds[2] = -1;
     fds[3] = -1;
+    fds[4] = -1;
     return 0;
 }
 

@@ -28,8 +28,8 @@ struct slot_result {
     uint64_t waited_us; /* of it, with the place given to others */
     uint64_t cpu_us;
     uint64_t peak_kib;
-    uint64_t output_from; /* of a failure: the part of the slot's output that was written meanwhile (capture.h) */
-    uint64_t output_to;
+    uint64_t output_from[2]; /* of stdout and stderr: the part that was written meanwhile (capture.h) */
+    uint64_t output_to[2];
     uint32_t result_size;
     uint32_t detail_size;
     uint16_t message_size;

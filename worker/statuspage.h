@@ -60,6 +60,18 @@ struct crash_board {
     char text[BACKTRACE_SIZE_MAX];
 };
 
+/* What a command has written so far (board.h). */
+struct board_stream {
+    _Atomic uint64_t size; /* bytes that stand here, or did */
+    _Atomic uint64_t end;  /* more than size while some are being written */
+    uint8_t head[OUTPUT_HEAD_SIZE];
+    uint8_t tail[OUTPUT_TAIL_SIZE]; /* [position % SIZE] */
+};
+struct board {
+    _Atomic uint64_t number; /* of the task; 0: none yet */
+    struct board_stream streams[2];
+};
+
 struct statuspage {
     /* written by the supervisor */
     _Alignas(64) _Atomic int64_t lease_end_ms; /* monotonic: nothing is started after it */
@@ -67,7 +79,7 @@ struct statuspage {
     _Atomic uint32_t space;                    /* futex: rises with every taking */
     _Atomic uint64_t stopping;                 /* number that is being stopped; 0 none */
     _Atomic uint32_t capture_version;          /* odd while captured is about to change (capture.c) */
-    _Atomic uint64_t captured;                 /* bytes of its output that were taken */
+    _Atomic uint64_t captured[2];              /* bytes of its stdout and stderr that were taken */
     /* written by the slot */
     _Alignas(64) _Atomic uint64_t written; /* bytes of the ring published so far */
     _Atomic uint32_t birth;                /* enum birth_word */
@@ -80,12 +92,14 @@ struct statuspage {
     _Atomic int64_t wait_since_us;   /* unless the place is held */
     _Atomic uint64_t waited_us;      /* of what runs, without the wait under way */
     _Atomic uint64_t memory_base;    /* memory of this slot (meter.h) just before what runs began; 0: not looked at */
-    _Atomic uint64_t output_from;    /* where its output stood when what runs was started */
+    _Atomic uint64_t output_from[2]; /* where stdout and stderr stood when what runs was started */
     struct progress_board progress;
     /* written by both */
     _Alignas(64) _Atomic uint32_t place; /* enum place_word */
     _Alignas(64) _Atomic uint64_t claims[SLOT_QUEUE_COUNT_MAX];
     _Alignas(64) uint8_t ring[SLOT_RING_SIZE];
+    /* written by the slot while it runs a command */
+    _Alignas(64) struct board board;
     /* written by the slot as it dies */
     _Alignas(64) struct crash_board crash;
 };

@@ -194,11 +194,11 @@ static void signals_begin(struct supervisor *supervisor)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-/* Two descriptors for each slot, and the zygote passes three at a time. */
+/* Four descriptors for each slot, and the zygote passes five at a time. */
 static void make_room(size_t slot_count)
 {
     struct rlimit limit;
-    rlim_t need = 2 * (rlim_t)slot_count + 128;
+    rlim_t need = 4 * (rlim_t)slot_count + 128;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need) {
         limit.rlim_cur = need < limit.rlim_max ? need : limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);

@@ -20,7 +20,7 @@ extern char **environ;
 
 void zygote_init(struct zygote *zygote)
 {
-    *zygote = (struct zygote){.socket = -1, .fds = {-1, -1, -1, -1}};
+    *zygote = (struct zygote){.socket = -1, .fds = {-1, -1, -1, -1, -1}};
     zygote->packet = xmalloc(sizeof(*zygote->packet));
 }
 

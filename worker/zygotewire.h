@@ -15,13 +15,13 @@ enum zygote_word {
     /* zygote -> supervisor */
     ZYGOTE_READY,   /* text: names of the functions by index, each with its NUL; count of them */
     ZYGOTE_REFUSED, /* text: why no tasks can be taken; the zygote ends */
-    ZYGOTE_SLOT,    /* pid; descriptors: socket, status page, pidfd, output */
+    ZYGOTE_SLOT,    /* pid; descriptors: socket, status page, pidfd, stdout, stderr */
     ZYGOTE_NO_SLOT, /* error: errno */
     ZYGOTE_DEAD,    /* pid, status, cpu_us, peak_kib of a slot */
 };
 
 #define ZYGOTE_TEXT_SIZE_MAX (WORKER_FUNCTION_COUNT_MAX * (FUNCTION_NAME_SIZE_MAX + 1u))
-#define ZYGOTE_FD_COUNT 4u
+#define ZYGOTE_FD_COUNT 5u
 
 struct zygote_head {
     uint32_t word;

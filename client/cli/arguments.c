@@ -157,6 +157,17 @@ static const struct option *global_find(const struct arguments *arguments, const
     return &global;
 }
 
+/* By -L. */
+static const struct option *option_of_letter(const struct option *options, size_t count, const char *word)
+{
+    for (size_t i = 0; i < count && word[1] != '\0' && word[2] == '\0'; i++) {
+        if (options[i].letter == word[1]) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
 /* Splits --NAME[=VALUE]; *value_out is NULL without a value. False if the name is too long to be one. */
 static bool option_split(const char *word, char name[OPTION_NAME_SIZE_MAX], const char **value_out)
 {
@@ -176,14 +187,14 @@ static int option_take(struct arguments *arguments, const struct option *options
 {
     const char *word = arguments->words[*at];
     char name[OPTION_NAME_SIZE_MAX];
-    const char *value;
+    const char *value = NULL;
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
         return help_print(arguments->command);
     }
     if (strcmp(word, "--version") == 0) {
         return help_version(arguments->cli->json);
     }
-    const struct option *option = NULL;
+    const struct option *option = word[1] != '-' ? option_of_letter(options, count, word) : NULL;
     if (word[1] == '-' && option_split(word + 2, name, &value)) {
         option = option_find(options, count, name);
         option = option != NULL ? option : global_find(arguments, name);
@@ -198,7 +209,7 @@ static int option_take(struct arguments *arguments, const struct option *options
     }
     if (takes_value && value == NULL) {
         if (*at + 1 >= arguments->word_count) {
-            return usage_error(arguments, "--%s wants a value behind it", name);
+            return usage_error(arguments, "--%s wants a value behind it", option->name);
         }
         *at += 1;
         value = arguments->words[*at];

@@ -17,6 +17,7 @@ enum option_kind {
 
 struct option {
     const char *name; /* without the dashes */
+    char letter;      /* of its short form; 0: none */
     enum option_kind kind;
     void *to;
     int64_t min;

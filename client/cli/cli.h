@@ -57,6 +57,7 @@ int status_main(struct cli *cli, struct arguments *arguments);
 int sessions_main(struct cli *cli, struct arguments *arguments);
 int list_main(struct cli *cli, struct arguments *arguments);
 int show_main(struct cli *cli, struct arguments *arguments);
+int logs_main(struct cli *cli, struct arguments *arguments);
 int explain_main(struct cli *cli, struct arguments *arguments);
 int cancel_main(struct cli *cli, struct arguments *arguments);
 int retry_main(struct cli *cli, struct arguments *arguments);

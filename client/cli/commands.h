@@ -15,6 +15,7 @@
     X(sessions, "the sessions and their owners")                                                                       \
     X(list, "tasks, newest first")                                                                                     \
     X(show, "everything about one task, every attempt with its failure")                                               \
+    X(logs, "what a task wrote to stdout and stderr; with -f as it comes")                                             \
     X(explain, "why a task does not run")                                                                              \
     X(cancel, "cancel tasks that have not started")                                                                    \
     X(retry, "submit finished tasks again, as new tasks")                                                              \

@@ -65,6 +65,7 @@ static const char usage[] =
     "  ls *.wav | quern run -- oggenc {}                     # a command per line\n"
     "  quern map --session night f <input                    # run it again after a crash: it goes on\n"
     "  quern list --state failed; quern show 7-42            # what went wrong\n"
+    "  quern logs -f 7-42                                    # what it writes, as it comes\n"
     "\nCommands (quern COMMAND --help tells more):\n";
 
 static const char exits[] = GLOBAL_HELP
@@ -151,6 +152,21 @@ static const struct {
      "  quern list --session night --limit 1000 --json | jq -r '.[].id'\n"},
     {"show", "usage: quern show ID [--json]\n\nEverything about one task: its options, arguments, result, and every "
              "attempt with its failure.\n\nExamples:\n  quern show 7-42\n  quern show 7-42 --json | jq .failures\n"},
+    {"logs",
+     "usage: quern logs ID [--attempt N] [--stdout] [--stderr] [-f | --follow] [--json]\n"
+     "\n"
+     "Prints what a task wrote: to stdout what it wrote there, to stderr what it wrote there; with only one of\n"
+     "--stdout and --stderr that stream, to stdout. Of each attempt the first 16 KiB and the last 48 KiB of each\n"
+     "stream are kept, as long as its outcome; what is left out between is told on stderr. Without --attempt that of\n"
+     "the last attempt; `quern show` lists those that failed. Of a command that ended by itself all of it. On a\n"
+     "terminal control characters are written as \\xNN.\n"
+     "-f, --follow goes on as it comes, with every further attempt, until the task ends: exit status 1 if it did not\n"
+     "end well. With --json one object; with -f one for each piece.\n\n"
+     "Examples:\n"
+     "  quern logs 7-42\n"
+     "  quern logs -f 7-42\n"
+     "  quern logs 7-42 --attempt 1 --stderr | tail\n"
+     "  quern logs 7-42 --json | jq -r '.output[].text'\n"},
     {"explain",
      "usage: quern explain ID [--json]\n\nWhy a task does not run: no worker serves its function, no credit, "
      "delayed, backing off ...\n\nExamples:\n  quern explain 7-42\n"},

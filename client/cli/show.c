@@ -116,6 +116,7 @@ static void put_failure(struct buf *to, struct bytes row, const char *label)
         buf_put_u8(to, '\n');
     }
     put_block(to, "backtrace", answer_bytes(report, "backtrace"));
+    put_block(to, "stdout", answer_bytes(report, "stdout"));
     put_block(to, "stderr", answer_bytes(report, "stderr"));
 }
 

@@ -84,7 +84,9 @@ for _kind, _name, _fields in (
         (45, "FINISHED", "items"),
         (46, "RECEIPT", "items"),
         (47, "PROGRESS", "items"),
-        (48, "CAPACITY", "count bytes nested depth scarce")):
+        (48, "CAPACITY", "count bytes nested depth scarce"),
+        (49, "LOOK", "request task epoch attempt stdout_known stderr_known"),
+        (50, "OUTPUT", "request is_running output")):
     MESSAGES[_name] = MESSAGES[_kind] = collections.namedtuple(_name, _fields)
     KINDS[_name] = _kind
 

@@ -126,9 +126,11 @@ class DiagnosisStory(stage.Story):
         shown = self.ask("say", "waiting\n", "wait", options=("--timeout", "0.3"))[1]
         self.assertEqual((shown["cause"], shown["report"]["stderr"]), ("timeout", "waiting\n"))
 
-    def test_stdout_counts_too(self):
+    def test_the_end_of_stdout_is_kept_too(self):
         self.begin()
-        self.assertEqual(self.ask("say", "no end of line", "out")[1]["report"], {"stderr": "no end of line"})
+        outcome, shown = self.ask("say", "no end of line", "out")
+        self.assertEqual(shown["report"], {"stdout": "no end of line"})
+        self.assertIn("\nstdout     no end of line\n", self.quern("show", outcome["id"]).stdout)
 
     def test_the_message_of_the_c_library_is_kept(self):
         self.begin()

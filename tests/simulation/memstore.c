@@ -54,13 +54,13 @@ static const struct shape {
     [WORKERS] = {sizeof(struct worker_row), 2, {AT(worker_row, name), AT(worker_row, host)}},
     [TASKS] = {sizeof(struct task_row), 1, {AT(task_row, args)}},
     [OUTCOMES] = {sizeof(struct outcome_row),
-                  7,
+                  8,
                   {AT(outcome_row, worker), AT(outcome_row, kind), AT(outcome_row, message), AT(outcome_row, detail),
-                   AT(outcome_row, report), AT(outcome_row, result), AT(outcome_row, args)}},
+                   AT(outcome_row, report), AT(outcome_row, result), AT(outcome_row, args), AT(outcome_row, output)}},
     [FAILURES] = {sizeof(struct failure_row),
-                  5,
+                  6,
                   {AT(failure_row, worker), AT(failure_row, kind), AT(failure_row, message), AT(failure_row, detail),
-                   AT(failure_row, report)}},
+                   AT(failure_row, report), AT(failure_row, output)}},
 };
 
 static struct bytes *view_at(void *row, size_t at)
@@ -227,6 +227,18 @@ void memstore_mark_clean(struct memstore *store)
 
 #define REFUSE(store, ...) (snprintf((store)->why, sizeof(store)->why, __VA_ARGS__), (store)->why)
 
+/* Rows are of memory of their own: the view can go, the bytes stay until the row goes. */
+static void remove_old_output(struct memstore *store, const struct failure_row *row)
+{
+    struct table *table = &store->tables[FAILURES];
+    for (uint32_t i = 1; row->output.n > 0 && i + OUTPUT_ATTEMPT_COUNT_MAX <= row->attempt; i++) {
+        struct failure_row *old = table_get(table, row->task, i);
+        if (old != NULL) {
+            old->output.n = 0;
+        }
+    }
+}
+
 static void remove_failures(struct memstore *store, uint64_t task)
 {
     struct table *table = &store->tables[FAILURES];
@@ -361,6 +373,7 @@ static const char *apply_one(struct memstore *store, const struct change *change
         return apply_outcome(store, change, again);
     case CHANGE_FAILURE:
         table_put(store, FAILURES, change->failure.task, change->failure.attempt, &change->failure);
+        remove_old_output(store, &change->failure);
         return NULL;
     case CHANGE_OUTCOME_DELETE:
         table_remove(&store->tables[OUTCOMES], change->number, 0);
@@ -423,7 +436,8 @@ const char *memstore_apply(struct memstore *store, const struct change *changes,
 
 static uint64_t outcome_payload(const struct outcome_row *row)
 {
-    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n + row->report.n;
+    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n + row->report.n +
+           row->output_size;
 }
 
 #define EACH(store, table, type, row)                                                                                  \
@@ -497,6 +511,28 @@ static void answer_show(const struct memstore *store, const struct load *load, s
         if (failure->task == load->ids[0] && loaded->failure_count < LOAD_FAILURE_COUNT_MAX) {
             loaded->failures[loaded->failure_count++] = *failure;
         }
+    }
+}
+
+static void answer_output(const struct memstore *store, const struct load *load, struct loaded *loaded)
+{
+    bool has_outcome = loaded->outcome_count > 0;
+    loaded->attempt = load->attempt;
+    if (loaded->attempt == 0 && has_outcome) {
+        loaded->attempt = loaded->outcomes[0].attempt;
+    }
+    EACH(store, FAILURES, failure_row, failure)
+    {
+        if (failure->task == load->ids[0] && load->attempt == 0 && failure->attempt > loaded->attempt) {
+            loaded->attempt = failure->attempt;
+        }
+    }
+    if (has_outcome && loaded->outcomes[0].attempt == loaded->attempt) {
+        loaded->output = loaded->outcomes[0].output;
+    }
+    const struct failure_row *failure = table_get(&store->tables[FAILURES], load->ids[0], loaded->attempt);
+    if (failure != NULL && failure->output.n > 0) {
+        loaded->output = failure->output;
     }
 }
 
@@ -578,6 +614,10 @@ struct loaded *memstore_answer(const struct memstore *store, const struct load *
     case LOAD_BACKUP: /* in memory there is nothing to copy */
         loaded->code = QUERN_UNSUPPORTED;
         free(load->path);
+        break;
+    case LOAD_LOGS:
+        answer_show(store, load, loaded);
+        answer_output(store, load, loaded);
         break;
     }
     return loaded;

@@ -566,6 +566,25 @@ static void capacity(struct buf *frame)
         frame, &(struct msg_CAPACITY){.count = 8, .bytes = 1 * MIB, .nested = 3, .depth = 2, .scarce = SCARCE_MEMORY});
 }
 
+/* stdout "step 2\n", 5 bytes of stderr left out */
+#define OUTPUT_OF_TASK                                                                                                 \
+    "\x94\x01\xc4\x07"                                                                                                 \
+    "step 2\n"                                                                                                         \
+    "\x02\x05"
+
+static void look(struct buf *frame)
+{
+    frame_begin(frame, 4);
+    msg_LOOK_put(frame, &(struct msg_LOOK){.request = 3, .task = TASK, .epoch = 3, .attempt = 1, .stdout_known = 15});
+}
+
+static void output(struct buf *frame)
+{
+    frame_begin(frame, 4);
+    msg_OUTPUT_put(frame, &(struct msg_OUTPUT){.request = 3, .is_running = true, .output = LITERAL(OUTPUT_OF_TASK)});
+    msg_OUTPUT_put(frame, &(struct msg_OUTPUT){.request = 4});
+}
+
 static void worker_batch(struct buf *frame)
 {
     finished(frame); /* one frame, three messages */
@@ -642,6 +661,8 @@ const struct golden_vector golden_vectors[] = {
     {"progress", "W>B", "a quarter is done", progress, false},
     {"capacity", "W>B", "eight attempts, one MiB; three of those held do not count for tasks two deep", capacity,
      false},
+    {"look", "B>W", "what has 7-1 written, beyond the first 15 bytes of its stdout?", look, false},
+    {"output", "W>B", "one line more, and 5 bytes of stderr; and of an attempt that does not run", output, false},
     {"worker_batch", "W>B", "several messages in one frame", worker_batch, false},
     {"extremes", "C>B", "the largest numbers, empty text (not none), empty and absent arguments", extremes, false},
     {"empty_frame", "both", "no message at all is a frame too", empty_frame, false},

@@ -162,6 +162,8 @@ static struct change change_outcome(uint32_t number, uint32_t index, uint32_t se
                     .report = is_done ? (struct bytes){0} : pattern(sequence + 2, 300),
                     .result = is_done ? pattern(sequence + 1, payload_size(sequence + 1)) : (struct bytes){0},
                     .args = is_done ? (struct bytes){0} : pattern(sequence, payload_size(sequence)),
+                    .output = is_done ? pattern(sequence + 3, 500) : (struct bytes){0},
+                    .output_size = is_done ? 500 : 0,
                     .args_size = payload_size(sequence),
                     .args_hash = UINT64_MAX - sequence},
     };
@@ -184,7 +186,8 @@ static struct change change_failure(uint32_t number, uint32_t index)
                     .run_us = 5000 + number,
                     .cpu_us = 4000 + number,
                     .peak = 3000 + number,
-                    .report = pattern(number, number % 3 * 400)},
+                    .report = pattern(number, number % 3 * 400),
+                    .output = pattern(number + 1, number % 2 * 600)},
     };
 }
 
@@ -412,6 +415,19 @@ static void dump_failure(void *context, const struct failure_row *row)
     buf_printf(text, "\n");
 }
 
+/* Of a task's last attempt, and of the first. */
+static void dump_output(struct store *store, uint64_t task, struct buf *text)
+{
+    for (uint32_t asked = 0; asked < 2; asked++) {
+        uint32_t attempt = asked;
+        struct bytes output;
+        assert_int_equal(store_output(store, task, &attempt, &output), QUERN_OK);
+        buf_printf(text, "output %" PRIx64 " %u", task, attempt);
+        put_view(text, output);
+        buf_printf(text, "\n");
+    }
+}
+
 char *world_dump(struct store *store)
 {
     struct dump dump = {0};
@@ -432,9 +448,11 @@ char *world_dump(struct store *store)
         assert_int_equal(store_outcome(store, dump.outcomes[i], &row), QUERN_OK);
         dump_outcome_row(&dump.text, &row);
         assert_int_equal(store_failures(store, dump.outcomes[i], 100, &dump.text, dump_failure), QUERN_OK);
+        dump_output(store, dump.outcomes[i], &dump.text);
     }
     for (size_t i = 0; i < dump.task_count; i++) {
         assert_int_equal(store_failures(store, dump.tasks[i], 100, &dump.text, dump_failure), QUERN_OK);
+        dump_output(store, dump.tasks[i], &dump.text);
     }
     free(dump.outcomes);
     free(dump.tasks);

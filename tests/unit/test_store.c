@@ -482,6 +482,64 @@ static void test_failures_come_oldest_first_and_at_most_so_many(void **state)
     world_remove(&directory);
 }
 
+/* ---- output ---- */
+
+static void expect_output(struct store *store, uint32_t attempt, uint32_t found, const char *text)
+{
+    struct bytes output;
+    assert_int_equal(store_output(store, 8, &attempt, &output), QUERN_OK);
+    assert_int_equal(attempt, found);
+    assert_true(bytes_is(output, text));
+}
+
+static void test_output_is_of_its_attempt(void **state)
+{
+    (void)state;
+    char *directory = world_directory();
+    struct store_facts facts;
+    struct store *store = world_open(directory, &facts);
+    expect_output(store, 0, 0, ""); /* no such task */
+    const struct change changes[] = {
+        {.kind = CHANGE_FAILURE, .failure = {.task = 8, .attempt = 2, .cause = 1, .output = bytes_text("second")}},
+        {.kind = CHANGE_FAILURE, .failure = {.task = 8, .attempt = 4, .cause = 1}},
+        {.kind = CHANGE_FAILURE, .failure = {.task = 9, .attempt = 7, .cause = 1, .output = bytes_text("other")}},
+        {.kind = CHANGE_OUTCOME,
+         .outcome = {.id = 8, .state = TASK_DONE, .attempt = 5, .output = bytes_text("last"), .output_size = 4}},
+    };
+    assert_int_equal(store_apply(store, facts.epoch, changes, 3), STORE_OK);
+    expect_output(store, 0, 4, "");
+    expect_output(store, 2, 2, "second");
+    expect_output(store, 7, 7, "");
+    assert_int_equal(store_apply(store, facts.epoch, changes + 3, 1), STORE_OK);
+    expect_output(store, 0, 5, "last");
+    expect_output(store, 2, 2, "second");
+    store_close(&store, true);
+    world_remove(&directory);
+}
+
+/* A task that fails for ever must not fill the disk with what it says. */
+static void test_output_of_old_attempts_goes(void **state)
+{
+    (void)state;
+    char *directory = world_directory();
+    struct store_facts facts;
+    struct store *store = world_open(directory, &facts);
+    for (uint32_t i = 1; i <= 30; i++) {
+        struct bytes output = i == 30 ? bytes_of(NULL, 0) : bytes_text("said");
+        struct change change = {.kind = CHANGE_FAILURE,
+                                .failure = {.task = 8, .attempt = i, .cause = 1, .output = output}};
+        assert_int_equal(store_apply(store, facts.epoch, &change, 1), STORE_OK);
+    }
+    for (uint32_t i = 1; i < 30; i++) {
+        expect_output(store, i, i, i + OUTPUT_ATTEMPT_COUNT_MAX > 29 ? "said" : "");
+    }
+    uint32_t next = 1;
+    assert_int_equal(store_failures(store, 8, 100, &next, count_failure), QUERN_OK);
+    assert_int_equal(next, 31); /* the failures themselves stay */
+    store_close(&store, true);
+    world_remove(&directory);
+}
+
 /* ---- listings ---- */
 
 struct listed {
@@ -806,6 +864,8 @@ int main(void)
         cmocka_unit_test(test_a_batch_costs_one_sync),
         cmocka_unit_test(test_the_log_stays_small),
         cmocka_unit_test(test_failures_come_oldest_first_and_at_most_so_many),
+        cmocka_unit_test(test_output_is_of_its_attempt),
+        cmocka_unit_test(test_output_of_old_attempts_goes),
         cmocka_unit_test(test_a_listing_merges_tasks_and_outcomes_newest_first),
         cmocka_unit_test(test_a_listing_in_slices_misses_nothing),
         cmocka_unit_test(test_a_listing_is_filtered),

@@ -464,20 +464,20 @@ static void test_steps_bring_a_store_up_to_date_and_keep_a_copy(void **state)
     (void)state;
     char *directory = world_directory();
     char *path = path_in(directory, "quern.db");
-    char *copy = path_in(directory, "quern.db.version-1");
+    char *copy = path_in(directory, "quern.db.version-2");
     struct store_facts facts;
     struct store *store = world_open(directory, &facts);
     assert_int_equal(world_apply(store, facts.epoch, 1), STORE_OK);
-    const char *const steps[] = {schema_steps[0], "ALTER TABLE call ADD COLUMN colour TEXT",
+    const char *const steps[] = {schema_steps[0], schema_steps[1], "ALTER TABLE call ADD COLUMN colour TEXT",
                                  "CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT"};
     char *why = NULL;
-    assert_int_equal(schema_migrate(store, steps, 3, &why), QUERN_OK);
-    assert_int_equal(schema_migrate(store, steps, 3, &why), QUERN_OK); /* nothing left to do */
+    assert_int_equal(schema_migrate(store, steps, 4, &why), QUERN_OK);
+    assert_int_equal(schema_migrate(store, steps, 4, &why), QUERN_OK); /* nothing left to do */
     store_close(&store, true);
-    assert_int_equal(one_number(path, "PRAGMA user_version"), 3);
+    assert_int_equal(one_number(path, "PRAGMA user_version"), 4);
     assert_int_equal(one_number(path, "SELECT count(colour) + (SELECT count(*) FROM extra) FROM call"), 0);
     assert_int_equal(one_number(path, "SELECT count(*) FROM task"), 4);
-    assert_int_equal(one_number(copy, "PRAGMA user_version"), 1);
+    assert_int_equal(one_number(copy, "PRAGMA user_version"), 2);
     assert_int_equal(one_number(copy, "SELECT count(*) FROM task"), 4);
     free(path);
     free(copy);
@@ -490,18 +490,43 @@ static void test_a_step_that_fails_leaves_the_store_as_it_was(void **state)
     char *directory = world_directory();
     char *path = path_in(directory, "quern.db");
     struct store *store = world_open(directory, NULL);
-    const char *const steps[] = {schema_steps[0], "CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT",
+    const char *const steps[] = {schema_steps[0], schema_steps[1], "CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT",
                                  "CREATE TABLE task (id INTEGER PRIMARY KEY) STRICT"};
     char *why = NULL;
-    assert_int_equal(schema_migrate(store, steps, 3, &why), QUERN_MALFORMED);
+    assert_int_equal(schema_migrate(store, steps, 4, &why), QUERN_MALFORMED);
     assert_non_null(why);
     free(why);
     store_close(&store, true);
-    assert_int_equal(one_number(path, "PRAGMA user_version"), 1);
+    assert_int_equal(one_number(path, "PRAGMA user_version"), 2);
     assert_int_equal(one_number(path, "SELECT count(*) FROM sqlite_schema WHERE name = 'extra'"), 0);
     store = world_open(directory, NULL);
     store_close(&store, true);
     free(path);
+    world_remove(&directory);
+}
+
+/* Those of the first quern had no place for output. */
+static void test_a_store_of_version_1_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    char *directory = world_directory();
+    char *path = path_in(directory, "quern.db");
+    char *copy = path_in(directory, "quern.db.version-1");
+    struct store_facts facts;
+    struct store *store = world_open(directory, &facts);
+    assert_int_equal(world_apply(store, facts.epoch, 1), STORE_OK);
+    assert_int_equal(world_apply(store, facts.epoch, 2), STORE_OK);
+    store_close(&store, true);
+    run_sql(path, "ALTER TABLE outcome DROP COLUMN output; ALTER TABLE failure DROP COLUMN output;"
+                  "PRAGMA user_version = 1");
+    store = world_open(directory, &facts);
+    assert_int_equal(world_apply(store, facts.epoch, 3), STORE_OK);
+    store_close(&store, true);
+    assert_int_equal(one_number(path, "PRAGMA user_version"), schema_step_count);
+    assert_int_equal(one_number(path, "SELECT count(*) FROM outcome WHERE output IS NULL") > 0, 1);
+    assert_int_equal(one_number(copy, "PRAGMA user_version"), 1);
+    free(path);
+    free(copy);
     world_remove(&directory);
 }
 
@@ -628,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_a_renamed_store_keeps_its_identity),
         cmocka_unit_test(test_steps_bring_a_store_up_to_date_and_keep_a_copy),
         cmocka_unit_test(test_a_step_that_fails_leaves_the_store_as_it_was),
+        cmocka_unit_test(test_a_store_of_version_1_is_brought_up_to_date),
         cmocka_unit_test(test_a_database_that_was_replaced_is_noticed),
         cmocka_unit_test(test_a_log_that_was_removed_is_noticed),
         cmocka_unit_test_teardown(test_an_opening_that_fails_at_any_operation_loses_nothing, remove_faults),
