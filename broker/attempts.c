@@ -84,15 +84,13 @@ void attempt_returned(struct core *core, struct task *task)
     batch_task(core, task, true);
 }
 
-static void failure_note(struct core *core, struct task *task, const struct ending *ending)
+/* is_last: the outcome has what it wrote. */
+static void failure_note(struct core *core, const struct task *task, const struct ending *ending, bool is_last)
 {
     struct arena *arena = &core->open.arena;
     if (task->session->is_volatile) {
         return;
     }
-    uint32_t output_max = OUTPUT_ATTEMPT_COUNT_MAX * OUTPUT_SIZE_MAX;
-    uint32_t output_size = task->output_size + (uint32_t)ending->output.n;
-    task->output_size = output_size < output_max ? output_size : output_max;
     struct change *change = batch_single(core, CHANGE_FAILURE);
     change->number = task->id;
     change->failure = (struct failure_row){.task = task->id,
@@ -109,8 +107,8 @@ static void failure_note(struct core *core, struct task *task, const struct endi
                                            .message = arena_copy(arena, ending->message),
                                            .detail = arena_copy(arena, ending->detail),
                                            .report = arena_copy(arena, ending->report),
-                                           .output = arena_copy(arena, ending->output)};
-    core->open.bytes += ending->report.n + ending->output.n;
+                                           .output = is_last ? bytes_of(NULL, 0) : arena_copy(arena, ending->output)};
+    core->open.bytes += ending->report.n + change->failure.output.n;
 }
 
 /* What a worker says of a dead slot names the task first, for logs. */
@@ -146,7 +144,9 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
     task->attempts += blame == BLAME_ATTEMPT ? 1 : 0;
     task->crashes += blame == BLAME_CRASH ? 1 : 0;
     task->losses += blame == BLAME_LOSS ? 1 : 0;
-    failure_note(core, task, ending);
+    struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, blame,
+                                            ending->cause, retry_chance(core->random, task->id));
+    failure_note(core, task, ending, !decision.again && !is_unwanted(task));
     bool is_start_unknown = ending->cause == CAUSE_LOST && task->state == TASK_LEASED;
     if (!is_start_unknown) {
         expiry_stop(core, task); /* it did start */
@@ -159,8 +159,6 @@ void attempt_failed(struct core *core, struct task *task, const struct ending *e
         task_expire(core, task, ending->message);
         return;
     }
-    struct decision decision = retry_decide(&task->call->option, task->attempts, task->crashes, task->losses, blame,
-                                            ending->cause, retry_chance(core->random, task->id));
     if (!decision.again) {
         fail_for_good(core, task, ending, decision.cause);
         return;

@@ -54,11 +54,8 @@ static struct record *record_new(struct core *core, struct task *task, const str
 {
     bool keeps_args = ending->state != TASK_DONE || task->args_size <= core->limits.args_keep_size;
     struct bytes args = keeps_args ? task_args(task) : bytes_of(NULL, 0);
-    /* Of a failure it is in the row of that, if there is one. */
-    bool keeps_output = ending->state != TASK_FAILED || task->session->is_volatile;
-    struct bytes output = keeps_output ? ending->output : bytes_of(NULL, 0);
     size_t memory_size = ending->result.n + ending->kind.n + ending->message.n + ending->detail.n + ending->report.n +
-                         ending->worker.n + args.n + output.n;
+                         ending->worker.n + args.n + ending->output.n;
     struct record *record = spares_take(&core->record_spares, sizeof *record + memory_size);
     uint8_t *at = record->memory;
     record->memory_size = memory_size;
@@ -94,15 +91,14 @@ static struct record *record_new(struct core *core, struct task *task, const str
     record->row.report = copy_behind(&at, ending->report);
     record->row.worker = copy_behind(&at, ending->worker);
     record->row.args = copy_behind(&at, args);
-    record->row.output = copy_behind(&at, output);
-    record->row.output_size = output.n + task->output_size;
+    record->row.output = copy_behind(&at, ending->output);
     return record;
 }
 
 static uint64_t row_size(const struct outcome_row *row)
 {
     return OUTCOME_OVERHEAD + row->result.n + row->kind.n + row->message.n + row->detail.n + row->report.n +
-           row->args.n + row->output_size;
+           row->args.n + row->output.n;
 }
 
 /* ---- the session's ring of outcomes behind its acknowledged prefix ---- */

@@ -84,7 +84,6 @@ struct task {
     bool is_called_back; /* leased, and asked back for an idle worker */
     bool is_unsent;      /* leased, but its dispatch waits for the commit (at_most_once) */
     bool is_by_wall;     /* delayed: among the due by the wall clock */
-    uint32_t output_size; /* of what its failed attempts wrote and the store keeps, as known to this life */
     uint32_t args_size;
     uint8_t args[];
 };

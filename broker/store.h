@@ -117,7 +117,6 @@ struct outcome_row {
     struct bytes result;
     struct bytes args;    /* none if not kept */
     struct bytes output;  /* output.h; of the last attempt, unless a failure_row has it; read by store_output only */
-    uint64_t output_size; /* of this one, and of those in failure_rows */
     uint64_t args_size;
     uint64_t args_hash;
 };
@@ -138,7 +137,7 @@ struct failure_row {
     struct bytes message;
     struct bytes detail;
     struct bytes report;
-    struct bytes output; /* output.h; read by store_output only */
+    struct bytes output; /* output.h; not of the last attempt; read by store_output only */
 };
 
 /* ---- batches ---- */

@@ -224,7 +224,7 @@ static int apply_task_state(struct store *store, const struct task_row *row)
 static uint64_t outcome_size(const struct outcome_row *row)
 {
     return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n +
-           row->output_size;
+           row->output.n;
 }
 
 static int apply_outcome(struct store *store, const struct outcome_row *row, bool had_task)

@@ -151,7 +151,7 @@ static const struct {
     {"outcomes whose size is not that of their parts",
      "SELECT count(*), min(id) FROM outcome WHERE size <> ifnull(length(CAST(kind AS BLOB)), 0)"
      " + ifnull(length(CAST(message AS BLOB)), 0) + ifnull(length(detail), 0) + ifnull(length(report), 0)"
-     " + ifnull(length(args), 0) + ifnull(length(result), 0)"},
+     " + ifnull(length(args), 0) + ifnull(length(result), 0) + ifnull(length(output), 0)"},
     {"failures of tasks that are missing",
      "SELECT count(*), min(task) FROM failure WHERE task NOT IN (SELECT id FROM task) AND task NOT IN (SELECT id FROM"
      " outcome)"},

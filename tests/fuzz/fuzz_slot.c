@@ -55,6 +55,15 @@ static void look(struct scene *scene)
         wait_answer(slot->page, true);
     }
     (void)statuspage_waited_us(slot->page, 1000000);
+    struct buf output = {0};
+    const uint64_t known[OUTPUT_STREAM_COUNT] = {input_u8(&scene->input), 0};
+    if (front != NULL) {
+        struct output_reader reader;
+        (void)slot_look(slot, &scene->yard, front, known, &output);
+        CHECK(output_open(&reader, buf_bytes(&output)));
+    }
+    buf_fini(&output);
+    front = slot_front(slot);
     struct buf backtrace = {0};
     crash_read(slot->page, front != NULL ? front->number : 0, &backtrace);
     buf_fini(&backtrace);
@@ -93,6 +102,25 @@ static void scribble(struct scene *scene)
     struct bytes bytes = input_bytes(&scene->input, input_below(&scene->input, 64));
     if (bytes.n > 0) {
         memcpy((uint8_t *)scene->page + from, bytes.p, bytes.n);
+    }
+}
+
+static void scribble_output(struct scene *scene, unsigned which, uint64_t word)
+{
+    struct statuspage *page = scene->page;
+    struct board_stream *stream = &page->board.streams[which / 4 % 2];
+    switch (which % 4) {
+    case 0:
+        atomic_store(&page->output_from[which / 4 % 2], word);
+        break;
+    case 1:
+        atomic_store(&page->board.number, scene->slot.first);
+        break;
+    case 2:
+        atomic_store(&stream->size, word);
+        break;
+    default:
+        atomic_store(&stream->end, word);
     }
 }
 
@@ -138,7 +166,7 @@ static void scribble_word(struct scene *scene)
         atomic_store(&page->waited_us, word);
         break;
     default:
-        atomic_store(&page->output_from, word);
+        scribble_output(scene, which / 12, word);
         atomic_store(&page->cpu_counted_us, word);
     }
 }
@@ -152,7 +180,7 @@ static void publish(struct scene *scene)
     struct slot_result result = {.number = number,
                                  .run_us = how < 250 ? input_u8(&scene->input) : input_u64(&scene->input),
                                  .waited_us = how % 16 == 1 ? input_u8(&scene->input) : 0,
-                                 .output_to = how % 16 == 2 ? input_u64(&scene->input) : 0,
+                                 .output_to = {how % 16 == 2 ? input_u64(&scene->input) : 0, how % 16 == 4 ? 9 : 0},
                                  .result_size = (uint32_t)(body.n / 2),
                                  .kind_size = (uint8_t)(body.n / 4),
                                  .message_size = (uint16_t)(body.n / 4),
@@ -212,7 +240,7 @@ static void refusal_check(struct scene *scene)
 static void begin(struct scene *scene)
 {
     int fd = statuspage_create();
-    int fds[ZYGOTE_FD_COUNT] = {-1, fd, -1, -1};
+    int fds[ZYGOTE_FD_COUNT] = {-1, fd, -1, -1, -1};
     CHECK(fd >= 0);
     scene->page = statuspage_map(fd);
     CHECK(scene->page != NULL && slot_open(&scene->slot, 2, fds, 0) == 0);

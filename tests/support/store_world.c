@@ -163,7 +163,6 @@ static struct change change_outcome(uint32_t number, uint32_t index, uint32_t se
                     .result = is_done ? pattern(sequence + 1, payload_size(sequence + 1)) : (struct bytes){0},
                     .args = is_done ? (struct bytes){0} : pattern(sequence, payload_size(sequence)),
                     .output = is_done ? pattern(sequence + 3, 500) : (struct bytes){0},
-                    .output_size = is_done ? 500 : 0,
                     .args_size = payload_size(sequence),
                     .args_hash = UINT64_MAX - sequence},
     };

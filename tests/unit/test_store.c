@@ -504,7 +504,7 @@ static void test_output_is_of_its_attempt(void **state)
         {.kind = CHANGE_FAILURE, .failure = {.task = 8, .attempt = 4, .cause = 1}},
         {.kind = CHANGE_FAILURE, .failure = {.task = 9, .attempt = 7, .cause = 1, .output = bytes_text("other")}},
         {.kind = CHANGE_OUTCOME,
-         .outcome = {.id = 8, .state = TASK_DONE, .attempt = 5, .output = bytes_text("last"), .output_size = 4}},
+         .outcome = {.id = 8, .state = TASK_DONE, .attempt = 5, .output = bytes_text("last")}},
     };
     assert_int_equal(store_apply(store, facts.epoch, changes, 3), STORE_OK);
     expect_output(store, 0, 4, "");

@@ -73,7 +73,7 @@ static struct change row_task(uint32_t state)
                                     .args = bytes_text("\x92\x01\x02")}};
 }
 
-static struct change row_outcome(uint32_t state)
+static struct change row_outcome(uint32_t version, uint32_t state)
 {
     bool is_done = state == TASK_DONE;
     return (struct change){.kind = CHANGE_OUTCOME,
@@ -102,11 +102,12 @@ static struct change row_outcome(uint32_t state)
                                        .report = bytes_text("\x92\xa1y\x02"),
                                        .result = is_done ? bytes_text("\x31") : (struct bytes){0},
                                        .args = bytes_text("\x91\x07"),
+                                       .output = version < 2 ? (struct bytes){0} : bytes_text("\x92\x01\xc4\x01x"),
                                        .args_size = 2,
                                        .args_hash = UINT64_MAX - state}};
 }
 
-static struct change row_failure(uint32_t attempt)
+static struct change row_failure(uint32_t version, uint32_t attempt)
 {
     return (struct change){.kind = CHANGE_FAILURE,
                            .failure = {.task = id_make(3, TASK_BACKOFF),
@@ -122,7 +123,8 @@ static struct change row_failure(uint32_t attempt)
                                        .kind = bytes_text("Signal"),
                                        .message = bytes_text("killed by signal 9"),
                                        .detail = bytes_text("\x90"),
-                                       .report = bytes_text("\x80")}};
+                                       .report = bytes_text("\x80"),
+                                       .output = version < 2 ? (struct bytes){0} : bytes_text("\x92\x02\xc4\x01y")}};
 }
 
 /* Rows of every kind, with something in every column, as a store of that version could hold them: a column that came
@@ -156,10 +158,10 @@ static size_t fixture_rows(uint32_t version, struct change rows[FIXTURE_ROW_COUN
         rows[n++] = row_task(state);
     }
     for (uint32_t state = TASK_DONE; state <= TASK_CANCELLED; state++) {
-        rows[n++] = row_outcome(state);
+        rows[n++] = row_outcome(version, state);
     }
-    rows[n++] = row_failure(1);
-    rows[n++] = row_failure(3);
+    rows[n++] = row_failure(version, 1);
+    rows[n++] = row_failure(version, 3);
     CHECK(n <= FIXTURE_ROW_COUNT_MAX);
     return n;
 }
