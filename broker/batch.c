@@ -53,6 +53,9 @@ void arena_fini(struct arena *arena)
     }
 }
 
+/* Row changes whose memory is kept for the next batch: a few MiB. */
+#define CHANGES_KEPT_COUNT_MAX 32768u
+
 /* ---- marking ---- */
 
 static void mark(struct core *core, bool is_lazy)
@@ -326,11 +329,38 @@ void batch_open(struct core *core)
     core->open = (struct open_batch){.number = number};
 }
 
+/* Those of a batch before it, if they are enough: of tens of thousands of rows each page would be a fault anew. */
+static void changes_take(struct core *core, struct batch *batch)
+{
+    const struct open_batch *open = &core->open;
+    batch->changes = core->spare_changes;
+    batch->cap = core->spare_change_cap;
+    core->spare_changes = NULL;
+    core->spare_change_cap = 0;
+    size_t count =
+        1 + open->single_count + open->session_count + open->series_count + open->task_count + open->record_count;
+    if (batch->cap < count) { /* what was taken beyond a prefix comes on top, and seldom */
+        free(batch->changes);
+        batch->changes = xmalloc(count * sizeof *batch->changes);
+        batch->cap = count;
+    }
+}
+
+static void changes_give(struct core *core, struct batch *batch)
+{
+    bool is_kept = batch->cap <= CHANGES_KEPT_COUNT_MAX && batch->cap > core->spare_change_cap;
+    free(is_kept ? core->spare_changes : batch->changes);
+    core->spare_changes = is_kept ? batch->changes : core->spare_changes;
+    core->spare_change_cap = is_kept ? batch->cap : core->spare_change_cap;
+    batch->changes = NULL;
+}
+
 struct batch *core_seal(struct core *core)
 {
     struct batch *batch = xcalloc(1, sizeof *batch);
     struct batch_memory *memory = xcalloc(1, sizeof *memory);
     outcomes_retain(core, core->open.record_count);
+    changes_take(core, batch);
     batch->number = core->open.number;
     seal_rows(core, batch);
     batch->bytes = core->open.bytes;
@@ -398,7 +428,7 @@ void batch_free(struct core *core, struct batch **batch)
     free(memory->amo);
     free(memory);
     outbox_fini(&(*batch)->gated);
-    free((*batch)->changes);
+    changes_give(core, *batch);
     free(*batch);
     *batch = NULL;
 }
@@ -407,6 +437,7 @@ void batch_close(struct core *core)
 {
     struct batch *batch = core_seal(core);
     batch_free(core, &batch);
+    free(core->spare_changes);
     free(core->open.singles);
     free(core->open.sessions);
     free(core->open.series);

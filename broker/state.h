@@ -628,8 +628,10 @@ struct core {
     bool is_remote; /* the peer of this step */
 
     struct open_batch open;
-    uint64_t committed;          /* highest batch on disk */
-    struct batch_memory *sealed; /* in order, until each is on disk */
+    uint64_t committed;           /* highest batch on disk */
+    struct batch_memory *sealed;  /* in order, until each is on disk */
+    struct change *spare_changes; /* of a batch that is on disk, for the next */
+    size_t spare_change_cap;
     size_t sealed_bytes;
 
     struct map conns; /* by connection number */
