@@ -22,7 +22,7 @@
 #define MAP_WINDOW_COUNT_MAX 10000000u
 #define MAP_CHUNK_MAX 10000u
 /* Inputs read, and items taken, with one taking of the lock. */
-#define MAP_BATCH_COUNT_MAX 512u
+#define MAP_BATCH_COUNT_MAX 1024u
 /* Memory that large inputs left behind is given back above this. */
 #define STAGED_KEEP_SIZE (1024u * 1024u)
 /* While reading so many inputs takes longer than this, fewer are read before they are submitted. */

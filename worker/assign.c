@@ -9,7 +9,7 @@
 #include <signal.h>
 
 /* At most so many to one slot before the next slot gets some. */
-#define ASSIGN_CHUNK_COUNT_MAX 256u
+#define ASSIGN_CHUNK_COUNT_MAX 512u
 /* Held ahead while handlers wait: each level of depth may hold so many. */
 #define NESTED_PREFETCH_COUNT_MAX 128u
 /* Progress of a slot is passed on at most this often; a long run is looked at this often. */

@@ -31,7 +31,7 @@
 /* Finished results are announced one byte for many, but none waits behind others for longer than this, */
 #define ANNOUNCE_US 500
 /* nor behind more of them than this, so that the supervisor refills a slot before it runs dry. */
-#define ANNOUNCE_COUNT 512u
+#define ANNOUNCE_COUNT 1024u
 /* Tasks that ran for less are not worth a call for their CPU time: it is what they ran. */
 #define CPU_COUNTED_US 1000
 /* How often a slot that may not start looks whether it may again. */

@@ -12,7 +12,7 @@
 /* Work kept at hand per slot by the worker, and within that in the slot itself. */
 #define PACE_WORKER_US 20000u
 #define PACE_SLOT_US 2000u
-#define PACE_PREFETCH_COUNT_MAX 2048u
+#define PACE_PREFETCH_COUNT_MAX 4096u
 /* Taken for a function that has not run yet: long, so that nothing is put behind it. */
 #define PACE_UNKNOWN_US PACE_WORKER_US
 /* A task that runs for longer than this is told as started, and counts as slow while it runs. */

@@ -33,7 +33,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SLOT_QUEUE_COUNT_MAX 1024u
+#define SLOT_QUEUE_COUNT_MAX 2048u
 #define SLOT_RING_SIZE (256u * 1024u)
 
 enum place_word { PLACE_HELD, PLACE_ASKED, PLACE_GIVEN, PLACE_REFUSED };
