@@ -58,7 +58,7 @@ static const char *copy_text(char **at, struct bytes bytes)
 /* Room for what the report says, as texts with their NUL. */
 static size_t report_size(const struct report *report)
 {
-    return report->backtrace.n + report->tail.n + 2;
+    return report->backtrace.n + report->tail.n + report->out_tail.n + 3;
 }
 
 static void put_report(struct quern_outcome *outcome, const struct report *report, char **at)
@@ -67,6 +67,8 @@ static void put_report(struct quern_outcome *outcome, const struct report *repor
     outcome->backtrace = copy_text(at, report->backtrace);
     outcome->stderr_text = copy_text(at, report->tail);
     outcome->stderr_size = report->tail.n;
+    outcome->stdout_text = copy_text(at, report->out_tail);
+    outcome->stdout_size = report->out_tail.n;
 }
 
 struct delivery *delivery_of_outcome(struct quern_client *client, const struct item_outcome *item)
@@ -105,6 +107,7 @@ struct delivery *delivery_of_outcome(struct quern_client *client, const struct i
         .signal_name = signal_name((unsigned)item->signal),
         .backtrace = "",
         .stderr_text = "",
+        .stdout_text = "",
     };
     if (has_report) {
         put_report(&delivery->outcome, &report, &at);
@@ -128,6 +131,7 @@ struct delivery *delivery_of_refusal(struct quern_client *client, const struct s
         .signal_name = "",
         .backtrace = "",
         .stderr_text = "",
+        .stdout_text = "",
         .refusal = (uint32_t)refusal->code,
     };
     return delivery;
@@ -153,6 +157,7 @@ struct delivery *delivery_of_loss(struct quern_client *client, uint64_t id, uint
         .signal_name = "",
         .backtrace = "",
         .stderr_text = "",
+        .stdout_text = "",
     };
     return delivery;
 }

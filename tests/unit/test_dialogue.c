@@ -50,6 +50,19 @@ static void on_forget(void *self, struct attempt *attempt)
     ((struct scene *)self)->forgets++;
 }
 
+/* Every slot has written the same two letters. */
+static bool on_look(void *self, struct attempt *attempt, const uint64_t known[OUTPUT_STREAM_COUNT], struct buf *out)
+{
+    static const char text[] = "ab";
+    struct output_writer writer;
+    (void)self;
+    (void)attempt;
+    output_begin(&writer, out);
+    output_put(&writer, OUTPUT_STDOUT, bytes_of(&text[known[0]], 2 - (size_t)known[0]));
+    output_end(&writer);
+    return true;
+}
+
 static const char *const functions[] = {"square", "cube"};
 
 static void begin(struct scene *scene)
@@ -58,7 +71,8 @@ static void begin(struct scene *scene)
     struct limits limits = limits_default();
     struct dialogue_facts facts = {
         .host = "host", .name = "host-1", .pid = 1, .slot_count = 2, .functions = functions, .function_count = 2};
-    struct dialogue_slots slots = {.self = scene, .revoke = on_revoke, .kill = on_kill, .forget = on_forget};
+    struct dialogue_slots slots = {
+        .self = scene, .revoke = on_revoke, .kill = on_kill, .forget = on_forget, .look = on_look};
     log_open("test", LOG_ERROR);
     ledger_init(&scene->ledger);
     dialogue_init(&scene->dialogue, &facts, &slots, &scene->ledger, &limits);
@@ -176,6 +190,27 @@ static void expect_returned(struct scene *scene, uint64_t task)
     assert_false(item_token_next(&message.RETURNED.items, &item));
 }
 
+static void look(struct scene *scene, uint64_t request, uint64_t task, uint64_t known)
+{
+    struct message message = {
+        .kind = MSG_LOOK,
+        .LOOK = {.request = request, .task = task, .epoch = scene->ledger.epoch, .attempt = 1, .stdout_known = known}};
+    assert_int_equal(hear(scene, scene->dialogue.lease.generation, &message), DIALOGUE_OK);
+}
+
+static void expect_output(struct scene *scene, uint64_t request, bool is_running, const char *text)
+{
+    struct message message;
+    struct output_reader reader;
+    struct output_piece piece = {.bytes = bytes_text("")};
+    expect(scene, MSG_OUTPUT, &message);
+    assert_int_equal(message.OUTPUT.request, request);
+    assert_int_equal(message.OUTPUT.is_running, is_running);
+    assert_true(output_open(&reader, message.OUTPUT.output));
+    (void)output_next(&reader, &piece);
+    assert_true(bytes_is(piece.bytes, text));
+}
+
 /* ---- connections ---- */
 
 static void test_hello_is_first_and_alone(void **state)
@@ -193,6 +228,38 @@ static void test_hello_is_first_and_alone(void **state)
     assert_int_equal(message.HELLO_WORKER.capacity_count, 2);
     assert_false(dialogue_may_start(&scene.dialogue, 1000)); /* no lease yet */
     expect_silence(&scene);
+    end(&scene);
+}
+
+/* A broker asks about what runs, knows some already, and asks about what is not here; each question has an answer. */
+static void test_every_look_is_answered(void **state)
+{
+    (void)state;
+    struct scene scene;
+    begin(&scene);
+    connect_as(&scene, 1);
+    struct attempt *attempt = dispatch(&scene, 7);
+    look(&scene, 1, 7, 0); /* it waits */
+    expect_output(&scene, 1, false, "");
+    ledger_hand(&scene.ledger, attempt);
+    ledger_start(&scene.ledger, attempt);
+    look(&scene, 2, 7, 0);
+    look(&scene, 3, 7, 1);
+    look(&scene, 4, 8, 0); /* nobody */
+    expect_output(&scene, 2, true, "ab");
+    expect_output(&scene, 3, true, "b");
+    expect_output(&scene, 4, false, "");
+    for (unsigned i = 0; i < LOOK_COUNT_MAX + 1; i++) {
+        look(&scene, i, 7, 0);
+    }
+    for (unsigned i = 0; i < LOOK_COUNT_MAX; i++) {
+        expect_output(&scene, i, true, "ab");
+    }
+    expect_output(&scene, LOOK_COUNT_MAX, false, ""); /* bounded */
+    look(&scene, 5, 7, 0);
+    dialogue_down(&scene.dialogue); /* what was asked on a connection that is gone is not answered on another */
+    connect_as(&scene, 2);
+    assert_int_equal(scene.dialogue.look_count, 0);
     end(&scene);
 }
 
@@ -537,6 +604,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hello_is_first_and_alone),
+        cmocka_unit_test(test_every_look_is_answered),
         cmocka_unit_test(test_frames_of_another_generation_are_ignored),
         cmocka_unit_test(test_nothing_is_taken_before_welcome),
         cmocka_unit_test(test_outcomes_wait_for_welcome_and_come_again_on_each_connection),

@@ -25,8 +25,10 @@ static bool is_same(struct bytes a, const char *text)
 static void test_what_goes_in_comes_out(void **state)
 {
     (void)state;
-    struct report put = {
-        .core_dumped = true, .backtrace = LITERAL("#0 divide\n#1 main\n"), .tail = LITERAL("b is 0\n")};
+    struct report put = {.core_dumped = true,
+                         .backtrace = LITERAL("#0 divide\n#1 main\n"),
+                         .tail = LITERAL("b is 0\n"),
+                         .out_tail = LITERAL("dividing\n")};
     struct report got;
     struct buf buf = {0};
     report_put(&buf, &put);
@@ -34,6 +36,7 @@ static void test_what_goes_in_comes_out(void **state)
     assert_true(got.core_dumped);
     assert_true(is_same(got.backtrace, "#0 divide\n#1 main\n"));
     assert_true(is_same(got.tail, "b is 0\n"));
+    assert_true(is_same(got.out_tail, "dividing\n"));
     buf_fini(&buf);
 }
 
@@ -58,7 +61,8 @@ static void test_long_texts_are_cut_where_they_say_least(void **state)
     memset(text, 'x', size);
     text[0] = 'A';
     text[size - 1] = 'Z';
-    struct report put = {.backtrace = bytes_of(text, size), .tail = bytes_of(text, size)};
+    struct report put = {
+        .backtrace = bytes_of(text, size), .tail = bytes_of(text, size), .out_tail = bytes_of(text, size)};
     struct report got;
     struct buf buf = {0};
     report_put(&buf, &put);

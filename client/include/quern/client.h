@@ -286,6 +286,8 @@ struct quern_outcome {
     const char *stderr_text; /* of a failure: the end of what it wrote to stderr, up to 4 KiB; ends with a NUL, and may
                               * have others inside; "" if nothing */
     size_t stderr_size;
+    const char *stdout_text; /* the same of stdout; of a command both are the command's. `quern logs ID` shows more */
+    size_t stdout_size;
 };
 
 /* Releases the outcome and acknowledges it (the first release of any copy counts): once the broker has read that, at

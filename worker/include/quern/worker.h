@@ -59,6 +59,10 @@ struct quern_task;
  *         unencodable.
  * Returns QUERN_OK: done. Anything else: the attempt failed with cause error; without quern_task_fail the kind is the
  *         error's word.
+ *
+ * What it writes to stdout and stderr is kept with the attempt, of each the first 16 and the last 48 KiB (`quern logs`),
+ * and goes to the worker's stderr. What is written when no task runs is nobody's. If it crashes, a backtrace and the end
+ * of both are part of the failure.
  */
 typedef enum quern_err quern_handler(struct quern_task *task, struct quern_reader *args, struct quern_writer *result);
 
