@@ -5,6 +5,7 @@
  */
 #include "client/inside.h"
 
+#include "common/ids.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,6 +64,22 @@ _Static_assert((int)QUERN_STATE_DELAYED == (int)TASK_DELAYED && (int)QUERN_STATE
 _Static_assert((int)QUERN_CAUSE_ERROR == (int)CAUSE_ERROR && (int)QUERN_CAUSE_UNENCODABLE == (int)CAUSE_UNENCODABLE,
                "causes");
 _Static_assert(QUERN_PAYLOAD_SIZE_MAX == PAYLOAD_SIZE_MAX, "payload limit");
+
+_Static_assert(QUERN_ID_TEXT_SIZE == ID_TEXT_SIZE, "text of an id");
+
+char *quern_id_text(uint64_t id, char text[QUERN_ID_TEXT_SIZE])
+{
+    return id_text(id, text);
+}
+
+enum quern_err quern_id_parse(const char *text, uint64_t *id_out)
+{
+    if (text == NULL || id_out == NULL || !id_parse(text, id_out)) {
+        return error_set(QUERN_INVALID, "quern_id_parse: '%.40s' is no task id such as 8-42",
+                         text == NULL ? "NULL" : text);
+    }
+    return QUERN_OK;
+}
 
 const char *quern_state_word(enum quern_state state)
 {

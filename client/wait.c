@@ -50,23 +50,12 @@ static enum quern_err several_tie(struct several *several, struct quern_future *
     return QUERN_OK;
 }
 
-/* Which tie stands for a future: its own, or that of where it stood first. */
-static const struct tie *tie_of(const struct several *several, size_t index, const struct quern_future *future)
-{
-    const struct tie *tie = &several->ties[index];
-    if (tie->future == NULL) {
-        for (tie = several->ties; tie->future != future; tie++) {
-        }
-    }
-    return tie;
-}
-
 /* What is done at one moment, with the watcher's lock. */
-static void several_tell(const struct several *several, struct quern_future *const futures[], bool done_out[],
-                         size_t *done_count_out)
+static void several_tell(const struct several *several, bool done_out[], size_t *done_count_out)
 {
     for (size_t i = 0; done_out != NULL && i < several->count; i++) {
-        done_out[i] = tie_of(several, i, futures[i])->state == TIE_READY;
+        const struct tie *tie = &several->ties[i];
+        done_out[i] = (tie->first != NULL ? tie->first : tie)->state == TIE_READY;
     }
     if (done_count_out != NULL) {
         *done_count_out = several->watcher.total - several->watcher.pending;
@@ -97,7 +86,7 @@ enum quern_err quern_wait(struct quern_future *const futures[], size_t count, en
     if (err == QUERN_OK) {
         pthread_mutex_lock(&several.watcher.lock);
         err = watcher_await(&several.watcher, deadline_ms);
-        several_tell(&several, futures, done_out, done_count_out);
+        several_tell(&several, done_out, done_count_out);
         bool must_say = is_broken(&several.watcher);
         pthread_mutex_unlock(&several.watcher.lock);
         err = must_say ? watcher_end(&several.watcher) : err;

@@ -291,7 +291,8 @@ enum quern_err watcher_tie(struct watcher *watcher, struct tie *tie, struct quer
     struct quern_client *client = future->client;
     enum quern_err err = QUERN_OK;
     pthread_mutex_lock(&client->lock);
-    if (future_tie(future, watcher) != NULL) {
+    tie->first = future_tie(future, watcher);
+    if (tie->first != NULL) {
         pthread_mutex_unlock(&client->lock);
         return QUERN_DUPLICATE;
     }

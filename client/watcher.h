@@ -26,7 +26,8 @@ struct tie {
     struct quern_future *future;
     struct watch *watch;
     struct tie *future_next;
-    struct tie *prev; /* in the watcher's list of its state */
+    struct tie *first; /* of a future that was tied before: that tie; this one is not used */
+    struct tie *prev;  /* in the watcher's list of its state */
     struct tie *next;
     enum tie_state state;
     bool is_owned; /* malloc'd for the watcher, which frees it */

@@ -4,6 +4,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/describe.h"
 #include "client/cli/feed.h"
+#include "client/cli/waiting.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ static int attach_print(const struct cli *cli, struct quern_client *client, cons
         .is_command = is_run,
     };
     free(command);
+    waiting_tell_session(client, session);
     return feed_attach(cli, client, printing, session);
 }
 

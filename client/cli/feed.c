@@ -235,7 +235,7 @@ void feed_wait(struct feed *feed, bool is_taking)
         timeout_ms = FLUSH_WAIT_MS; /* everything is printed; the last submits are not answered yet */
     }
     nfds_t count = sizeof fds / sizeof fds[0];
-    bool waits_for_tasks = waits_for_outcomes && feed->under_way > 0;
+    bool waits_for_tasks = waits_for_outcomes && (feed->kind == NULL || feed->under_way > 0);
     if ((waits_for_tasks ? poll_away(feed, fds, count, timeout_ms) : poll(fds, count, timeout_ms)) < 0 &&
         errno != EINTR) {
         feed_fail_system(feed, "poll", errno);

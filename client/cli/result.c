@@ -5,6 +5,7 @@
 #include "client/cli/options.h"
 #include "client/cli/out.h"
 #include "client/cli/print.h"
+#include "client/cli/waiting.h"
 #include "client/cli/words.h"
 #include "common/check.h"
 #include "common/codec.h"
@@ -104,6 +105,9 @@ static int result_fetch(const struct cli *cli, struct quern_client *client, uint
 {
     struct bytes answer = {0};
     struct bytes nothing = {0};
+    if (wait) {
+        waiting_tell_task(client, id);
+    }
     int status = result_ask(client, id, wait ? "wait" : NULL, &answer);
     if (status != STATUS_OK) {
         return status;

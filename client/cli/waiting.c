@@ -5,6 +5,7 @@
 
 #include "client/cli/answer.h"
 #include "common/clock.h"
+#include "common/codec.h"
 #include "common/ids.h"
 #include "common/messages.h"
 
@@ -97,4 +98,59 @@ void waiting_look(struct waiting *waiting, struct quern_client *client)
     }
     waiting->pause_ms *= 2;
     waiting->look_ms = clock_mono_ms() + waiting->pause_ms;
+}
+
+/* row: of a task that is ready. */
+static void tell(struct quern_client *client, uint64_t id, struct bytes row)
+{
+    struct waiting waiting;
+    char *function = answer_text(row, "function");
+    char *queue = answer_text(row, "queue");
+    if (function != NULL && bytes_is(answer_bytes(row, "state"), "ready")) {
+        waiting_init(&waiting, function, queue != NULL && strcmp(queue, "default") != 0 ? queue : NULL);
+        waiting.id = id;
+        waiting.look_ms = 0;
+        waiting_look(&waiting, client);
+    }
+    free(function);
+    free(queue);
+}
+
+void waiting_tell_task(struct quern_client *client, uint64_t id)
+{
+    struct buf params = {0};
+    void *p = NULL;
+    size_t n = 0;
+    put_map(&params, 1);
+    put_text(&params, "id");
+    put_u64(&params, id);
+    if (quern_query(client, "show", params.p, params.n, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
+        tell(client, id, bytes_of(p, n));
+        free(p);
+    }
+    buf_fini(&params);
+}
+
+void waiting_tell_session(struct quern_client *client, const char *session)
+{
+    struct buf params = {0};
+    struct answer_walk walk;
+    struct bytes row;
+    void *p = NULL;
+    size_t n = 0;
+    put_map(&params, 3);
+    put_text(&params, "state");
+    put_text(&params, "ready");
+    put_text(&params, "session");
+    put_text(&params, session);
+    put_text(&params, "limit");
+    put_u64(&params, 1);
+    if (quern_query(client, "list", params.p, params.n, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
+        answer_walk_array(&walk, bytes_of(p, n));
+        if (answer_walk_next(&walk, &row)) {
+            tell(client, 0, row);
+        }
+        free(p);
+    }
+    buf_fini(&params);
 }

@@ -22,6 +22,9 @@ void waiting_init(struct waiting *waiting, const char *function, const char *que
 void waiting_over(struct waiting *waiting);
 /* Asks the broker if nothing has come for long enough, ever more rarely, and says what is in the way. */
 void waiting_look(struct waiting *waiting, struct quern_client *client);
+/* The same at once, for who can only wait: of a task (id), or of those of a session that are ready. */
+void waiting_tell_task(struct quern_client *client, uint64_t id);
+void waiting_tell_session(struct quern_client *client, const char *session);
 /* Until then, for poll; -1: no more. */
 int waiting_left_ms(const struct waiting *waiting);
 

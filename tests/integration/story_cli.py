@@ -453,6 +453,15 @@ class Sessions(stage.Story):
         self.assertLess(abs(row["end_ms"] - row["used_ms"] - 60_000), 5_000)
         self.assertRegex(self.quern("sessions").stdout, r"in (5\d s|1 min)")
 
+    def test_who_waits_for_a_result_or_a_session_is_told_that_nobody_serves_it(self):
+        identity = self.quern("submit", "--detach", "--session", "night", "square", "7").stdout.strip()
+        for words in (("result", identity, "--wait"), ("attach", "night")):
+            waits = self.quern_start(*words)
+            waits.wait_log("no connected worker knows 'square'; waiting")
+            waits.kill9()
+        self.worker()
+        self.assertEqual(self.quern("attach", "night", "--take-over").stdout, "49\n")
+
     def test_a_session_in_use_is_refused_unless_taken_over(self):
         first = self.quern_start("map", "square", "--session", "night", stdin=subprocess.PIPE)
         first.write(numbers(3))

@@ -177,6 +177,22 @@ static void test_what_is_out_of_range_is_refused_at_once(void **state)
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+static void test_an_id_is_written_and_read_as_people_do(void **state)
+{
+    (void)state;
+    char text[QUERN_ID_TEXT_SIZE];
+    uint64_t id = 5;
+    assert_string_equal(quern_id_text((uint64_t)8 << 32 | 42, text), "8-42");
+    assert_int_equal(quern_id_parse("8-42", &id), QUERN_OK);
+    assert_true(id == ((uint64_t)8 << 32 | 42));
+    assert_int_equal(quern_id_parse("8-", &id), QUERN_INVALID);
+    assert_int_equal(quern_id_parse("", &id), QUERN_INVALID);
+    assert_int_equal(quern_id_parse(NULL, &id), QUERN_INVALID);
+    assert_int_equal(quern_id_parse("8-42", NULL), QUERN_INVALID);
+    assert_int_equal(quern_id_parse("8-2147483648", &id), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "8-42"));
+}
+
 static void test_sixteen_mebibytes_go_through(void **state)
 {
     struct quern_client *client = open_default(*state);
@@ -349,6 +365,7 @@ static void test_the_digest_is_blake2b_of_digest_ordinal_and_arguments(void **st
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_id_is_written_and_read_as_people_do),
         cmocka_unit_test_setup_teardown(test_no_broker_is_said_so, setup, teardown),
         cmocka_unit_test(test_a_bad_url_is_said_so),
         cmocka_unit_test(test_a_session_that_expires_after_more_than_a_year_is_refused),

@@ -83,6 +83,13 @@ enum quern_cause {
 const char *quern_state_word(enum quern_state state);
 const char *quern_cause_word(enum quern_cause cause);
 
+/* A task's id as people read and write it: "8-42". */
+#define QUERN_ID_TEXT_SIZE 24u
+/* Writes it into text and returns that. */
+char *quern_id_text(uint64_t id, char text[QUERN_ID_TEXT_SIZE]);
+/* QUERN_INVALID  text is no id (or NULL): two numbers, 1 to 2147483647, with "-" between them */
+QUERN_MUST_USE enum quern_err quern_id_parse(const char *text, uint64_t *id_out);
+
 /* ---- opening and closing ---- */
 
 struct quern_client_options {
@@ -363,9 +370,9 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
                                                   int timeout_ms);
 
 /*
- * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "backup"; see PROTOCOL.md, QUERY). params: a
- * msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one array.
- * QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
+ * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "backup"; see PROTOCOL.md, QUERY).
+ * params: a msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one
+ * array. QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
  * QUERN_INVALID  params;  QUERN_UNSUPPORTED  what
  */
 QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const char *what, const void *params,
