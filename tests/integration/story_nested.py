@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 
 import stage
 
@@ -244,6 +246,28 @@ class Nested(stage.Story):
         said = [self.show(row["id"])["result"]["stderr"] for row in self.quern("--json", "list", "--state", "failed").json]
         self.assertEqual(sum("64 deep" in text for text in said), 1, said)
         self.assertEqual(len(said), DEPTH_MAX + 1)
+
+    def test_a_process_of_a_command_that_may_not_wait_says_so(self):
+        """As many wait as may; here the door is the test's own, and refuses everybody."""
+        self.broker()
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(door.close)
+        name = "quern-test-" + os.path.basename(self.directory)
+        door.bind("\0" + name)
+        door.listen(16)
+
+        def refuse():
+            try:
+                while True:
+                    with door.accept()[0] as who:
+                        who.send(b"r")
+            except OSError:
+                return
+
+        threading.Thread(target=refuse, daemon=True).start()
+        for words, lines in ((("submit", "square", "7"), ""), (("map", "square"), "7\n")):
+            result = self.quern(*words, input=lines, env={"QUERN_SLOT": name + ":1"}, status=4)
+            self.assertIn("tasks of this worker wait", result.stderr)
 
 
 if __name__ == "__main__":
