@@ -84,18 +84,31 @@ static void waiting_judge(struct waiting *waiting, struct bytes status)
     }
 }
 
-void waiting_look(struct waiting *waiting, struct quern_client *client)
+/* To be freed. None: the broker is gone, which is said elsewhere, or busy. */
+static struct bytes asked(struct quern_client *client, const char *what, const struct buf *params)
 {
     void *p = NULL;
     size_t n = 0;
+    enum quern_err err = quern_query(client, what, params->p, params->n, ASK_WAIT_MS, &p, &n);
+    return err == QUERN_OK ? bytes_of(p, n) : bytes_of(NULL, 0);
+}
+
+static void answer_free(struct bytes answer)
+{
+    free((void *)(uintptr_t)answer.p);
+}
+
+void waiting_look(struct waiting *waiting, struct quern_client *client)
+{
+    const struct buf nothing = {0};
     if (is_over(waiting) || clock_mono_ms() < waiting->look_ms) {
         return;
     }
-    /* No answer: the broker is gone, which is said elsewhere, or busy. */
-    if (quern_query(client, "status", NULL, 0, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
-        waiting_judge(waiting, bytes_of(p, n));
-        free(p);
+    struct bytes status = asked(client, "status", &nothing);
+    if (status.n > 0) {
+        waiting_judge(waiting, status);
     }
+    answer_free(status);
     waiting->pause_ms *= 2;
     waiting->look_ms = clock_mono_ms() + waiting->pause_ms;
 }
@@ -119,15 +132,14 @@ static void tell(struct quern_client *client, uint64_t id, struct bytes row)
 void waiting_tell_task(struct quern_client *client, uint64_t id)
 {
     struct buf params = {0};
-    void *p = NULL;
-    size_t n = 0;
     put_map(&params, 1);
     put_text(&params, "id");
     put_u64(&params, id);
-    if (quern_query(client, "show", params.p, params.n, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
-        tell(client, id, bytes_of(p, n));
-        free(p);
+    struct bytes answer = asked(client, "show", &params);
+    if (answer.n > 0) {
+        tell(client, id, answer);
     }
+    answer_free(answer);
     buf_fini(&params);
 }
 
@@ -136,8 +148,6 @@ void waiting_tell_session(struct quern_client *client, const char *session)
     struct buf params = {0};
     struct answer_walk walk;
     struct bytes row;
-    void *p = NULL;
-    size_t n = 0;
     put_map(&params, 3);
     put_text(&params, "state");
     put_text(&params, "ready");
@@ -145,12 +155,11 @@ void waiting_tell_session(struct quern_client *client, const char *session)
     put_text(&params, session);
     put_text(&params, "limit");
     put_u64(&params, 1);
-    if (quern_query(client, "list", params.p, params.n, ASK_WAIT_MS, &p, &n) == QUERN_OK) {
-        answer_walk_array(&walk, bytes_of(p, n));
-        if (answer_walk_next(&walk, &row)) {
-            tell(client, 0, row);
-        }
-        free(p);
+    struct bytes answer = asked(client, "list", &params);
+    answer_walk_array(&walk, answer);
+    if (answer_walk_next(&walk, &row)) {
+        tell(client, 0, row);
     }
+    answer_free(answer);
     buf_fini(&params);
 }
