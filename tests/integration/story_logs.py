@@ -30,12 +30,7 @@ class LogsStory(stage.Story):
 
     def until(self, task, *words):
         """The pieces, once there are some."""
-        deadline = time.monotonic() + stage.PATIENCE_S
-        while True:
-            pieces = self.pieces(task, *words)
-            if pieces or time.monotonic() > deadline:
-                return pieces
-            time.sleep(0.01)
+        return stage.wait_until(lambda: self.pieces(task, *words), "output of a task")
 
     def test_done_and_failed_tasks_show_what_they_wrote(self):
         worker = self.begin()
