@@ -75,6 +75,9 @@ enum quern_err store_err(const struct store *store, int code, char **why_out)
     case SQLITE_FULL:
         what = "cannot be written: the disk is full";
         break;
+    case SQLITE_NOMEM:
+        what = "cannot be read or written: memory is used up";
+        break;
     default:
         break;
     }
@@ -102,11 +105,11 @@ static enum quern_err read_word(struct store *store, const char *sql, const char
     int code = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
     code = code != SQLITE_OK ? code : sqlite3_step(statement);
     enum quern_err err = QUERN_OK;
-    if (code != SQLITE_ROW) {
-        err = store_err(store, code, why_out);
-    } else if (strcmp((const char *)sqlite3_column_text(statement, 0), wanted) != 0) {
-        *why_out = sentence("%s: \"%s\" answers %s instead of %s", store->disk.path, sql,
-                            (const char *)sqlite3_column_text(statement, 0), wanted);
+    const char *answer = code == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (answer == NULL) {
+        err = store_err(store, code == SQLITE_ROW ? SQLITE_NOMEM : code, why_out);
+    } else if (strcmp(answer, wanted) != 0) {
+        *why_out = sentence("%s: \"%s\" answers %s instead of %s", store->disk.path, sql, answer, wanted);
         err = otherwise;
     }
     sqlite3_finalize(statement);

@@ -201,9 +201,10 @@ static int stop_if_cancelled(void *context)
 static bool answers_ok(sqlite3 *db, const char *sql)
 {
     sqlite3_stmt *statement = NULL;
-    bool is_ok = sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK &&
-                 sqlite3_step(statement) == SQLITE_ROW &&
-                 strcmp((const char *)sqlite3_column_text(statement, 0), "ok") == 0;
+    bool is_row =
+        sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW;
+    const char *answer = is_row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    bool is_ok = answer != NULL && strcmp(answer, "ok") == 0;
     sqlite3_finalize(statement);
     return is_ok;
 }
@@ -252,7 +253,8 @@ enum quern_err backup_finish(struct backup *backup, uint64_t *bytes_out, char **
     code = sqlite3_close(backup->to);
     CHECK_THAT(code == SQLITE_OK, "code %d", code);
     backup->to = NULL;
-    if (fsync(backup->fd) != 0 || fstat(backup->fd, &st) != 0 || !give_name(backup) || !disk_sync_directory(backup->path)) {
+    if (fsync(backup->fd) != 0 || fstat(backup->fd, &st) != 0 || !give_name(backup) ||
+        !disk_sync_directory(backup->path)) {
         *why_out = errno == EEXIST ? sentence("%s was made meanwhile: nothing is overwritten", backup->path)
                                    : sentence("%s: %s", backup->path, strerror(errno));
         return errno == EEXIST ? QUERN_DENIED : QUERN_IO;

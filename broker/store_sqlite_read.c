@@ -39,6 +39,8 @@ static struct bytes col_bytes(sqlite3_stmt *statement, int at)
         return (struct bytes){0};
     }
     const void *p = sqlite3_column_blob(statement, at);
+    /* Nothing is what an empty one gives too: it must not stand in the place of what there was no memory for. */
+    CHECK_THAT(p != NULL || sqlite3_errcode(sqlite3_db_handle(statement)) != SQLITE_NOMEM, "memory is used up");
     return bytes_of(p == NULL ? "" : p, (size_t)sqlite3_column_bytes(statement, at));
 }
 

@@ -20,6 +20,7 @@ static void test_a_challenge_is_echoed(void **state)
     const struct said *hello = find_said(desk, MSG_HELLO_CLIENT);
     assert_non_null(hello);
     assert_int_equal(hello->message.HELLO_CLIENT.session, 0);
+    assert_int_equal(hello->message.HELLO_CLIENT.series, 0); /* who was never welcomed opens, it does not resume */
     assert_int_equal(hello->message.HELLO_CLIENT.credit_count, 100);
     assert_int_equal(hello->message.HELLO_CLIENT.credit_bytes, 10000);
     struct msg_CHALLENGE challenge = {.nonce = {{1, 2, 3}}};

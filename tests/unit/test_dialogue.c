@@ -430,6 +430,62 @@ static void test_drop_forgets_without_a_word(void **state)
     end(&scene);
 }
 
+/* What runs is killed before its attempt is forgotten: else nobody would know that it runs. */
+static void test_drop_of_what_runs_stops_it(void **state)
+{
+    (void)state;
+    struct scene scene;
+    begin(&scene);
+    connect_as(&scene, 1);
+    struct attempt *attempt = dispatch(&scene, 1);
+    ledger_hand(&scene.ledger, attempt);
+    ledger_start(&scene.ledger, attempt);
+    struct item_token item = {.task = 1, .epoch = 1, .attempt = 1};
+    struct buf items = {0};
+    item_token_put(&items, &item);
+    struct message message = {.kind = MSG_DROP, .DROP = {.items = {.count = 1, .items = buf_bytes(&items)}}};
+    assert_int_equal(hear(&scene, 1, &message), DIALOGUE_OK);
+    assert_int_equal(scene.forgets, 1);
+    assert_int_equal(scene.ledger.held_count, 0);
+    buf_fini(&items);
+    end(&scene);
+}
+
+/* A started attempt leaves only by its receipt: forgotten, it would be taken for one that never began. */
+static void test_what_was_cancelled_by_force_is_held_until_its_receipt(void **state)
+{
+    (void)state;
+    struct scene scene;
+    begin(&scene);
+    connect_as(&scene, 1);
+    struct attempt *attempt = dispatch(&scene, 1);
+    ledger_hand(&scene.ledger, attempt);
+    ledger_start(&scene.ledger, attempt);
+    revoke(&scene, 1, true);
+    assert_int_equal(scene.kills, 1);
+    assert_int_equal(scene.ledger.held_count, 1);
+    struct outcome outcome = {.state = FINISHED_KILLED, .pid = 1};
+    ledger_finish(&scene.ledger, ledger_find(&scene.ledger, (struct token){1, 1, 1}), &outcome);
+    assert_int_equal(scene.ledger.held_count, 1);
+    end(&scene);
+}
+
+/* Outcomes without a receipt are bounded: at the bound nothing new begins, and nothing is asked for. */
+static void test_a_worker_full_of_outcomes_starts_nothing(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct outcome outcome = {.state = FINISHED_DONE, .pid = 1};
+    begin(&scene);
+    connect_as(&scene, 1);
+    assert_true(dialogue_may_start(&scene.dialogue, 1000));
+    for (uint64_t task = 1; task <= WORKER_HELD_COUNT_MAX / 2; task++) {
+        ledger_finish(&scene.ledger, dispatch(&scene, task), &outcome);
+    }
+    assert_false(dialogue_may_start(&scene.dialogue, 1000));
+    end(&scene);
+}
+
 static void test_unknown_function_is_a_failure_not_a_loop(void **state)
 {
     (void)state;
@@ -613,6 +669,9 @@ int main(void)
         cmocka_unit_test(test_pings_are_sent_in_rhythm_and_answered),
         cmocka_unit_test(test_revoke_returns_only_what_has_not_started),
         cmocka_unit_test(test_drop_forgets_without_a_word),
+        cmocka_unit_test(test_drop_of_what_runs_stops_it),
+        cmocka_unit_test(test_what_was_cancelled_by_force_is_held_until_its_receipt),
+        cmocka_unit_test(test_a_worker_full_of_outcomes_starts_nothing),
         cmocka_unit_test(test_unknown_function_is_a_failure_not_a_loop),
         cmocka_unit_test(test_draining_worker_asks_for_nothing_and_returns_what_comes),
         cmocka_unit_test(test_draining_worker_takes_what_its_handlers_wait_for),

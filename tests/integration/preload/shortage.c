@@ -3,6 +3,7 @@
  * that maps it: while it is not 0, each allocation takes one from it, and the one that makes it 0 fails, once.
  */
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -34,6 +35,10 @@ static int is_this_one(void)
     if (countdown == NULL || atomic_load_explicit(countdown, memory_order_relaxed) <= 0 ||
         atomic_fetch_sub_explicit(countdown, 1, memory_order_relaxed) != 1) {
         return 0;
+    }
+    if (getenv("QUERN_SHORTAGE_TRACE") != NULL) { /* where it was, for whoever looks for what came of it */
+        void *stack[32];
+        backtrace_symbols_fd(stack, backtrace(stack, 32), STDERR_FILENO);
     }
     errno = ENOMEM;
     return 1;
