@@ -275,6 +275,8 @@ static bool output_look(struct child *child)
         has_moved = has_moved || at != child->output_at[i];
         child->output_at[i] = at;
     }
+    /* What the look took is not the next task's: it would seem long, and be looked at too. */
+    child->now_us = clock_mono_us();
     child->output_look_us = child->now_us;
     return has_moved;
 }
