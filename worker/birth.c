@@ -11,6 +11,7 @@
 #include "common/spawn.h"
 #include "worker/child.h"
 #include "worker/command.h"
+#include "worker/groups.h"
 #include "worker/zygotewire.h"
 
 #include <errno.h>
@@ -80,6 +81,7 @@ static void own_process(int life)
     setpgid(0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_NAME, "quern-slot");
+    group_join();
     die_with_supervisor(life);
 }
 

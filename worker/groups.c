@@ -182,6 +182,7 @@ void groups_open(struct groups *groups, const char *directory, bool is_off)
 {
     struct cgroup own;
     *groups = (struct groups){.lock = -1, .why = "not used (--cgroup off)"};
+    (void)unsetenv(GROUPS_VARIABLE); /* of a worker above us */
     if (is_off) {
         return;
     }
@@ -201,6 +202,9 @@ void groups_open(struct groups *groups, const char *directory, bool is_off)
     }
     groups->why = memory_enable(groups);
     groups->use = groups->why == NULL ? GROUPS_MEMORY : GROUPS_KILL;
+    if (setenv(GROUPS_VARIABLE, groups->directory, 1) != 0) {
+        log_event(LOG_WARN, "slots have no cgroups", "why=\"%s\"", strerror(errno));
+    }
 }
 
 void groups_close(struct groups *groups)
@@ -242,31 +246,34 @@ static void left_remove(struct groups *groups)
 
 void group_open(struct group *group, struct groups *groups, pid_t pid)
 {
-    char directory[PATH_MAX];
     left_remove(groups);
-    *group = (struct group){.groups = groups, .pid = pid};
-    if (groups->use == GROUPS_NONE || !directory_of(group, directory)) {
-        *group = (struct group){0};
-        return;
-    }
-    int err = mkdir(directory, 0755) == 0 ? 0 : errno;
-    if (err == EEXIST) { /* of a former slot of that number */
-        err = tree_kill_and_remove(directory) && mkdir(directory, 0755) == 0 ? 0 : EBUSY;
-    }
-    if (err == 0 && groups->use == GROUPS_MEMORY) {
+    *group = (struct group){.groups = groups->use == GROUPS_NONE ? NULL : groups, .pid = pid};
+}
+
+void group_begin(struct group *group)
+{
+    char directory[PATH_MAX];
+    if (group_is_limited(group) && directory_of(group, directory)) {
         (void)cgroup_write(directory, "memory.oom.group", "1");
         (void)cgroup_write(directory, "memory.swap.max", "0");
+        (void)cgroup_number(directory, "memory.current", &group->born);
+        group->kills = cgroup_field(directory, "memory.events", "oom_kill");
+        group->ooms = cgroup_field(directory, "memory.events", "oom");
     }
-    err = err == 0 ? procs_add(directory, pid) : err;
-    if (err != 0 && err != ESRCH) {
-        log_event(LOG_WARN, "a slot has no cgroup", "pid=%d why=\"%s\"", pid, strerror(err));
+}
+
+void group_join(void)
+{
+    char directory[PATH_MAX];
+    const char *ours = getenv(GROUPS_VARIABLE);
+    if (ours != NULL && pid_join(directory, ours, SLOT_PREFIX, getpid())) {
+        int err = mkdir(directory, 0755) == 0 || errno == EEXIST ? procs_add(directory, getpid()) : errno;
+        if (err != 0) {
+            log_event(LOG_WARN, "a slot has no cgroup", "pid=%d why=\"%s\"", getpid(), strerror(err));
+            (void)rmdir(directory);
+        }
     }
-    if (err != 0) {
-        (void)rmdir(directory);
-        *group = (struct group){0};
-        return;
-    }
-    (void)cgroup_number(directory, "memory.current", &group->born);
+    (void)unsetenv(GROUPS_VARIABLE); /* not for what it starts */
 }
 
 bool group_is_limited(const struct group *group)
@@ -305,8 +312,8 @@ struct group_end group_end(const struct group *group)
     char directory[PATH_MAX];
     struct group_end end = {.max = group->max};
     if (group_is_limited(group) && directory_of(group, directory)) {
-        end.was_killed = cgroup_field(directory, "memory.events", "oom_kill") > 0;
-        end.was_own = cgroup_field(directory, "memory.events", "oom") > 0;
+        end.was_killed = cgroup_field(directory, "memory.events", "oom_kill") > group->kills;
+        end.was_own = cgroup_field(directory, "memory.events", "oom") > group->ooms;
         (void)cgroup_number(directory, "memory.peak", &end.peak);
         end.peak = end.peak > group->born ? end.peak - group->born : 0;
     }

@@ -52,6 +52,8 @@ struct group {
     const struct groups *groups; /* NULL: it has none */
     pid_t pid;
     uint64_t born;  /* what it had when it was made */
+    uint64_t kills; /* and what the kernel had counted by then: another may have had its number */
+    uint64_t ooms;
     uint64_t room;  /* as last set; 0: no limit */
     int64_t set_ms; /* then */
     uint64_t max;   /* the kernel's limit */
@@ -69,8 +71,14 @@ struct group_end {
 void groups_open(struct groups *groups, const char *directory, bool is_off);
 void groups_close(struct groups *groups);
 
-/* A group for this process. Without one it is killed by walking through the tree, as before. */
+/* In a slot that has just been born: make its group and go there, by the environment that groups_open made. It does so
+ * itself, because the kernel may take a dozen milliseconds for it, in which the worker has other things to do. */
+#define GROUPS_VARIABLE "QUERN_SLOT_GROUPS"
+void group_join(void);
+/* Of this slot, which may not be there yet. Without one it is killed by walking through the tree. */
 void group_open(struct group *group, struct groups *groups, pid_t pid);
+/* It is there, and takes tasks. */
+void group_begin(struct group *group);
 /* It may take so much from now on; 0: no limit. Costs some microseconds unless nothing changes. */
 void group_limit(struct group *group, uint64_t room, int64_t now_ms);
 bool group_is_limited(const struct group *group);

@@ -226,6 +226,7 @@ static void slot_ready(struct supervisor *supervisor, struct slot *slot)
     supervisor->refusal = NULL;
     meter_begin(&slot->meter, slot->pid, supervisor->now_us / 1000);
     slot->memory.born = slot->meter.base_size;
+    group_begin(&slot->group);
 }
 
 static void bury(struct supervisor *supervisor, struct slot *slot, const struct reaped *death)
