@@ -361,6 +361,9 @@ static int feed_finish(struct feed *feed, const char *session)
             feed->kind != NULL ? "the same command with the same input goes on" : "attach to it again to go on");
     }
     enum quern_err err = quern_client_close(&feed->client, feed_close_flags(feed, session != NULL));
+    if (err == QUERN_TIMEOUT && feed->stop == FEED_DONE) {
+        err = QUERN_OK; /* all is printed; with the broker away, a session without a name ends by itself later */
+    }
     taking_free(feed);
     int status = feed_status(feed);
     if (err != QUERN_OK && (status == STATUS_OK || status == STATUS_TASK_FAILED)) {

@@ -180,7 +180,8 @@ static int submission_finish(struct submission *submission, int status)
         say("task %s stays in session '%s'; `quern result %s --wait` prints its result", id, submission->session, id);
     }
     enum quern_err err = quern_client_close(&submission->client, submission_close_flags(submission, status));
-    if (err != QUERN_OK && status == STATUS_OK) {
+    if (err != QUERN_OK && err != QUERN_TIMEOUT &&
+        status == STATUS_OK) { /* with the broker away, it ends by itself later */
         status = say_error(err, NULL);
     }
     quern_future_release(&submission->future);

@@ -124,6 +124,19 @@ class Kills(stage.Story):
         self.worker()
         self.assertEqual(self.quern("result", identity, "--wait").stdout, "144\n")
 
+    def test_a_broker_that_dies_when_all_is_printed_is_no_failure(self):
+        """What is left is to end a session without a name; it ends by itself."""
+        for how in ((), ("--volatile",)):
+            broker = self.broker()
+            worker = self.worker()
+            client = self.quern_start("map", "square", *how, stdin=subprocess.PIPE)
+            client.write("3\n")
+            client.wait_out_count(1)
+            broker.kill9()
+            client.close_stdin()
+            self.assertEqual(client.status(), 0, client.log)
+            worker.kill9()
+
     def test_a_result_that_was_seen_is_the_same_after_a_kill(self):
         broker = self.broker()
         self.worker()
