@@ -50,7 +50,7 @@ class Sync(BadDisk):
 
     def test_a_sync_that_fails_stops_the_broker_and_nothing_is_lost_or_twice(self):
         self.worker()
-        client = self.map_begin(60000, "square")
+        client = self.map_begin(20000, "square")
         client.write("".join(f"{n}\n" for n in range(self.count)))
         client.close_stdin()
         for turn in range(4):
@@ -105,7 +105,7 @@ class Full(BadDisk):
     def test_a_disk_that_fills_up_and_empties_again_and_again(self):
         """Commits wait for room. Every other time the broker is killed meanwhile."""
         self.worker()
-        client = self.map_begin(200000, "square")
+        client = self.map_begin(100000, "square")
         client.write("".join(f"{n}\n" for n in range(self.count)))
         client.close_stdin()
         for turn in range(4):
