@@ -8,6 +8,7 @@ import unittest
 
 import stage
 
+TELLER = os.path.join(stage.BUILD, "tests", "teller")
 CRASHES = os.path.join(stage.BUILD, "tests", "crashes.so")
 
 
@@ -158,6 +159,55 @@ class DiagnosisStory(stage.Story):
         self.assertRegex(text, r"(?m)^stderr     the last\n           words \\x1b\[31m$")
         line = self.quern("submit", "--at-most-once", "say", '"x"', '"null"', status=None).stderr
         self.assertEqual(len(line.splitlines()), 1, line)
+
+    def told(self, function, *words):
+        """What a C program has in the fields of an outcome; and what `show` says of that task."""
+        done = subprocess.run([TELLER, function, *words], env=self.env, cwd=self.directory, capture_output=True, text=True,
+                              check=True, timeout=stage.PATIENCE_S)
+        told = {}
+        for line in done.stdout.splitlines():
+            name, _, value = line.partition(" ")
+            told[name] = bytes.fromhex(value).decode("utf-8", "replace")
+        return told, self.quern("--json", "show", told["id"]).json
+
+    def agree(self, told, shown, output):
+        """Each noun of a failure, as field and in show; `output`: what stands in stdout and stderr."""
+        report = shown["report"] or {}
+        self.assertEqual(told["worker"], shown["worker"])
+        self.assertRegex(told["worker"], r"^\S+:\d+$")  # host and pid
+        for name in ("cause", "message"):
+            self.assertEqual(told[name], shown[name])
+        for name in ("attempt", "attempts", "signal", "exit_status", "run_us", "cpu_us", "peak_kib"):
+            self.assertEqual(int(told[name]), shown[name], name)
+        self.assertEqual((told["kind"], told["signal_name"]), (shown["kind"] or "", shown["signal_name"] or ""))
+        self.assertEqual(int(told["core_dumped"]), int(report.get("core_dumped", False)))
+        self.assertEqual(told["backtrace"], report.get("backtrace", ""))
+        self.assertEqual((told["stdout"], told["stderr"]), output)
+        self.assertEqual((report.get("stdout", ""), report.get("stderr", "")), output)
+        self.assertGreater(int(told["run_us"]), 0)
+
+    def test_a_c_program_has_every_field_of_a_crash(self):
+        self.begin()
+        told, shown = self.told("say", "the last words\n", "null")
+        self.agree(told, shown, ("", "the last words\n"))
+        self.assertEqual((told["cause"], told["signal"], told["signal_name"], told["attempt"]), ("crashed", "11", "SIGSEGV", "1"))
+        self.assertIn("read_nothing", told["backtrace"])
+        self.assertGreater(int(told["peak_kib"]), 0)
+
+    def test_a_c_program_has_every_field_of_a_failure(self):
+        self.begin()
+        told, shown = self.told("say", "said to stdout", "out")
+        self.agree(told, shown, ("said to stdout", ""))
+        self.assertEqual((told["cause"], told["kind"], told["message"]), ("error", "Said", "as asked"))
+
+    def test_a_c_program_has_every_field_of_a_command(self):
+        self.begin("--allow-commands")
+        told, shown = self.told("quern.command", "sh", "-c", "echo to out; echo to err >&2; i=0; "
+                                "while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3")
+        self.agree(told, shown, ("to out\n", "to err\n"))
+        self.assertEqual((told["cause"], told["kind"], told["exit_status"]), ("error", "ExitStatus", "3"))
+        self.assertGreater(int(told["cpu_us"]), 0)
+        self.assertIn("to out", told["result"])
 
     def test_what_it_took_is_told_of_done_tasks_too(self):
         self.begin()
