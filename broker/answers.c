@@ -214,7 +214,7 @@ void answer_status(const struct core *core, struct buf *body)
     pair_u64(&top, "uptime_ms", (uint64_t)(core->now - core->begun_ms));
     status_tasks(core, pair(&top, "tasks"));
     pair_u64(&top, "unacked", core->outcomes.count);
-    pair_u64(&top, "acked", core->acked_count);
+    pair_u64(&top, "acked", core->acked.count);
     pair_u64(&top, "volatile_bytes", core->volatile_bytes);
     pair_u64(&top, "sessions", core->sessions.count);
     pair_u64(&top, "clients", core->client_count);

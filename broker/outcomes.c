@@ -344,24 +344,6 @@ void outcomes_committed(struct core *core, struct record *const *records, size_t
 
 /* ---- acknowledging ---- */
 
-static void acked_push(struct core *core, uint64_t id, int64_t finished, uint64_t size)
-{
-    if (core->acked_count == core->acked_cap) {
-        size_t cap = core->acked_cap ? core->acked_cap * 2 : 1024;
-        struct acked *ring = xmalloc(cap * sizeof *ring);
-        for (size_t i = 0; i < core->acked_count; i++) {
-            ring[i] = core->acked[(core->acked_head + i) & (core->acked_cap - 1)];
-        }
-        free(core->acked);
-        core->acked = ring;
-        core->acked_cap = cap;
-        core->acked_head = 0;
-    }
-    core->acked[(core->acked_head + core->acked_count++) & (core->acked_cap - 1)] =
-        (struct acked){.id = id, .finished = finished, .size = size};
-    core->acked_bytes += size;
-}
-
 static void outcome_acknowledge(struct core *core, struct outcome *outcome)
 {
     struct session *session = outcome->session;
@@ -376,7 +358,7 @@ static void outcome_acknowledge(struct core *core, struct outcome *outcome)
     if (session->is_volatile) { /* that was all of it: there is no history */
         core->volatile_bytes -= outcome->size;
     } else {
-        acked_push(core, outcome->id, outcome->finished, outcome->size);
+        acked_push(&core->acked, outcome->id, outcome->finished, outcome->size);
     }
 }
 
@@ -421,23 +403,17 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
 
 static bool acked_is_due(const struct core *core)
 {
-    if (core->acked_count == 0) {
-        return false;
-    }
-    const struct acked *oldest = &core->acked[core->acked_head];
-    return core->acked_count > core->limits.acked_count_max || core->acked_bytes > core->limits.acked_bytes_max ||
-           oldest->finished + (int64_t)core->limits.acked_keep_ms <= core->wall;
+    const struct acked *acked = &core->acked;
+    return acked->count > 0 &&
+           (acked->count > core->limits.acked_count_max || acked->bytes > core->limits.acked_bytes_max ||
+            acked_oldest(acked) + (int64_t)core->limits.acked_keep_ms <= core->wall);
 }
 
 void outcomes_retain(struct core *core, size_t at_least)
 {
     size_t most = core->limits.retention_row_count > 2 * at_least ? core->limits.retention_row_count : 2 * at_least;
     for (size_t i = 0; i < most && acked_is_due(core); i++) {
-        struct acked *oldest = &core->acked[core->acked_head];
-        batch_single(core, CHANGE_OUTCOME_DELETE)->number = oldest->id;
-        core->acked_bytes -= oldest->size;
-        core->acked_head = (core->acked_head + 1) & (core->acked_cap - 1);
-        core->acked_count--;
+        batch_single(core, CHANGE_OUTCOME_DELETE)->number = acked_pop(&core->acked);
         core->counters.outcomes_deleted++;
     }
 }
@@ -448,8 +424,8 @@ void outcomes_sweep(struct core *core)
     if (acked_is_due(core)) {
         outcomes_retain(core, 0);
         core_sweep_by(core, core->now + (int64_t)core->limits.lazy_commit_ms);
-    } else if (core->acked_count > 0) {
-        int64_t age = core->wall - core->acked[core->acked_head].finished;
+    } else if (core->acked.count > 0) {
+        int64_t age = core->wall - acked_oldest(&core->acked);
         core_sweep_by(core, core->now + (int64_t)core->limits.acked_keep_ms - age);
     }
 }
@@ -463,7 +439,7 @@ void outcome_restore(struct core *core, uint64_t id, struct session *session, ui
     size += OUTCOME_OVERHEAD;
     if (session == NULL || completion <= session->acked_prefix || completion > session->completion_last ||
         session->ring[ring_index(session, completion)] != NULL) {
-        acked_push(core, id, finished, size);
+        acked_push(&core->acked, id, finished, size);
         return;
     }
     outcome_add(core, id, session, completion, finished, size);
@@ -496,23 +472,10 @@ void session_restore_end(struct core *core, struct session *session)
     session->next_send = session->acked_prefix + 1;
 }
 
-static int by_finish(const void *a, const void *b)
-{
-    const struct acked *x = a;
-    const struct acked *y = b;
-    if (x->finished != y->finished) {
-        return x->finished < y->finished ? -1 : 1;
-    }
-    return (x->id > y->id) - (x->id < y->id);
-}
-
 /* Only at the start, when the ring has not turned yet. */
 void outcomes_sort_restored(struct core *core)
 {
-    CHECK(core->acked_head == 0);
-    if (core->acked_count > 0) {
-        qsort(core->acked, core->acked_count, sizeof *core->acked, by_finish);
-    }
+    acked_sort(&core->acked);
 }
 
 /* Everything of a session that ends: what is in its ring goes; the rows go by retention. */
@@ -537,5 +500,5 @@ void outcomes_fini(struct core *core)
         }
     }
     map_fini(&core->outcomes);
-    free(core->acked);
+    acked_fini(&core->acked);
 }

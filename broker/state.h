@@ -196,11 +196,28 @@ struct outcome { /* what nobody has acknowledged yet */
     uint32_t size;
     bool is_acked;
 };
-struct acked {
-    uint64_t id;
-    int64_t finished;
-    uint64_t size;
+/* ---- acked.c: acknowledged outcomes that are kept, oldest first ---- */
+
+/* Ids side by side. */
+struct acked_run {
+    uint64_t id; /* the first */
+    uint64_t bytes;
+    int64_t first_finished;
+    int64_t last_finished;
+    uint32_t count;
 };
+struct acked {
+    struct acked_run *runs; /* a ring */
+    size_t head, run_count, cap;
+    uint64_t count; /* outcomes */
+    uint64_t bytes;
+};
+void acked_push(struct acked *acked, uint64_t id, int64_t finished, uint64_t size);
+int64_t acked_oldest(const struct acked *acked); /* when it finished; there is one */
+uint64_t acked_pop(struct acked *acked);         /* the id of the oldest */
+void acked_sort(struct acked *acked);            /* by finish; at the start only */
+void acked_fini(struct acked *acked);
+
 /* How an attempt or a task ended, as told by a worker or decided here. */
 struct ending {
     enum task_state state;
@@ -668,9 +685,7 @@ struct core {
     uint64_t unacked_bytes;
     uint64_t resident_bytes; /* of those that can be read back */
     uint64_t volatile_bytes; /* arguments and outcomes of volatile sessions */
-    struct acked *acked;     /* a ring, oldest first */
-    size_t acked_head, acked_count, acked_cap;
-    uint64_t acked_bytes;
+    struct acked acked;
 
     struct worker *workers;
     size_t worker_count;

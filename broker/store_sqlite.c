@@ -136,7 +136,7 @@ static enum quern_err connect_database(struct store *store, bool only_looks, cha
 static enum quern_err set_pragmas(struct store *store, char **why_out)
 {
     char *sql = sentence("PRAGMA page_size = %d; PRAGMA auto_vacuum = NONE; PRAGMA journal_size_limit = %" PRIu64 ";"
-                         "PRAGMA cache_size = -65536; PRAGMA secure_delete = OFF; PRAGMA mmap_size = 0;"
+                         "PRAGMA cache_size = -8192; PRAGMA cache_spill = OFF; PRAGMA secure_delete = OFF; PRAGMA mmap_size = 0;"
                          "PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
                          "PRAGMA synchronous = FULL;",
                          STORE_PAGE_SIZE, store->limits.wal_bytes_max);
