@@ -250,7 +250,7 @@ class Killer(Memory):
 
     def test_a_death_by_a_killer_that_was_at_work_says_so_and_is_a_crash_all_the_same(self):
         self.count(5)
-        self.worker_pid = self.begin("--proc", self.path("proc"), slots=1).pid
+        self.worker_pid = self.begin("--proc", self.path("proc"), "--cgroup", "off", slots=1).pid
         failure = self.killed(5)
         self.assertNotIn("memory", failure["message"])
         failure = self.killed(6)
@@ -280,7 +280,7 @@ class Alone(Memory):
     def test_only_from_its_second_attempt_on(self):
         self.begin(slots=3)
         path = json.dumps(self.path("notes"))
-        other = self.detach("beside", path, "1500")
+        other = self.detach("beside", path, "4000")
         stage.wait_until(lambda: self.notes("notes"), "the other runs")
         task = self.detach("fails_first", path, "20", "--attempts", "2", "--backoff", "0.001", "--alone-on-retry")
         for each in (other, task):
