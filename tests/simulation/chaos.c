@@ -30,6 +30,8 @@ struct actor {
 
 struct chaos {
     struct world *world;
+    const struct chaos_plan *plan; /* NULL: all that the seed says */
+    uint64_t step_count;
     struct actor actors[ACTOR_COUNT_MAX];
     size_t actor_count;
     struct worker *workers[4];
@@ -117,10 +119,16 @@ static void draw_limits(struct chaos *chaos)
     }
 }
 
-static struct chaos *enter(struct world *world, bool is_tame)
+static size_t at_most(size_t count, uint64_t max)
+{
+    return max > 0 && count > max ? (size_t)max : count;
+}
+
+static struct chaos *enter(struct world *world, bool is_tame, const struct chaos_plan *plan)
 {
     struct chaos *chaos = xcalloc(1, sizeof *chaos);
     chaos->world = world;
+    chaos->plan = plan;
     chaos->is_tame = is_tame;
     chaos->is_gentle = percent(chaos, 35);
     chaos->real_percent = percent(chaos, 75) ? 80 : 0;
@@ -130,7 +138,7 @@ static struct chaos *enter(struct world *world, bool is_tame)
     world->workers_were_hurt = !chaos->is_gentle;
     draw_limits(chaos);
     broker_start(world);
-    chaos->actor_count = 1 + below(chaos, 3);
+    chaos->actor_count = at_most(1 + below(chaos, 3), plan ? plan->client_max : 0);
     for (size_t i = 0; i < chaos->actor_count; i++) {
         struct actor *actor = &chaos->actors[i];
         bool is_named = i == 0 || percent(chaos, 75);
@@ -141,7 +149,7 @@ static struct chaos *enter(struct world *world, bool is_tame)
         actor->line_count = is_named && percent(chaos, 50) ? 5 + below(chaos, 30) : 0;
         actor_enter(chaos, actor);
     }
-    chaos->worker_count = 1 + below(chaos, 3);
+    chaos->worker_count = at_most(1 + below(chaos, 3), plan ? plan->worker_max : 0);
     for (size_t i = 0; i < chaos->worker_count; i++) {
         worker_enter(chaos, i);
     }
@@ -150,12 +158,17 @@ static struct chaos *enter(struct world *world, bool is_tame)
 
 struct chaos *chaos_new(struct world *world)
 {
-    return enter(world, false);
+    return enter(world, false, NULL);
+}
+
+struct chaos *chaos_new_planned(struct world *world, const struct chaos_plan *plan)
+{
+    return enter(world, false, plan);
 }
 
 struct chaos *chaos_new_tame(struct world *world)
 {
-    return enter(world, true);
+    return enter(world, true, NULL);
 }
 
 void chaos_free(struct chaos **chaos)
@@ -576,9 +589,10 @@ static void act_stats(struct chaos *chaos)
 
 static const struct {
     unsigned weight;
+    const char *name;
     void (*act)(struct chaos *chaos);
 } actions[] = {
-#define X(weight, name) {weight, act_##name},
+#define X(weight, name) {weight, #name, act_##name},
     ACTION_LIST(X)
 #undef X
 };
@@ -592,15 +606,83 @@ static unsigned weight_sum(void)
     return sum;
 }
 
-void chaos_step(struct chaos *chaos)
+unsigned chaos_action_count(void)
 {
-    struct world *world = chaos->world;
+    return sizeof actions / sizeof actions[0];
+}
+
+const char *chaos_action_name(unsigned index)
+{
+    return actions[index].name;
+}
+
+static bool name_read(struct chaos_plan *plan, const char *name, size_t size)
+{
+    for (unsigned i = 0; i < chaos_action_count(); i++) {
+        if (strlen(actions[i].name) == size && memcmp(actions[i].name, name, size) == 0) {
+            plan->without |= (uint64_t)1 << i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool chaos_plan_without(struct chaos_plan *plan, const char *names)
+{
+    _Static_assert(sizeof actions / sizeof actions[0] <= 64, "a bit for each");
+    while (*names != '\0') {
+        size_t size = strcspn(names, ",");
+        if (!name_read(plan, names, size)) {
+            return false;
+        }
+        names += size + (names[size] == ',');
+    }
+    return true;
+}
+
+bool chaos_plan_only(struct chaos_plan *plan, const char *ranges)
+{
+    memset(plan->skips, true, sizeof plan->skips);
+    while (*ranges != '\0') {
+        char *end;
+        uint64_t first = strtoull(ranges, &end, 10);
+        uint64_t last = *end == '-' ? strtoull(end + 1, &end, 10) : first;
+        if (last < first || last >= CHAOS_STEP_COUNT_MAX || (*end != ',' && *end != '\0')) {
+            return false;
+        }
+        memset(&plan->skips[first], false, last - first + 1);
+        ranges = end + (*end == ',');
+    }
+    return true;
+}
+
+static bool is_skipped(const struct chaos *chaos, uint64_t step)
+{
+    return chaos->plan != NULL && step < CHAOS_STEP_COUNT_MAX && chaos->plan->skips[step];
+}
+
+static void act(struct chaos *chaos)
+{
     unsigned dice = (unsigned)below(chaos, weight_sum());
-    size_t i = 0;
+    unsigned i = 0;
     while (dice >= actions[i].weight) {
         dice -= actions[i++].weight;
     }
-    actions[i].act(chaos);
+    if (chaos->plan == NULL || !(chaos->plan->without >> i & 1)) {
+        actions[i].act(chaos);
+    }
+}
+
+void chaos_step(struct chaos *chaos)
+{
+    struct world *world = chaos->world;
+    uint64_t step = chaos->step_count++;
+    if (is_skipped(chaos, step)) {
+        return;
+    }
+    world->rng.state = (world->seed * 0x2545f4914f6cdd1du + step) * 0x9e3779b97f4a7c15u; /* a stream of its own */
+    (void)rng_next(&world->rng);
+    act(chaos);
     if (world->core == NULL && chaos->broker_returns_at <= world->now) {
         broker_start(world);
     }

@@ -823,7 +823,8 @@ static void sent_dispatch(struct world *world, const struct item_dispatch *item)
     struct job *job = job_of(world, item->task);
     WORLD_CHECK(world, job != NULL, "task %" PRIx64 " is dispatched and was never submitted", item->task);
     WORLD_CHECK(world, !job->has_fate, "task %" PRIx64 " is dispatched after its outcome is on disk", item->task);
-    WORLD_CHECK(world, world->wall_shift != 0 || world->now >= job->not_before, "task %" PRIx64 " is dispatched before its time", item->task);
+    WORLD_CHECK(world, world->wall_shift != 0 || world->now >= job->not_before,
+                "task %" PRIx64 " is dispatched before its time", item->task);
     if (job->try_count > 0) {
         struct token last = job->tries[job->try_count - 1].token;
         WORLD_CHECK(world, token_compare(last, token) < 0, "task %" PRIx64 " is dispatched as %u.%u after %u.%u",

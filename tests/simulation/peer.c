@@ -126,6 +126,7 @@ void sim_peer_drop_wire(struct peer *peer, bool told)
 void sim_peer_die(struct peer *peer, bool told)
 {
     world_say(peer->world, "%s dies", peer->name);
+    peer->world->death_count++;
     sim_peer_drop_wire(peer, told);
     peer->is_dead = true;
     if (peer->kind == PEER_WORKER) {

@@ -148,6 +148,7 @@ static void die(struct process *process, int32_t status)
 {
     world_say(process->worker->peer.world, "%s: slot %d dies, status %d", process->worker->peer.name, process->pid,
               status);
+    process->worker->peer.world->death_count++;
     process->is_dead = true;
     process->status = status;
     process->is_running = false;

@@ -58,8 +58,10 @@ void world_report(struct world *world)
     for (uint64_t i = world->trace_count - count; !world->echo && i < world->trace_count; i++) {
         fprintf(stderr, "%s\n", world->trace[i % TRACE_LINE_COUNT]);
     }
-    fprintf(stderr, "seed %" PRIu64 " after %" PRIu64 " steps (run test_random --seed %" PRIu64 " --trace)\n",
-            world->seed, world->step_count, world->seed);
+    fprintf(stderr,
+            "seed %" PRIu64 " after %" PRIu64 " steps (quern-sim %" PRIu64 " replays it, quern-sim --shrink %" PRIu64
+            " makes it smaller)\n",
+            world->seed, world->step_count, world->seed, world->seed);
 }
 
 void world_fail(struct world *world, const char *format, ...)

@@ -302,7 +302,8 @@ struct world {
     size_t send_left;       /* frames the broker may still send before it crashes; SIZE_MAX: it does not */
     unsigned check_every;
     uint64_t step_count;
-    uint64_t crash_count;
+    uint64_t crash_count;     /* of brokers */
+    uint64_t death_count;     /* of other parties, and of slots */
     uint64_t lost_batches;    /* sealed or open batches with rows that died with a broker */
     uint64_t unheard_batches; /* on disk, but the broker died before it knew */
     bool workers_are_swept;   /* every start finds too many rows of workers */
