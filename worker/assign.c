@@ -267,6 +267,17 @@ static bool is_closed(struct supervisor *supervisor)
            is_stuck(supervisor);
 }
 
+/* Of what is deeper than everything that waits: what runs, and what may still start. What came beyond that would be
+ * given back, and come again, as fast as the broker and we can. */
+static uint64_t capacity_closed(const struct supervisor *supervisor)
+{
+    uint64_t count = places_room(&supervisor->places);
+    for (const struct attempt *attempt = supervisor->ledger.handed.first; attempt != NULL; attempt = attempt->next) {
+        count += attempt->depth > supervisor->places.deepest;
+    }
+    return count;
+}
+
 static uint64_t capacity_wanted(struct supervisor *supervisor, bool is_shut)
 {
     const struct places *places = &supervisor->places;
@@ -287,7 +298,7 @@ static uint64_t capacity_wanted(struct supervisor *supervisor, bool is_shut)
     if (places->is_stuck) {
         return held + 1; /* perhaps it is what is waited for */
     }
-    uint64_t max = places->slots + (is_shut ? 0 : NESTED_PREFETCH_COUNT_MAX);
+    uint64_t max = is_shut ? capacity_closed(supervisor) : places->slots + NESTED_PREFETCH_COUNT_MAX;
     return capacity < max ? capacity : max;
 }
 
@@ -303,12 +314,12 @@ static void return_closed(struct supervisor *supervisor)
 
 /* What waits, and whatever else does not stand deeper, must not keep away what is waited for. While draining, when
  * nothing else may come, so much of that as there are slots. */
-static void tell_nested(struct supervisor *supervisor)
+static void tell_nested(struct supervisor *supervisor, bool is_shut)
 {
     const struct places *places = &supervisor->places;
     uint64_t count = places->waiting == 0 ? 0 : ledger_shallower(&supervisor->ledger, places->deepest + 1);
-    dialogue_set_nested(&supervisor->dialogue, count > 0 && supervisor->is_draining ? count + places->slots : count,
-                        places->deepest + 1);
+    uint64_t more = !supervisor->is_draining ? 0 : is_shut ? capacity_closed(supervisor) : places->slots;
+    dialogue_set_nested(&supervisor->dialogue, count > 0 ? count + more : 0, places->deepest + 1);
 }
 
 /* How long what runs has run, at least; 0: something has only begun, or nothing runs. */
@@ -357,7 +368,7 @@ void assign_capacity(struct supervisor *supervisor)
     if (pace_is_news(told, capacity) || (told != capacity && (is_shut || is_other || supervisor->places.is_stuck))) {
         dialogue_set_capacity(&supervisor->dialogue, capacity);
     }
-    tell_nested(supervisor);
+    tell_nested(supervisor, is_shut);
     bool gives_back = scarce == SCARCE_ALONE || (capacity == 0 && scarce == SCARCE_NOTHING);
     if (gives_back && dialogue_is_welcome(&supervisor->dialogue)) {
         return_surplus(supervisor);

@@ -64,6 +64,12 @@ bool places_may_start(const struct places *places, unsigned depth)
     return places->is_stuck && places->running == 0 && room(places) > 0;
 }
 
+unsigned places_room(const struct places *places)
+{
+    unsigned most = places->running + places->waiting < root_max(places->slots) ? places->slots : width(places);
+    return places->is_alone || places->running >= most ? 0 : most - places->running;
+}
+
 bool places_may_start_alone(const struct places *places)
 {
     return !places->is_alone && places->running == 0;

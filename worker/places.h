@@ -35,6 +35,8 @@ unsigned places_waiting_max(unsigned slots);
 bool places_may_wait(const struct places *places);
 /* May a task of this depth start on an idle slot? */
 bool places_may_start(const struct places *places, unsigned depth);
+/* While some wait: how many more that are deeper than all of them may start. */
+unsigned places_room(const struct places *places);
 /* With is_alone: the same for one that wants nothing beside it. What waits inside its handler is not beside it. */
 bool places_may_start_alone(const struct places *places);
 /* Slots to keep alive. */

@@ -17,6 +17,8 @@
 #define SUBMIT_COUNT_MAX 60u
 #define DRAIN_ROUND_COUNT_MAX 4000u
 #define DRAIN_ROUND_MS 100
+#define RIVAL_COUNT_MAX 2u
+#define CLOCK_STEP_MS ((int64_t)2 * 3600 * 1000)
 
 /* A place for clients of one session, one process after the other. */
 struct actor {
@@ -37,10 +39,13 @@ struct chaos {
     struct worker *workers[4];
     size_t worker_count;
     int64_t worker_returns_at[4];
+    struct worker *rivals[RIVAL_COUNT_MAX]; /* second ones of a name */
+    size_t rival_count;
     bool is_gentle;
     bool is_tame;
     unsigned real_percent; /* of peers that are the product's own code; the others are models */
     unsigned amo_percent;
+    unsigned nested_percent;
     unsigned retry_percent;
     unsigned sealed_max;
     int64_t broker_returns_at;
@@ -86,6 +91,7 @@ static void worker_enter(struct chaos *chaos, size_t index)
     worker->tells_start = percent(chaos, 60);
     worker->fail_percent = percent(chaos, 50) ? 25 : 0;
     worker->crash_percent = !chaos->is_gentle && percent(chaos, 40) ? 15 : 0;
+    worker->memory_percent = percent(chaos, 30) ? 10 : 0;
     worker->run_ms_max = percent(chaos, 30) ? 2000 : 50;
     chaos->workers[index] = worker;
 }
@@ -132,6 +138,7 @@ static struct chaos *enter(struct world *world, bool is_tame, const struct chaos
     chaos->is_tame = is_tame;
     chaos->is_gentle = percent(chaos, 35);
     chaos->real_percent = percent(chaos, 75) ? 80 : 0;
+    chaos->nested_percent = percent(chaos, 30) && !is_tame ? 25 : 0;
     chaos->amo_percent = percent(chaos, 60) && !is_tame ? 30 : 0;
     chaos->retry_percent = percent(chaos, 60) ? 40 : 0;
     chaos->sealed_max = percent(chaos, 70) ? 1 : SEALED_COUNT_MAX;
@@ -285,6 +292,9 @@ static void act_submit(struct chaos *chaos)
     if (!spec.at_most_once && percent(chaos, chaos->retry_percent)) {
         spec.attempts = 2 + below(chaos, 3);
     }
+    spec.timeout_ms = percent(chaos, 15) ? 1 + below(chaos, 100) : 0;
+    spec.memory_bytes = percent(chaos, 15) ? MIB * (1 + below(chaos, 100)) : 0;
+    spec.nested = percent(chaos, chaos->nested_percent) ? 1 + (unsigned)below(chaos, 3) : 0;
     for (uint64_t left = 1 + below(chaos, 3); left > 0; left--) {
         sim_client_submit(actor->client, &spec);
     }
@@ -468,13 +478,73 @@ static void act_worker_return(struct chaos *chaos)
     }
 }
 
+/* Both ways, or one of them. */
 static void act_cut(struct chaos *chaos)
 {
     struct wire *wire = any_wire(chaos);
-    if (wire != NULL && !chaos->is_gentle && !chaos->is_tame) {
-        wire->is_cut = !wire->is_cut;
-        world_say(chaos->world, "wire %" PRIu64 " is %s", wire->conn, wire->is_cut ? "cut" : "mended");
+    if (wire == NULL || chaos->is_gentle || chaos->is_tame) {
+        return;
     }
+    unsigned which = 1 + (unsigned)below(chaos, 3);
+    wire->is_cut_there ^= (which & 1) != 0;
+    wire->is_cut_back ^= (which & 2) != 0;
+    world_say(chaos->world, "wire %" PRIu64 " is %s to the broker, %s back", wire->conn, wire->is_cut ? "cut" : "whole",
+              wire->is_cut_back ? "cut" : "whole");
+}
+
+static void act_client_pause(struct chaos *chaos)
+{
+    struct actor *actor = any_actor(chaos);
+    if (actor != NULL && !chaos->is_tame) {
+        struct peer *peer = &actor->client->peer;
+        peer->paused_until = chaos->world->now + (int64_t)below(chaos, chaos->world->limits.dead_ms * 3 / 2);
+        world_say(chaos->world, "%s stops until %" PRId64, peer->name, peer->paused_until);
+    }
+}
+
+/* The broker is stopped and goes on. */
+static void act_broker_pause(struct chaos *chaos)
+{
+    struct world *world = chaos->world;
+    if (world->core != NULL && !chaos->is_gentle && !chaos->is_tame) {
+        world->stopped_until = world->now + (int64_t)below(chaos, world->limits.lease_ms * 3 / 2);
+        world_say(world, "the broker stops until %" PRId64, world->stopped_until);
+    }
+}
+
+/* The disk does not answer, or is full until somebody makes room. */
+static void act_stall(struct chaos *chaos)
+{
+    struct world *world = chaos->world;
+    if (!chaos->is_tame) {
+        world->stalled_until = world->now + (int64_t)below(chaos, chaos->is_gentle ? 200 : 5000);
+        world_say(world, "the disk stalls until %" PRId64, world->stalled_until);
+    }
+}
+
+static void act_clock(struct chaos *chaos)
+{
+    struct world *world = chaos->world;
+    if (!chaos->is_tame) {
+        world->wall_ahead += (int64_t)below(chaos, 2 * CLOCK_STEP_MS) - CLOCK_STEP_MS;
+        world->clock_has_jumped = true;
+        world_say(world, "the wall clock is set, %" PRId64 " ms ahead", world->wall_ahead);
+    }
+}
+
+/* Somebody starts a second one of a name that is in use. It goes when faults stop. */
+static void act_worker_rival(struct chaos *chaos)
+{
+    struct worker *worker = any_worker(chaos);
+    if (worker == NULL || chaos->is_gentle || chaos->is_tame || chaos->rival_count == RIVAL_COUNT_MAX) {
+        return;
+    }
+    struct worker *rival = percent(chaos, 70) ? sim_worker_new_real(chaos->world, worker->peer.name, 1)
+                                              : sim_worker_new(chaos->world, worker->peer.name, 1);
+    rival->peer.is_auto = true;
+    rival->run_ms_max = 50;
+    chaos->rivals[chaos->rival_count++] = rival;
+    world_say(chaos->world, "a second %s starts", worker->peer.name);
 }
 
 /* It connects, its HELLO (or its echo) is held up on the way, and it connects again. A worker may be dead when it
@@ -509,7 +579,7 @@ static void act_mend(struct chaos *chaos)
 {
     struct wire *wire = any_wire(chaos);
     if (wire != NULL) {
-        wire->is_cut = false;
+        wire->is_cut = wire->is_cut_there = wire->is_cut_back = false;
     }
 }
 
@@ -583,6 +653,11 @@ static void act_stats(struct chaos *chaos)
     X(40, late)                                                                                                        \
     X(60, mend)                                                                                                        \
     X(15, cut)                                                                                                         \
+    X(8, client_pause)                                                                                                 \
+    X(4, broker_pause)                                                                                                 \
+    X(10, stall)                                                                                                       \
+    X(6, clock)                                                                                                        \
+    X(5, worker_rival)                                                                                                 \
     X(30, crash)                                                                                                       \
     X(4, stop)                                                                                                         \
     X(15, stats)
@@ -697,7 +772,15 @@ static void mend(struct chaos *chaos)
 {
     struct world *world = chaos->world;
     for (size_t i = 0; i < world->wire_count; i++) {
-        world->wires[i]->is_cut = false;
+        struct wire *wire = world->wires[i];
+        wire->is_cut = wire->is_cut_there = wire->is_cut_back = false;
+    }
+    world->stopped_until = 0;
+    world->stalled_until = 0;
+    for (size_t i = 0; i < chaos->rival_count; i++) {
+        if (!chaos->rivals[i]->peer.is_dead) {
+            sim_peer_die(&chaos->rivals[i]->peer, true);
+        }
     }
     for (size_t i = 0; i < world->peer_count; i++) {
         world->peers[i]->paused_until = 0;

@@ -238,11 +238,14 @@ struct task_options sim_client_options(const struct spec *spec)
     struct task_options options = task_options_default();
     options.priority = spec->priority;
     options.at_most_once = spec->at_most_once;
+    options.timeout_ms = spec->timeout_ms;
+    options.memory_bytes = spec->memory_bytes;
+    options.depth = spec->depth;
     options.expires_ms = spec->expires_ms;
     options.known = spec->known;
     if (spec->attempts > 1) {
         options.attempts = spec->attempts;
-        options.retry_on = 1u << CAUSE_ERROR;
+        options.retry_on = 1u << CAUSE_ERROR | 1u << CAUSE_TIMEOUT | 1u << CAUSE_MEMORY;
         options.backoff_ms = 20;
         options.backoff_cap_ms = 100;
     }
@@ -268,7 +271,8 @@ static bool may_share_message(const struct piece *a, const struct piece *b)
     return a->spec.at_most_once == b->spec.at_most_once && a->spec.priority == b->spec.priority &&
            a->spec.delay_ms == b->spec.delay_ms && a->spec.expires_ms == b->spec.expires_ms &&
            a->spec.known == b->spec.known && a->spec.attempts == b->spec.attempts &&
-           a->spec.function == b->spec.function &&
+           a->spec.timeout_ms == b->spec.timeout_ms && a->spec.memory_bytes == b->spec.memory_bytes &&
+           a->spec.depth == b->spec.depth && a->spec.function == b->spec.function &&
            (b->spec.ordinal == 0 ? a->spec.ordinal == 0 : b->spec.predecessor == a->spec.ordinal);
 }
 
@@ -336,6 +340,9 @@ void sim_client_submit(struct client *client, const struct spec *spec)
     }
     if (submit->spec.ordinal != 0) {
         snprintf(submit->work, sizeof submit->work, "L%.32s:%" PRIu64, client->session_name, submit->spec.ordinal);
+    } else if (submit->spec.nested > 0) {
+        snprintf(submit->work, sizeof submit->work, "w%" PRIu64 ".%u!%u", client->peer.serial, submit->sequence,
+                 submit->spec.nested);
     } else {
         snprintf(submit->work, sizeof submit->work, "w%" PRIu64 ".%u", client->peer.serial, submit->sequence);
     }

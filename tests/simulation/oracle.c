@@ -16,6 +16,8 @@
 #define TAKER_COUNT_MAX 8u
 #define EMPTY_LINE_EVERY 5u
 #define RESULT_SIZE 128u
+/* To and fro more often than this, it leads nowhere. */
+#define DISPATCH_COUNT_MAX 500u
 
 /* One dispatch of one task. */
 struct
@@ -383,9 +385,9 @@ static void check_blame(struct world *world, const struct task_row *row)
 {
     const struct job *job = job_of(world, row->id);
     WORLD_CHECK(world, job != NULL && !job->has_fate, "task %" PRIx64 " changes after its outcome", row->id);
-    WORLD_CHECK(world, row->attempts <= count_ended(job, CAUSE_ERROR),
-                "task %" PRIx64 " is blamed for %u failed attempts and had %u", row->id, row->attempts,
-                count_ended(job, CAUSE_ERROR));
+    unsigned failed = count_ended(job, CAUSE_ERROR) + count_ended(job, CAUSE_TIMEOUT) + count_ended(job, CAUSE_MEMORY);
+    WORLD_CHECK(world, row->attempts <= failed, "task %" PRIx64 " is blamed for %u failed attempts and had %u", row->id,
+                row->attempts, failed);
     WORLD_CHECK(world, row->crashes <= count_ended(job, CAUSE_CRASHED),
                 "task %" PRIx64 " is blamed for %u crashes and had %u", row->id, row->crashes,
                 count_ended(job, CAUSE_CRASHED));
@@ -424,7 +426,7 @@ static void check_expired(struct world *world, const struct job *job)
 
 static void check_failure(struct world *world, struct job *job, const struct outcome_row *row)
 {
-    unsigned errors = count_ended(job, CAUSE_ERROR);
+    unsigned errors = count_ended(job, CAUSE_ERROR) + count_ended(job, CAUSE_TIMEOUT) + count_ended(job, CAUSE_MEMORY);
     unsigned crashes = count_ended(job, CAUSE_CRASHED);
     uint64_t allowed = job->spec.attempts > 1 ? job->spec.attempts : 1;
     switch (row->cause) {
@@ -435,6 +437,11 @@ static void check_failure(struct world *world, struct job *job, const struct out
         }
         WORLD_CHECK(world, errors >= allowed, "task %" PRIx64 " failed after %u of %" PRIu64 " attempts", row->id,
                     errors, allowed);
+        return;
+    case CAUSE_TIMEOUT:
+    case CAUSE_MEMORY:
+        WORLD_CHECK(world, count_ended(job, row->cause) >= 1, "task %" PRIx64 " failed by %s, and no attempt did",
+                    row->id, cause_word(row->cause));
         return;
     case CAUSE_CRASHED:
         WORLD_CHECK(world, crashes >= 1 && job->spec.at_most_once,
@@ -746,6 +753,9 @@ static void sent_accepted(struct world *world, const struct msg_ACCEPTED *accept
 
 static void sent_refused(struct world *world, const struct wire *wire, const struct msg_REFUSED *refused)
 {
+    if (wire->maker->kind != PEER_CLIENT) {
+        return;
+    }
     const struct series_row *series = memstore_series(world->disk, refused->series);
     const struct client *client = (const struct client *)(const void *)wire->maker;
     const struct session_row *row = memstore_session(world->disk, client->session);
@@ -830,6 +840,8 @@ static void sent_dispatch(struct world *world, const struct item_dispatch *item)
         WORLD_CHECK(world, token_compare(last, token) < 0, "task %" PRIx64 " is dispatched as %u.%u after %u.%u",
                     item->task, token.epoch, token.attempt, last.epoch, last.attempt);
     }
+    WORLD_CHECK(world, job->try_count < DISPATCH_COUNT_MAX, "task %" PRIx64 " is dispatched again and again",
+                item->task);
     if (job->spec.at_most_once && !job->is_volatile) {
         const struct task_row *row = memstore_task(world->disk, item->task);
         WORLD_CHECK(world,
@@ -848,6 +860,9 @@ static void sent_dispatch(struct world *world, const struct item_dispatch *item)
 static void sent_reply(struct world *world, const struct wire *wire, const struct msg_REPLY *reply)
 {
     const struct client *client = (const struct client *)(const void *)wire->maker;
+    if (wire->maker->kind != PEER_CLIENT) {
+        return;
+    }
     for (size_t i = 0; i < client->request_count; i++) {
         const struct asked *request = &client->requests[i];
         if (request->number != reply->request || request->kind != MSG_CANCEL) {

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NEST_DEPTH_MAX 3u
+#define NEST_LOOK_MS 5
 #define WALL_START 1700000000000
 /* Of steps after the signal. */
 #define DIES_PERCENT 60u
@@ -24,9 +26,14 @@
 
 struct order {
     uint64_t number;
+    uint64_t depth;
+    unsigned nested;
     struct token token; /* task 0: taken back before it was sent */
     char work[64];
 };
+
+/* Of a handler that submits tasks of its own and waits for them. */
+enum nest { NEST_NONE, NEST_ASKED, NEST_WAITS, NEST_OVER };
 
 struct process {
     struct statuspage page; /* first: the slot's pointer is ours */
@@ -36,12 +43,15 @@ struct process {
     size_t inbox_count;
     size_t inbox_cap;
     struct order runs;
+    enum nest nest;
+    struct client *inner; /* its client; NULL: none */
     bool is_running;
     int64_t began;
     int64_t ends_at;
     bool is_told;
     bool is_killed;
     bool is_dead;
+    bool took_too_much; /* memory: the kernel has killed it */
     bool rings;
     int32_t status;
 };
@@ -68,6 +78,14 @@ void process_make(struct worker *worker, struct slot *slot)
     slot->tasks_max = worker->real->options.slot_tasks_max;
 }
 
+static void inner_end(struct process *process)
+{
+    if (process->inner != NULL && !process->inner->peer.is_dead) {
+        sim_peer_die(&process->inner->peer, true);
+    }
+    process->inner = NULL;
+}
+
 /* ---- in the place of slot_process.c ---- */
 
 void slot_close(struct slot *slot, struct slot_yard *yard)
@@ -75,6 +93,7 @@ void slot_close(struct slot *slot, struct slot_yard *yard)
     (void)yard;
     struct process *process = process_of(slot);
     CHECK(slot->queued == 0);
+    inner_end(process);
     free(process->inbox);
     free(process);
     slot->page = NULL;
@@ -92,7 +111,7 @@ static void order_take(struct process *process, const struct slot *slot, const s
         process->inbox = xrealloc(process->inbox, process->inbox_cap * sizeof *process->inbox);
     }
     struct order *order = &process->inbox[process->inbox_count++];
-    *order = (struct order){.number = task->number};
+    *order = (struct order){.number = task->number, .depth = task->depth};
     const struct attempt *attempt = slot->queue[task->number % SLOT_QUEUE_COUNT_MAX];
     if (attempt != NULL && attempt->number == task->number) {
         order->token = attempt->token;
@@ -103,6 +122,8 @@ static void order_take(struct process *process, const struct slot *slot, const s
     const uint8_t *pad = memchr(value.bytes.p, '#', value.bytes.n);
     size_t size = pad ? (size_t)(pad - value.bytes.p) : value.bytes.n;
     snprintf(order->work, sizeof order->work, "%.*s", (int)size, (const char *)value.bytes.p);
+    const char *mark = strchr(order->work, '!');
+    order->nested = mark ? (unsigned)strtoul(mark + 1, NULL, 10) : 0;
 }
 
 void slot_flush(struct slot *slot)
@@ -135,17 +156,18 @@ void yard_look(struct slot_yard *yard, int64_t now_ms)
 
 enum oom slot_oom(const struct slot *slot, const struct slot_yard *yard, int32_t status, struct group_end *end_out)
 {
-    (void)slot;
     (void)yard;
     (void)status;
-    *end_out = (struct group_end){0};
-    return OOM_NONE;
+    bool was = process_of(slot)->took_too_much;
+    *end_out = (struct group_end){.was_killed = was, .was_own = was};
+    return was ? OOM_OWN_LIMIT : OOM_NONE;
 }
 
 /* ---- what it does ---- */
 
 static void die(struct process *process, int32_t status)
 {
+    inner_end(process);
     world_say(process->worker->peer.world, "%s: slot %d dies, status %d", process->worker->peer.name, process->pid,
               status);
     process->worker->peer.world->death_count++;
@@ -169,6 +191,7 @@ static bool start_next(struct process *process)
         }
         statuspage_run(&process->page, order.number, world->now * 1000, world->now + WALL_START);
         process->runs = order;
+        process->nest = order.nested > 0 ? NEST_ASKED : NEST_NONE;
         process->is_running = true;
         process->began = world->now;
         process->ends_at = world->now + (int64_t)rng_below(&world->rng, worker->run_ms_max + 1);
@@ -232,11 +255,86 @@ static void end_run(struct process *process)
         die(process, SIGSEGV);
         return;
     }
-    bool is_done = dice >= worker->crash_percent + worker->fail_percent;
+    if (dice < worker->crash_percent + worker->memory_percent) {
+        process->took_too_much = true;
+        die(process, SIGKILL);
+        return;
+    }
+    bool is_done = dice >= worker->crash_percent + worker->memory_percent + worker->fail_percent;
     world_say(worker->peer.world, "%s: slot %d ends %" PRIx64 ": %s", worker->peer.name, process->pid,
               process->runs.token.task, is_done ? "done" : "error");
     write_result(process, is_done, false);
     process->is_running = false;
+}
+
+/* ---- a handler that waits for tasks of its own ---- */
+
+static void inner_submit(struct process *process)
+{
+    struct spec spec = {.depth = process->runs.depth + 1};
+    struct rng *rng = &process->worker->peer.world->rng;
+    while (process->inner->submit_count < process->runs.nested) {
+        size_t before = process->inner->submit_count;
+        spec.nested =
+            process->runs.depth < NEST_DEPTH_MAX && rng_percent(rng, 40) ? 1 + (unsigned)rng_below(rng, 2) : 0;
+        sim_client_submit(process->inner, &spec);
+        if (process->inner->submit_count == before) {
+            return; /* it has no room yet */
+        }
+    }
+}
+
+static void nest_begin(struct process *process)
+{
+    struct world *world = process->worker->peer.world;
+    process->inner = rng_percent(&world->rng, 70) ? sim_client_new_real(world, NULL) : sim_client_new(world, NULL);
+    process->inner->peer.is_auto = true;
+    process->inner->peer.retry_at = world->now;
+    wait_begin(&process->page, world->now * 1000);
+    process->rings = true;
+    process->nest = NEST_WAITS;
+}
+
+/* Its client was told that its session is gone, or cannot be: the handler fails. */
+static void nest_give_up(struct process *process)
+{
+    inner_end(process);
+    wait_end(&process->page, process->worker->peer.world->now * 1000);
+    process->nest = NEST_OVER;
+}
+
+/* True: the handler goes on. */
+static bool nest_step(struct process *process)
+{
+    struct world *world = process->worker->peer.world;
+    if (process->nest == NEST_ASKED) {
+        nest_begin(process);
+    }
+    if (process->nest != NEST_WAITS) {
+        return true;
+    }
+    enum place_word place = place_read(&process->page);
+    if (place == PLACE_REFUSED || process->inner->peer.is_denied) {
+        nest_give_up(process);
+        return true;
+    }
+    if (place == PLACE_ASKED) {
+        return false;
+    }
+    inner_submit(process);
+    while (sim_client_take(process->inner)) {
+    }
+    sim_client_acknowledge(process->inner);
+    size_t answers = process->inner->took_count;
+    for (size_t i = 0; i < process->inner->submit_count; i++) {
+        answers += process->inner->submits[i].answer == ANSWER_REFUSED;
+    }
+    if (process->inner->submit_count == process->runs.nested && answers >= process->runs.nested) {
+        nest_give_up(process);
+        process->ends_at = world->now;
+        return true;
+    }
+    return false;
 }
 
 static void process_step(struct process *process)
@@ -252,7 +350,9 @@ static void process_step(struct process *process)
     if (process->is_running && process->is_told && rng_percent(&world->rng, HEEDS_PERCENT)) {
         process->ends_at = world->now; /* its handler asks, and clears up */
     }
-    if (process->is_running && process->ends_at <= world->now) {
+    bool goes_on = !process->is_running || nest_step(process) || process->is_told;
+    if (process->is_running && goes_on && process->ends_at <= world->now) {
+        inner_end(process);
         end_run(process);
     }
     if (!process->is_running && !process->is_dead) {
@@ -297,8 +397,11 @@ int64_t process_wake(const struct slot *slot, int64_t now)
     if (process->is_dead || process->is_killed || process->is_told || process->rings) {
         return now + 1;
     }
-    if (process->is_running) {
+    if (process->is_running && process->nest != NEST_ASKED && process->nest != NEST_WAITS) {
         return process->ends_at;
+    }
+    if (process->is_running) {
+        return now + NEST_LOOK_MS;
     }
     return process->inbox_count > 0 ? now + 1 : INT64_MAX;
 }

@@ -66,6 +66,19 @@ static void check_hello(struct worker *worker, const struct msg_HELLO_WORKER *he
     oracle_listed(world, worker, hello->held);
 }
 
+/* What is told to have ended runs nowhere any more. */
+static void check_ended(struct worker *worker, struct token token)
+{
+    struct supervisor *supervisor = mind_of(worker);
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        struct token runs;
+        bool is_it = supervisor->slots[i].state == SLOT_LIVE && process_runs(&supervisor->slots[i], &runs) &&
+                     runs.task == token.task && token_compare(runs, token) == 0;
+        WORLD_CHECK(worker->peer.world, !is_it, "%s says how %" PRIx64 " ended, and it runs", worker->peer.name,
+                    token.task);
+    }
+}
+
 static void note_finished(struct worker *worker, struct list items)
 {
     struct item_finished item;
@@ -79,6 +92,7 @@ static void note_finished(struct worker *worker, struct list items)
                   item.state == FINISHED_DONE     ? "done"
                   : item.state == FINISHED_KILLED ? "killed"
                                                   : cause_word((unsigned)item.cause));
+        check_ended(worker, held.token);
         oracle_handed_in(worker->peer.world, worker, &held);
     }
 }

@@ -168,6 +168,26 @@ static void test_a_worker_that_has_greeted_does_not_leave_without_a_word(void **
     scene_end(world);
 }
 
+/* A handler waits for two tasks, one of them runs, something else has the other place, and all of it takes long: the
+ * second one was given back as what may not start here, and came again at once, thousands of times in a second. */
+static void test_what_may_not_start_beside_a_waiting_handler_does_not_go_to_and_fro(void **state)
+{
+    (void)state;
+    struct world *world = scene();
+    struct client *client = client_open(world, "s");
+    struct worker *worker = sim_worker_new_real(world, "w", 2);
+    worker->run_ms_max = 60000;
+    again(world, worker);
+    world->peers[0]->is_auto = true;
+    worker->peer.is_auto = true;
+    sim_client_submit(client, &(struct spec){.nested = 2});
+    sim_client_submit(client, &PLAIN);
+    pass(world, 1000);
+    assert_true(oracle_counts(world).starts >= 3);
+    assert_true(oracle_counts(world).dispatches < 20);
+    scene_end(world);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +196,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_has_its_outcome_is_not_lost_with_the_session),
         cmocka_unit_test(test_a_drained_worker_asks_again_when_it_had_to_return_something),
         cmocka_unit_test(test_a_worker_that_has_greeted_does_not_leave_without_a_word),
+        cmocka_unit_test(test_what_may_not_start_beside_a_waiting_handler_does_not_go_to_and_fro),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -303,6 +303,8 @@ void sim_worker_tick(struct worker *worker)
             uint64_t dice = rng_below(&world->rng, 100);
             if (dice < worker->crash_percent) {
                 finish(worker, held, FINISHED_FAILED, CAUSE_CRASHED);
+            } else if (dice < worker->crash_percent + worker->memory_percent) {
+                finish(worker, held, FINISHED_FAILED, CAUSE_MEMORY);
             } else if (dice < worker->crash_percent + worker->fail_percent) {
                 finish(worker, held, FINISHED_FAILED, CAUSE_ERROR);
             } else {

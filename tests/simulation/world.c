@@ -237,6 +237,11 @@ static void broker_step(struct world *world, struct event *event)
     carry_out(world);
 }
 
+static bool is_stopped(const struct world *world)
+{
+    return world->stopped_until > world->now;
+}
+
 /* ---- life ---- */
 
 static void begin_core(struct world *world)
@@ -297,6 +302,7 @@ static void end_core(struct world *world)
         free(world->loads[i]);
     }
     world->load_count = 0;
+    world->stopped_until = 0;
     update_fini(&world->update);
     core_close(&world->core);
     break_wires(world);
@@ -343,7 +349,7 @@ void broker_stop(struct world *world)
 void broker_tick(struct world *world)
 {
     struct event event = {.kind = EVENT_TICK};
-    if (world->core != NULL) {
+    if (world->core != NULL && !is_stopped(world)) {
         broker_step(world, &event);
     }
 }
@@ -362,7 +368,7 @@ void broker_stats(struct world *world, bool disk_low)
 
 bool broker_seal(struct world *world)
 {
-    if (world->core == NULL || world->sealed_count == SEALED_COUNT_MAX) {
+    if (world->core == NULL || is_stopped(world) || world->sealed_count == SEALED_COUNT_MAX) {
         return false;
     }
     struct batch *batch = core_seal(world->core);
@@ -373,6 +379,9 @@ bool broker_seal(struct world *world)
 
 bool broker_apply(struct world *world)
 {
+    if (world->stalled_until > world->now) {
+        return false;
+    }
     for (size_t i = 0; world->core != NULL && i < world->sealed_count; i++) {
         if (!world->sealed[i].is_applied) {
             apply(world, world->sealed[i].batch, false);
@@ -392,7 +401,7 @@ bool broker_apply(struct world *world)
 /* In the loop's order: the step, the gated frames, then what the step itself said. */
 bool broker_notice(struct world *world)
 {
-    if (world->core == NULL || world->sealed_count == 0 || !world->sealed[0].is_applied) {
+    if (world->core == NULL || is_stopped(world) || world->sealed_count == 0 || !world->sealed[0].is_applied) {
         return false;
     }
     struct batch *batch = world->sealed[0].batch;
@@ -409,7 +418,7 @@ bool broker_notice(struct world *world)
 
 bool broker_answer_load(struct world *world)
 {
-    if (world->core == NULL || world->load_count == 0) {
+    if (world->core == NULL || is_stopped(world) || world->stalled_until > world->now || world->load_count == 0) {
         return false;
     }
     struct load *load = world->loads[0];
@@ -438,7 +447,7 @@ static bool deliver_closed(struct world *world, struct wire *wire)
 
 bool wire_deliver_to_broker(struct world *world, struct wire *wire)
 {
-    if (world->core == NULL || wire->life != world->life || wire->is_cut) {
+    if (world->core == NULL || is_stopped(world) || wire->life != world->life || wire->is_cut || wire->is_cut_there) {
         return false;
     }
     if (wire->is_broken) { /* kicked: the link says so, once */
@@ -458,7 +467,7 @@ bool wire_deliver_to_broker(struct world *world, struct wire *wire)
 bool wire_deliver_to_peer(struct world *world, struct wire *wire)
 {
     struct peer *peer = wire->peer;
-    if (peer == NULL || wire->is_cut || peer->paused_until > world->now) {
+    if (peer == NULL || wire->is_cut || wire->is_cut_back || peer->paused_until > world->now) {
         return false;
     }
     if (wire->to_peer.count > 0) {

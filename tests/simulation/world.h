@@ -46,6 +46,8 @@ struct wire {
     const struct peer *maker; /* who made it; for the oracle */
     uint64_t welcomed_at;     /* count of the batch that WELCOME waited for; for the oracle */
     bool is_cut;              /* nothing moves, nobody notices */
+    bool is_cut_there;        /* nothing moves to the broker */
+    bool is_cut_back;         /* nothing moves to the peer */
     bool is_broken;           /* the broker let go of it: what is in to_peer is the last */
     bool wants_closed;        /* the broker learns that it is gone once to_broker is empty */
     struct fifo to_broker;
@@ -113,7 +115,11 @@ struct spec {
     uint64_t attempts; /* 0: default 1; else retried after errors */
     uint64_t ordinal;
     uint64_t predecessor;
-    bool big; /* some KiB of arguments */
+    uint64_t timeout_ms;
+    uint64_t memory_bytes; /* its limit */
+    uint64_t depth;
+    unsigned nested; /* it submits so many and waits for them */
+    bool big;        /* some KiB of arguments */
 };
 
 struct piece {
@@ -234,6 +240,7 @@ struct worker {
     bool tells_start;      /* sends STARTED by itself */
     unsigned fail_percent; /* of attempts that end in an error */
     unsigned crash_percent;
+    unsigned memory_percent; /* that take too much memory */
     uint64_t run_ms_max;
     int64_t lease_until;
     int64_t lease_ms;
@@ -297,6 +304,10 @@ struct world {
     size_t load_count;
     size_t load_cap;
     bool disk_low;
+    int64_t wall_ahead;     /* of where the wall clock began */
+    bool clock_has_jumped;  /* what is kept by the wall clock comes early or late */
+    int64_t stopped_until;  /* the broker: SIGSTOP */
+    int64_t stalled_until;  /* its disk: full, or it does not answer */
     uint64_t applied_count; /* batches on disk, ever */
     uint64_t sending_for;   /* what leaves now waited for the batch with that count */
     size_t send_left;       /* frames the broker may still send before it crashes; SIZE_MAX: it does not */

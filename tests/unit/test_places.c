@@ -129,9 +129,30 @@ static void test_slots_to_keep_alive_are_bounded(void **state)
     }
 }
 
+/* What may start of the deeper ones, counted one by one, is what the worker asks for. */
+static void test_room_is_how_many_deeper_ones_may_start(void **state)
+{
+    (void)state;
+    for (unsigned slots = 1; slots <= 8; slots++) {
+        for (unsigned waiting = 1; waiting <= places_waiting_max(slots); waiting++) {
+            for (unsigned running = 0; running <= slots; running++) {
+                struct places places = {.slots = slots, .running = running, .waiting = waiting, .deepest = 3};
+                unsigned count = 0;
+                unsigned room = places_room(&places);
+                while (places_may_start(&places, 4)) {
+                    places.running++;
+                    count++;
+                }
+                assert_int_equal(room, count);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_room_is_how_many_deeper_ones_may_start),
         cmocka_unit_test(test_without_waiters_there_are_as_many_places_as_slots),
         cmocka_unit_test(test_a_waiting_slot_gives_its_place_to_a_child_at_once),
         cmocka_unit_test(test_nothing_starts_while_as_many_run_as_there_are_slots),
