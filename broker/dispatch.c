@@ -19,6 +19,9 @@ static bool has_room(const struct core *core, const struct worker *worker, bool 
 {
     uint64_t count = only_idle && worker->slots < worker->capacity_count ? worker->slots : worker->capacity_count;
     bool has_bytes = worker->held_bytes < worker->capacity_bytes || worker->held_count == 0 || (nested && only_idle);
+    if (only_idle && worker->nested_count > 0 && worker->capacity_count == worker->held_count + 1) {
+        count = worker->capacity_count; /* handlers wait in its slots, and it has a place for just one more */
+    }
     count += nested ? worker->nested_count : 0;
     return worker->conn != NULL && worker->is_welcomed && worker->lease_until > core->now &&
            worker->held_count < count && has_bytes;

@@ -115,6 +115,7 @@ void sim_client_hello(struct client *client, struct buf *out)
         uint64_t after = 0;
         hello.taken.count = taken_ranges(client, &hello.taken_prefix, &after, &ranges);
         hello.taken.items = buf_bytes(&ranges);
+        client->peer.wire->taken_prefix = hello.taken_prefix;
     } else if (client->session_name[0] != '\0') {
         hello.name = bytes_text(client->session_name);
     }

@@ -804,6 +804,10 @@ static void sent_outcome(struct world *world, const struct wire *wire, const str
                 job->completion == item->completion && job->state == item->state && job->cause == item->cause &&
                     job->fate_hash == hash,
                 "outcome of %" PRIx64 " leaves and is another than the one on disk", item->task);
+    WORLD_CHECK(world, item->completion > wire->taken_prefix,
+                "outcome of %" PRIx64 " leaves to %s, whose HELLO says that "
+                "it was taken",
+                item->task, wire->maker->name);
     WORLD_CHECK(world, job->acked_at == 0 || job->acked_at > wire->welcomed_at,
                 "outcome of %" PRIx64 " leaves to %s, and its acknowledgement was on disk when that was welcomed",
                 item->task, wire->maker->name);
@@ -988,7 +992,9 @@ static bool job_is_drained(struct world *world, const struct job *job)
     const struct session_row *row = memstore_session(world->disk, job->session);
     bool is_followed = row != NULL && row->name.n > 0;
     if (job->was_stored && !job->has_fate) {
-        world_say(world, "task %" PRIx64 " (%s) has no outcome", job->id, job->work);
+        const struct task_row *task = memstore_task(world->disk, job->id);
+        world_say(world, "task %" PRIx64 " (%s) has no outcome, on disk it is %s", job->id, job->work,
+                  task != NULL ? task_state_word(task->state) : "not there");
         return false;
     }
     if (job->is_accepted && !job->was_stored) {

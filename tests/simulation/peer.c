@@ -129,6 +129,9 @@ void sim_peer_die(struct peer *peer, bool told)
     peer->world->death_count++;
     sim_peer_drop_wire(peer, told);
     peer->is_dead = true;
+    if (peer->role != NULL && peer->role->die != NULL) {
+        peer->role->die(peer);
+    }
     if (peer->kind == PEER_WORKER) {
         peer->world->workers_were_hurt = true;
     }

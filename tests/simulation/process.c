@@ -93,7 +93,6 @@ void slot_close(struct slot *slot, struct slot_yard *yard)
     (void)yard;
     struct process *process = process_of(slot);
     CHECK(slot->queued == 0);
-    inner_end(process);
     free(process->inbox);
     free(process);
     slot->page = NULL;
@@ -357,6 +356,16 @@ static void process_step(struct process *process)
     }
     if (!process->is_running && !process->is_dead) {
         start_next(process);
+    }
+}
+
+void processes_die(struct worker *worker)
+{
+    struct supervisor *supervisor = &worker->real->supervisor;
+    for (size_t i = 0; i < supervisor->slot_count; i++) {
+        if (supervisor->slots[i].state == SLOT_LIVE) {
+            die(process_of(&supervisor->slots[i]), SIGKILL);
+        }
     }
 }
 

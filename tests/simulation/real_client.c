@@ -169,6 +169,31 @@ static void note_submits(struct client *client, const struct msg_SUBMIT *submit)
     }
 }
 
+static bool is_named(const struct msg_HELLO_CLIENT *hello, uint64_t completion)
+{
+    struct list items = hello->taken;
+    struct item_range range;
+    bool is = completion <= hello->taken_prefix;
+    while (item_range_next(&items, &range)) {
+        is = is || (range.first <= completion && completion <= range.last);
+    }
+    return is;
+}
+
+/* Whoever resumes says what was taken. */
+static void note_hello(struct client *client, const struct msg_HELLO_CLIENT *hello)
+{
+    client->peer.wire->taken_prefix = hello->taken_prefix;
+    bool is_whole = hello->session != 0 && hello->taken.count < TAKEN_RANGE_COUNT_MAX;
+    for (size_t i = 0; is_whole && i < client->took_count; i++) {
+        const struct took *took = &client->took[i];
+        bool is_due = took->is_taken && took->losses == client->real->ledger.losses;
+        WORLD_CHECK(client->peer.world, !is_due || is_named(hello, took->completion),
+                    "%s has taken completion %" PRIu64 ", and its HELLO does not say so", client->peer.name,
+                    took->completion);
+    }
+}
+
 static void note_frame(struct client *client, struct bytes frame)
 {
     uint32_t generation;
@@ -182,6 +207,8 @@ static void note_frame(struct client *client, struct bytes frame)
     while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
         if (message.kind == MSG_SUBMIT) {
             note_submits(client, &message.SUBMIT);
+        } else if (message.kind == MSG_HELLO_CLIENT) {
+            note_hello(client, &message.HELLO_CLIENT);
         }
     }
 }

@@ -125,6 +125,9 @@ static void note_frame(struct worker *worker, struct bytes frame)
             note_ping(worker->real, message.PING.number, world->now);
         } else if (message.kind == MSG_FINISHED) {
             note_finished(worker, message.FINISHED.items);
+        } else if (message.kind == MSG_CAPACITY) {
+            world_say(world, "%s asks for %" PRIu64 ", and %" PRIu64 " from depth %" PRIu64 " on", worker->peer.name,
+                      message.CAPACITY.count, message.CAPACITY.nested, message.CAPACITY.depth);
         } else if (message.kind == MSG_RETURNED) {
             note_returned(worker, message.RETURNED.items);
         }
@@ -385,6 +388,11 @@ static void real_pulse(struct peer *peer)
     processes_step(worker_of(peer));
 }
 
+static void real_die(struct peer *peer)
+{
+    processes_die(worker_of(peer));
+}
+
 static int64_t real_wake(const struct peer *peer)
 {
     const struct worker *worker = (const struct worker *)(const void *)peer;
@@ -399,8 +407,13 @@ static int64_t real_wake(const struct peer *peer)
     return at;
 }
 
-static const struct role real_role = {
-    .up = real_up, .down = real_down, .frame = real_frame, .tick = real_tick, .pulse = real_pulse, .wake = real_wake};
+static const struct role real_role = {.up = real_up,
+                                      .down = real_down,
+                                      .frame = real_frame,
+                                      .tick = real_tick,
+                                      .pulse = real_pulse,
+                                      .die = real_die,
+                                      .wake = real_wake};
 
 /* ---- its life ---- */
 

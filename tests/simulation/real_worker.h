@@ -38,6 +38,8 @@ void sim_worker_free_real(struct worker *worker);
 void process_make(struct worker *worker, struct slot *slot);
 /* One step of each process: it starts, ends, crashes, dies. */
 void processes_step(struct worker *worker);
+/* The supervisor is dead: so are they. */
+void processes_die(struct worker *worker);
 /* What a supervisor sees of it. */
 bool process_is_dead(const struct slot *slot, int32_t *status_out);
 bool process_rings(struct slot *slot); /* it has said "look", once */

@@ -188,6 +188,28 @@ static void test_what_may_not_start_beside_a_waiting_handler_does_not_go_to_and_
     scene_end(world);
 }
 
+/* A handler waits for room in the queue, which is full of a task that runs at most once. Such a task goes to idle slots
+ * only, and a slot whose handler waits did not count as idle: nothing ever moved again. */
+static void test_what_runs_at_most_once_may_start_beside_a_waiting_handler(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct world *world = world_new(seed);
+        world->limits.task_count_max = 2;
+        broker_start(world);
+        struct client *client = client_open(world, "s");
+        struct worker *worker = sim_worker_new_real(world, "w", 1);
+        again(world, worker);
+        client->peer.is_auto = true;
+        worker->peer.is_auto = true;
+        sim_client_submit(client, &(struct spec){.nested = 1});
+        sim_client_submit(client, &ONCE);
+        pass(world, 10000);
+        assert_int_equal(client->took_count, 2);
+        world_free(&world);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +219,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_drained_worker_asks_again_when_it_had_to_return_something),
         cmocka_unit_test(test_a_worker_that_has_greeted_does_not_leave_without_a_word),
         cmocka_unit_test(test_what_may_not_start_beside_a_waiting_handler_does_not_go_to_and_fro),
+        cmocka_unit_test(test_what_runs_at_most_once_may_start_beside_a_waiting_handler),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

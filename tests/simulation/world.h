@@ -44,6 +44,7 @@ struct wire {
     uint32_t generation;
     struct peer *peer;        /* NULL: the peer let go of it */
     const struct peer *maker; /* who made it; for the oracle */
+    uint64_t taken_prefix;    /* as HELLO says */
     uint64_t welcomed_at;     /* count of the batch that WELCOME waited for; for the oracle */
     bool is_cut;              /* nothing moves, nobody notices */
     bool is_cut_there;        /* nothing moves to the broker */
@@ -64,6 +65,7 @@ struct role {
     void (*frame)(struct peer *peer, struct bytes frame);
     void (*tick)(struct peer *peer);  /* time has passed */
     void (*pulse)(struct peer *peer); /* the same for its other processes, which run while it is stopped; may be NULL */
+    void (*die)(struct peer *peer);   /* with all its processes; may be NULL */
     int64_t (*wake)(const struct peer *peer);
 };
 
@@ -156,7 +158,7 @@ struct client {
     struct real_client *real; /* NULL: a model */
     char session_name[48];    /* "": unnamed */
     bool take_over;
-    bool is_volatile;  /* its session */
+    bool is_volatile; /* its session */
     bool keep;
     uint64_t expire_ms;
     bool was_welcomed; /* ever: session and series hold */
