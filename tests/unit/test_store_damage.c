@@ -554,6 +554,34 @@ static void test_a_task_that_names_nothing_is_refused(void **state)
     }
 }
 
+/* A store that no broker of this version has opened yet is looked at as it is. */
+static void test_an_older_store_has_no_faults_either(void **state)
+{
+    (void)state;
+    for (uint32_t version = 1; version <= schema_step_count; version++) {
+        struct place place = {.directory = world_directory()};
+        struct store_report report;
+        char *why = NULL;
+        char *fixture = NULL;
+        CHECK(asprintf(&fixture, TESTS_DIR "/golden/store-%" PRIu32 ".sql", version) > 0);
+        place.db = path_in(place.directory, "quern.db");
+        place.wal = path_in(place.directory, "quern.db-wal");
+        place.lock = path_in(place.directory, "quern.db.lock");
+        struct buf sql = file_read(fixture);
+        buf_put_u8(&sql, 0);
+        run_sql(place.db, (const char *)sql.p);
+        assert_int_equal(check_untouched(&place, &report, &why), QUERN_OK);
+        if (report.fault_count > 0) {
+            fail_msg("version %" PRIu32 ": %s", version, report.faults[0].text);
+        }
+        assert_int_equal(report.version, version);
+        store_report_fini(&report);
+        buf_fini(&sql);
+        free(fixture);
+        place_remove(&place);
+    }
+}
+
 static void expect_no_check(const struct place *place, enum quern_err wanted, const char *words)
 {
     struct store_report report;
@@ -604,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_a_whole_store_has_no_faults_clean_or_not),
         cmocka_unit_test(test_a_row_that_refers_to_nothing_is_found),
         cmocka_unit_test(test_a_task_that_names_nothing_is_refused),
+        cmocka_unit_test(test_an_older_store_has_no_faults_either),
         cmocka_unit_test(test_what_is_no_store_cannot_be_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
