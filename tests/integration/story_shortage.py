@@ -21,8 +21,8 @@ SHORTAGE = os.path.join(stage.BUILD, "tests", "shortage.so")
 ALL = os.environ.get("QUERN_ALL") == "1"
 LINES = [str(number) for number in range(30)]
 SQUARES = "".join(f"{number * number}\n" for number in range(30))
-# bad_alloc is libzmq's; a zygote that ends while it loads cannot always say why.
-WORDS = ("memory", "cannot allocate", "bad_alloc", "ended the process while it was loaded")
+# bad_alloc is libzmq's; a zygote that ends while it loads cannot always say why, and the loader names the file only.
+WORDS = ("memory", "cannot allocate", "bad_alloc", "ended the process while it was loaded", "cannot load module")
 START_COUNT_MAX = 200000  # a start that allocates more often than this has no end
 
 
