@@ -1,6 +1,6 @@
 """Memory that is used up at any moment: the N-th allocation of a broker at its start, of a broker at work, of a worker
-at its start and at work fails. Whoever meets it ends at once and says so, or goes on; nothing that was accepted is lost,
-nothing is done twice, and the next start goes on from there.
+at its start and at work fails. Whoever meets it ends at once and says so, or goes on; nothing that was accepted is
+lost, nothing is done twice, and the next start goes on from there.
 
 Some N of each in every run, every N (at work: more) with QUERN_ALL=1. The client library answers an error instead and
 goes on: tests/unit/test_client_memory.c. Sanitizers have an allocator of their own: skipped there. With
@@ -21,8 +21,10 @@ SHORTAGE = os.path.join(stage.BUILD, "tests", "shortage.so")
 ALL = os.environ.get("QUERN_ALL") == "1"
 LINES = [str(number) for number in range(30)]
 SQUARES = "".join(f"{number * number}\n" for number in range(30))
-# bad_alloc is libzmq's; a zygote that ends while it loads cannot always say why, and the loader names the file only.
-WORDS = ("memory", "cannot allocate", "bad_alloc", "ended the process while it was loaded", "cannot load module")
+# Quern's own code says memory. Others: libzmq, the C library; the loader names the file only; and a zygote that
+# ends while it loads cannot always say why.
+WORDS = ("memory", "cannot allocate", "bad_alloc", "assertion", "cannot load module",
+         "ended the process while it was loaded")
 START_COUNT_MAX = 200000  # a start that allocates more often than this has no end
 
 
@@ -71,11 +73,11 @@ class Shortage(stage.Story):
         self.assertGreater(count, 50)
         return count
 
-    def check_end(self, program, n, is_at_work=False):
-        """It has ended because of that, and says what it was. libzmq 4.3.4 does not always: its own thread uses what it
-        was not given, while frames come in."""
+    def check_end(self, program, n, may_be_silent):
+        """It has ended because of that, and says what it was. libzmq 4.3.4 does not always: its own threads use what
+        they were not given."""
         status = program.status()
-        if is_at_work and status == -signal.SIGSEGV:
+        if may_be_silent and status == -signal.SIGSEGV:
             self.ended += 1
             self.silent += 1
             return
@@ -84,15 +86,18 @@ class Shortage(stage.Story):
         self.assertTrue(any(word in said for word in WORDS), f"allocation {n}: status {status}, said: {said[-600:]}")
         self.ended += 1
 
-    def try_start(self, start, n):
-        """True: it became ready all the same."""
+    def try_start(self, start, n, tries=3):
+        """The program, if it became ready all the same. What crashes every time is no matter of threads: it is ours."""
         self.arm(n)
         program = start()
         try:
             program.wait_out("ready ")
         except AssertionError:
             self.arm(0)
-            self.check_end(program, n)  # its output has ended, so it has too, or never will
+            if program.status() == -signal.SIGSEGV and tries > 1:  # its output has ended, so it has too
+                self.forget(program)
+                return self.try_start(start, n, tries - 1)
+            self.check_end(program, n, may_be_silent=tries < 3 and program.status() != -signal.SIGSEGV)
             return None
         self.arm(0)
         self.went_on += 1
@@ -149,6 +154,14 @@ class Shortage(stage.Story):
 
     # ---- at work ----
 
+    def check_squares(self, waiting):
+        """All of them; but a task in whose slot it happened may have failed by it."""
+        status = waiting.status()
+        failed = [line for line in waiting.log if "memory is used up" in line]
+        self.assertEqual(status, 1 if failed else 0, waiting.log)
+        self.assertEqual(len(waiting.out) + len(failed), len(LINES), waiting.log)
+        self.assertLessEqual(set(waiting.out), set(SQUARES.split()))
+
     def test_a_broker_at_work(self):
         broker = self.broker(env=self.short)
         self.worker()
@@ -164,7 +177,7 @@ class Shortage(stage.Story):
             if broker.is_running():
                 self.went_on += 1
             else:
-                self.check_end(broker, n, is_at_work=True)
+                self.check_end(broker, n, may_be_silent=True)
                 self.forget(broker)
                 broker = self.broker(env=self.short)
             self.assertEqual(waiting.status(), 0, waiting.log)
@@ -178,7 +191,7 @@ class Shortage(stage.Story):
         self.wait_workers()
         for n in [self.chance.randrange(1, 400) for _ in range(300 if ALL else 8)]:
             if not worker.is_running():
-                self.check_end(worker, n, is_at_work=True)
+                self.check_end(worker, n, may_be_silent=True)
                 self.forget(worker)
                 worker = self.worker(env=self.short)
             else:
@@ -190,11 +203,10 @@ class Shortage(stage.Story):
             stage.wait_until(lambda: not worker.is_running() or not waiting.is_running(), "an end", 40)
             self.arm(0)
             if not worker.is_running():
-                self.check_end(worker, n, is_at_work=True)
+                self.check_end(worker, n, may_be_silent=True)
                 self.forget(worker)
                 worker = self.worker(env=self.short)
-            self.assertEqual(waiting.status(), 0, waiting.log)
-            self.assertEqual("\n".join(waiting.out) + "\n", SQUARES)
+            self.check_squares(waiting)
             self.forget(waiting)
         self.say("a worker at work")
 
