@@ -436,8 +436,7 @@ const char *memstore_apply(struct memstore *store, const struct change *changes,
 
 static uint64_t outcome_payload(const struct outcome_row *row)
 {
-    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n + row->report.n +
-           row->output.n;
+    return row->result.n + row->args.n + row->kind.n + row->message.n + row->detail.n + row->report.n + row->output.n;
 }
 
 #define EACH(store, table, type, row)                                                                                  \

@@ -2,7 +2,7 @@
  * quern-sim: random worlds by seed, replayed, counted, and made smaller.
  *
  *   quern-sim SEED                       this world, and all that happens in it, line by line: time, who, what
- *   quern-sim --from A --worlds N        N worlds from seed A on (without options: 300 from 1)
+ *   quern-sim --from A --worlds N        N worlds from seed A on (without options: 1500 from 1)
  *   quern-sim --seconds S [--from A]     worlds for so long, from seed A or the time of day on
  *   quern-sim --shrink SEED              a smaller world that fails in the same way, and the command to replay it
  *
@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-#define WORLD_COUNT_DEFAULT 300u
+#define WORLD_COUNT_DEFAULT 1500u
 #define STEP_COUNT_DEFAULT 2500u
 /* From so many on, a run in which no crash ever hit a batch would prove nothing. */
 #define WORLD_COUNT_TELLING 300u

@@ -140,6 +140,23 @@ struct wire *world_wire_make(struct world *world, struct peer *peer)
     return wire;
 }
 
+struct bytes wire_newest(const struct wire *wire)
+{
+    size_t count = wire->to_broker.count;
+    return count == 0 ? (struct bytes){NULL, 0} : buf_bytes(&wire->to_broker.items[wire->to_broker.head + count - 1]);
+}
+
+void world_stranger(struct world *world, struct bytes frame)
+{
+    if (world->core == NULL) {
+        return;
+    }
+    struct wire *wire = world_wire_make(world, &world->stranger);
+    wire->peer = NULL; /* it goes when all is read */
+    wire->wants_closed = true;
+    fifo_push(&wire->to_broker, frame);
+}
+
 void wires_sweep(struct world *world)
 {
     for (size_t i = world->wire_count; i-- > 0;) {
@@ -175,7 +192,7 @@ static void send_frames(struct world *world, struct outbox *outbox)
         struct wire *wire = wire_of(world, out->conn);
         if (world->send_left > 0) {
             world->send_left -= world->send_left != SIZE_MAX;
-            if (wire != NULL && !wire->is_broken) {
+            if (wire != NULL && !wire->is_broken && wire->maker->kind != PEER_STRANGER) {
                 oracle_sent(world, wire, frame);
             }
             if (wire != NULL && wire->peer != NULL && !wire->is_broken) {
@@ -588,6 +605,7 @@ struct world *world_new(uint64_t seed)
     world->send_left = SIZE_MAX;
     world->wake_at = INT64_MAX;
     world->check_every = CHECK_EVERY_STEPS;
+    world->stranger = (struct peer){.world = world, .kind = PEER_STRANGER, .name = "a stranger"};
     world->oracle = oracle_new(world);
     return world;
 }

@@ -56,7 +56,7 @@ struct wire {
 };
 
 /* ---- peers: what clients and workers have in common; one struct per process ---- */
-enum peer_kind { PEER_CLIENT, PEER_WORKER };
+enum peer_kind { PEER_CLIENT, PEER_WORKER, PEER_STRANGER };
 
 /* What a peer is made of where it is not a model: the real state machines of client/ and worker/. */
 struct role {
@@ -330,6 +330,7 @@ struct world {
     size_t peer_count;
     size_t peer_cap;
 
+    struct peer stranger;
     struct oracle *oracle;
     void (*observe)(void *context, const struct event *event); /* sees every event before the core does */
     void *observe_context;
@@ -368,6 +369,10 @@ bool wire_deliver_to_peer(struct world *world, struct wire *wire);
 void wire_lose(struct world *world, struct wire *wire, bool to_broker, size_t keep); /* all but the first keep frames */
 void wires_sweep(struct world *world); /* forget those that nobody holds */
 struct wire *world_wire_make(struct world *world, struct peer *peer);
+/* Somebody without manners sends these bytes on a connection of his own, which nobody reads. */
+void world_stranger(struct world *world, struct bytes frame);
+/* What is in a pipe, to be copied: the newest frame to the broker; nothing: none. */
+struct bytes wire_newest(const struct wire *wire);
 
 /* ---- for scenarios ---- */
 void commit(struct world *world);                 /* seal, apply, notice, until nothing is open */
