@@ -34,7 +34,7 @@ DONE, FAILED, CANCELLED = 7, 8, 9  # states of outcomes
 Held = collections.namedtuple("Held", "task epoch attempt state")
 Started = collections.namedtuple("Started", "task epoch attempt pid")
 Finished = collections.namedtuple("Finished", "task epoch attempt state cause result kind message detail pid started "
-                                              "run_us signal exit_status cpu_us peak report")
+                                              "run_us signal exit_status cpu_us peak report output", defaults=(None,))
 Dispatched = collections.namedtuple("Dispatched", "task attempt args")
 Revoked = collections.namedtuple("Revoked", "task epoch attempt force")
 Token = collections.namedtuple("Token", "task epoch attempt")
