@@ -30,6 +30,15 @@ PATIENCE_S = 60.0  # the safety net, everywhere
 LOOK_AGAIN_S = 0.005
 
 
+def is_sanitized():
+    """A sanitizer has memory and threads of its own in every process, and is slow."""
+    try:
+        with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
+            return any(line.startswith("QUERN_SANITIZE:") and line.strip().split("=", 1)[1] for line in file)
+    except FileNotFoundError:
+        return False
+
+
 def wait_until(fact, what, patience=PATIENCE_S):
     """Returns what fact() returned when that is true for the first time."""
     pause = threading.Event()

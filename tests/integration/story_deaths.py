@@ -13,12 +13,6 @@ DEATHS = os.path.join(stage.BUILD, "tests", "deaths.so")
 BEHIND_COUNT = 12
 
 
-def is_sanitized():
-    """A sanitizer has memory and threads of its own in every process."""
-    with open(os.path.join(stage.BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
-        return any(line.startswith("QUERN_SANITIZE:") and line.strip().split("=", 1)[1] for line in file)
-
-
 class Deaths(stage.Story):
     def setUp(self):
         super().setUp()
@@ -134,7 +128,7 @@ class Deaths(stage.Story):
     def test_another_program_in_its_place(self):
         self.check_exit("exec", 0)
 
-    @unittest.skipIf(is_sanitized(), "a sanitizer ends the process in its own way when there is no memory")
+    @unittest.skipIf(stage.is_sanitized(), "a sanitizer ends the process in its own way when there is no memory")
     def test_out_of_memory(self):
         self.check_signal("memory", signal.SIGSEGV)
 
@@ -144,7 +138,7 @@ class Deaths(stage.Story):
     def test_a_stack_overflow(self):
         self.check_signal("stack", signal.SIGSEGV)
 
-    @unittest.skipIf(is_sanitized(), "a sanitizer has a thread of its own, which goes on")
+    @unittest.skipIf(stage.is_sanitized(), "a sanitizer has a thread of its own, which goes on")
     def test_the_end_of_its_only_thread(self):
         self.check_death("thread-exit")
 
