@@ -36,10 +36,8 @@ static int is_this_one(void)
         atomic_fetch_sub_explicit(countdown, 1, memory_order_relaxed) != 1) {
         return 0;
     }
-    if (getenv("QUERN_SHORTAGE_TRACE") != NULL) { /* where it was, for whoever looks for what came of it */
-        void *stack[32];
-        backtrace_symbols_fd(stack, backtrace(stack, 32), STDERR_FILENO);
-    }
+    void *stack[32]; /* where it was, for whoever looks for what came of it */
+    backtrace_symbols_fd(stack, backtrace(stack, 32), STDERR_FILENO);
     errno = ENOMEM;
     return 1;
 }
