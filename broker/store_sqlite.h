@@ -75,18 +75,18 @@ struct sqlite3_stmt;
             " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")                         \
     X(TASK_STATE, "UPDATE task SET state = ?2, attempt = ?3, epoch = ?4, worker = ?5, attempts = ?6, crashes = ?7,"    \
                   " losses = ?8, due = ?9 WHERE id = ?1")                                                              \
-    X(TASK_DELETE, "DELETE FROM task WHERE id = ?1")                                                                   \
+    X(TASK_DELETE, "DELETE FROM task WHERE id BETWEEN ?1 AND ?2")                                                      \
     X(OUTCOME, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ", output)"                                       \
                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
                " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)")                                                        \
     X(TASKS, "INSERT OR REPLACE INTO task (" SQL_TASK_COLUMNS ") VALUES " SQL_ROWS(SQL_TASK_ROW))                      \
     X(OUTCOMES_DONE, "INSERT OR IGNORE INTO outcome (" SQL_OUTCOME_COLUMNS ") VALUES " SQL_ROWS(SQL_DONE_ROW))         \
-    X(OUTCOME_DELETE, "DELETE FROM outcome WHERE id = ?1")                                                             \
+    X(OUTCOME_DELETE, "DELETE FROM outcome WHERE id BETWEEN ?1 AND ?2")                                                \
     X(FAILURE, "INSERT OR REPLACE INTO failure (" SQL_FAILURE_COLUMNS ", output)"                                      \
                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")                           \
     X(FAILURE_OUTPUT_DELETE, "UPDATE failure SET output = NULL"                                                        \
                              " WHERE task = ?1 AND attempt <= ?2 AND output IS NOT NULL")                              \
-    X(FAILURE_DELETE, "DELETE FROM failure WHERE task = ?1")                                                           \
+    X(FAILURE_DELETE, "DELETE FROM failure WHERE task BETWEEN ?1 AND ?2")                                              \
     X(READ_META, "SELECT uuid, inode, born_ns, epoch, is_clean, series_next, session_next, worker_next, call_next"     \
                  " FROM meta")                                                                                         \
     X(READ_CALLS, "SELECT id, queue, function, options FROM call ORDER BY id")                                         \

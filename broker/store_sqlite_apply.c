@@ -68,6 +68,15 @@ static int run_with_number(struct store *store, enum statement which, uint64_t n
     return binder_run(&b, store, which);
 }
 
+/* Both are included; every number between them is meant. */
+static int run_with_range(struct store *store, enum statement which, uint64_t first, uint64_t last)
+{
+    struct binder b = binder_of(store, which);
+    bind_u64(&b, first);
+    bind_u64(&b, last);
+    return binder_run(&b, store, which);
+}
+
 static int apply_meta(struct store *store, const struct meta_row *row)
 {
     struct binder b = binder_of(store, STATEMENT_META);
@@ -223,8 +232,7 @@ static int apply_task_state(struct store *store, const struct task_row *row)
 
 static uint64_t outcome_size(const struct outcome_row *row)
 {
-    return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n +
-           row->output.n;
+    return row->kind.n + row->message.n + row->detail.n + row->report.n + row->args.n + row->result.n + row->output.n;
 }
 
 static int apply_outcome(struct store *store, const struct outcome_row *row, bool had_task)
@@ -260,7 +268,7 @@ static int apply_outcome(struct store *store, const struct outcome_row *row, boo
     bind_blob(&b, row->result);
     bind_blob(&b, row->output);
     int code = binder_run(&b, store, STATEMENT_OUTCOME);
-    return code != SQLITE_OK || !had_task ? code : run_with_number(store, STATEMENT_TASK_DELETE, row->id);
+    return code != SQLITE_OK || !had_task ? code : run_with_range(store, STATEMENT_TASK_DELETE, row->id, row->id);
 }
 
 /* ---- many rows by one statement ---- */
@@ -284,6 +292,18 @@ static bool is_run(const struct change *changes, size_t count, enum change_kind 
         }
     }
     return true;
+}
+
+/* So many changes, one at least, are of the same kind, alike in having had a task, and of ids in a row: rows that go
+ * can go together. */
+static size_t row_count(const struct change *changes, size_t count)
+{
+    size_t alike = 1;
+    while (alike < count && changes[alike].kind == changes->kind && changes[alike].had_task == changes->had_task &&
+           changes[alike].number == changes->number + alike) {
+        alike++;
+    }
+    return alike;
 }
 
 static int apply_tasks(struct store *store, const struct change *changes)
@@ -325,8 +345,11 @@ static int apply_done(struct store *store, const struct change *changes)
         bind_done(&b, &changes[i].outcome);
     }
     int code = binder_run(&b, store, STATEMENT_OUTCOMES_DONE);
-    for (size_t i = 0; i < STORE_ROWS_COUNT && code == SQLITE_OK; i++) {
-        code = changes[i].had_task ? run_with_number(store, STATEMENT_TASK_DELETE, changes[i].number) : SQLITE_OK;
+    for (size_t i = 0, count; i < STORE_ROWS_COUNT && code == SQLITE_OK; i += count) {
+        count = row_count(&changes[i], STORE_ROWS_COUNT - i);
+        if (changes[i].had_task) {
+            code = run_with_range(store, STATEMENT_TASK_DELETE, changes[i].number, changes[i + count - 1].number);
+        }
     }
     return code;
 }
@@ -361,10 +384,10 @@ static int apply_failure(struct store *store, const struct failure_row *row)
     return code;
 }
 
-static int apply_outcome_delete(struct store *store, uint64_t task)
+static int apply_outcomes_delete(struct store *store, uint64_t first, uint64_t last)
 {
-    int code = run_with_number(store, STATEMENT_OUTCOME_DELETE, task);
-    return code != SQLITE_OK ? code : run_with_number(store, STATEMENT_FAILURE_DELETE, task);
+    int code = run_with_range(store, STATEMENT_OUTCOME_DELETE, first, last);
+    return code != SQLITE_OK ? code : run_with_range(store, STATEMENT_FAILURE_DELETE, first, last);
 }
 
 static int apply_change(struct store *store, const struct change *change)
@@ -395,7 +418,7 @@ static int apply_change(struct store *store, const struct change *change)
     case CHANGE_FAILURE:
         return apply_failure(store, &change->failure);
     case CHANGE_OUTCOME_DELETE:
-        return apply_outcome_delete(store, change->number);
+        return apply_outcomes_delete(store, change->number, change->number);
     }
     CHECK_THAT(false, "change of kind %d", (int)change->kind);
     return SQLITE_MISUSE;
@@ -432,7 +455,7 @@ static enum store_verdict store_fail(struct store *store, const char *what, int 
     return STORE_UNKNOWN;
 }
 
-/* The first of these changes, or the first STORE_ROWS_COUNT: *taken_out says how many. */
+/* The first of these changes, or the first few if they go together: *taken_out says how many. */
 static int apply_next(struct store *store, const struct change *changes, size_t count, size_t *taken_out)
 {
     *taken_out = STORE_ROWS_COUNT;
@@ -441,6 +464,10 @@ static int apply_next(struct store *store, const struct change *changes, size_t 
     }
     if (is_run(changes, count, CHANGE_TASK)) {
         return apply_tasks(store, changes);
+    }
+    if (changes->kind == CHANGE_OUTCOME_DELETE) {
+        *taken_out = row_count(changes, count);
+        return apply_outcomes_delete(store, changes->number, changes[*taken_out - 1].number);
     }
     *taken_out = 1;
     return apply_change(store, changes);

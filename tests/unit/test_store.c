@@ -225,7 +225,7 @@ static struct change mixed_change(size_t i)
                                         .args = bytes_of(odd, i % 6)};
         return change;
     }
-    change.had_task = i % 3 == 0;
+    change.had_task = i % 3 == 0 || i > 150; /* one by one, and many in a row */
     change.outcome = (struct outcome_row){.id = change.number,
                                           .session = 1,
                                           .completion = i,
@@ -265,7 +265,8 @@ static struct change mixed_change(size_t i)
     return change;
 }
 
-/* Rows of a kind that follow one another share a statement: each must be what it is alone. */
+/* Rows of a kind that follow one another share a statement: each must be what it is alone; and where some go together,
+ * no other goes. */
 static void test_rows_written_together_are_those_written_alone(void **state)
 {
     enum { COUNT = 200 };
@@ -293,6 +294,22 @@ static void test_rows_written_together_are_those_written_alone(void **state)
             expect_task(&task, &changes[i].task);
         }
     }
+    static const uint32_t gone[] = {5, 6, 7, 8, 10, 30, 31, 99, 98, 100};
+    size_t left = 100;
+    for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+        changes[i] = (struct change){.kind = CHANGE_OUTCOME_DELETE, .number = id_make(1, gone[i])};
+    }
+    assert_int_equal(store_apply(store, facts.epoch, changes, sizeof gone / sizeof gone[0]), STORE_OK);
+    for (uint32_t sequence = 1; sequence <= 100; sequence++) {
+        struct outcome_row outcome;
+        bool is_gone = false;
+        for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+            is_gone = is_gone || gone[i] == sequence;
+        }
+        left -= is_gone;
+        assert_int_equal(store_outcome(store, id_make(1, sequence), &outcome), is_gone ? QUERN_UNKNOWN : QUERN_OK);
+    }
+    assert_int_equal(left, 90);
     store_close(&store, true);
     world_remove(&directory);
 }
@@ -503,8 +520,7 @@ static void test_output_is_of_its_attempt(void **state)
         {.kind = CHANGE_FAILURE, .failure = {.task = 8, .attempt = 2, .cause = 1, .output = bytes_text("second")}},
         {.kind = CHANGE_FAILURE, .failure = {.task = 8, .attempt = 4, .cause = 1}},
         {.kind = CHANGE_FAILURE, .failure = {.task = 9, .attempt = 7, .cause = 1, .output = bytes_text("other")}},
-        {.kind = CHANGE_OUTCOME,
-         .outcome = {.id = 8, .state = TASK_DONE, .attempt = 5, .output = bytes_text("last")}},
+        {.kind = CHANGE_OUTCOME, .outcome = {.id = 8, .state = TASK_DONE, .attempt = 5, .output = bytes_text("last")}},
     };
     assert_int_equal(store_apply(store, facts.epoch, changes, 3), STORE_OK);
     expect_output(store, 0, 4, "");
