@@ -231,18 +231,31 @@ static enum quern_err submit_queue(struct quern_client *client, const struct que
     return err == QUERN_OK ? err : error_set(err, "the client cannot submit any more");
 }
 
+/* NULL: no memory. */
+static struct submit *submit_spare(struct quern_client *client, const struct quern_call *call, struct bytes args,
+                                   struct quern_future *future)
+{
+    struct submit *submit = submits_make(&client->ledger.submits, args, call->wait_ms != 0, future);
+    if (submit != NULL) {
+        submit->ordinal = call->ordinal;
+    }
+    return submit;
+}
+
 static enum quern_err submit_locked(struct quern_client *client, const struct quern_call *call,
                                     struct quern_future *future, uint64_t *id_out, bool *must_wake_out)
 {
     struct bytes args = call->args == NULL ? args_none() : bytes_of(call->args, call->args_size);
-    struct submit *submit = submit_make(args, call->ordinal, call->wait_ms != 0, future);
+    bool is_small = args.n <= SUBMIT_SMALL_SIZE; /* large ones are not copied under the lock */
+    struct submit *submit = is_small ? NULL : submit_make(args, call->ordinal, call->wait_ms != 0, future);
     uint64_t id = 0;
-    if (submit == NULL) {
+    if (submit == NULL && !is_small) {
         return error_memory("a submit");
     }
     pthread_mutex_lock(&client->lock);
     client_ref(client);
-    enum quern_err err = submit_queue(client, call, &submit, &id);
+    submit = is_small ? submit_spare(client, call, args, future) : submit;
+    enum quern_err err = submit == NULL ? error_memory("a submit") : submit_queue(client, call, &submit, &id);
     if (err == QUERN_OK) {
         if (future != NULL) {
             future_queued(future, id);
