@@ -23,11 +23,11 @@ static bool is_held(const struct task *task)
     return task->state == TASK_LEASED || task->state == TASK_RUNNING;
 }
 
-/* Could a former life of the broker have given it? This one knows of all it gave; and a number that could not rise any
- * more would be given twice. */
+/* Could a former life of the broker have given it? This one knows of all it gave; the first attempt has number 1; and a
+ * number that could not rise any more would be given twice. */
 static bool token_was_given(const struct core *core, struct token token)
 {
-    return token.epoch < core->epoch && token.attempt <= ATTEMPT_NUMBER_MAX;
+    return token.epoch < core->epoch && token.attempt > 0 && token.attempt <= ATTEMPT_NUMBER_MAX;
 }
 
 /* Does a report of this worker with this token count? An attempt whose row lost its lease is taken over first. */

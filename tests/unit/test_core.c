@@ -295,10 +295,13 @@ static void test_an_attempt_of_the_highest_number_does_not_count(void **state)
     finished(&scene, &item);
     item.attempt = 9; /* this broker has given no such attempt */
     finished(&scene, &item);
+    item.epoch = 3;
+    item.attempt = 0; /* nor has any */
+    finished(&scene, &item);
     scene.heard.n = 0;
     commit(&scene);
     assert_true(has_heard(&scene, "verdict=1"));
-    assert_int_equal(scene.core->counters.finished_stale, 3);
+    assert_int_equal(scene.core->counters.finished_stale, 4);
     scene_end(&scene);
 }
 
