@@ -260,11 +260,24 @@ static enum scarce scarce_now(struct supervisor *supervisor)
     return supervisor->floor.is_short ? SCARCE_MEMORY : is_alone_long(supervisor) ? SCARCE_ALONE : SCARCE_NOTHING;
 }
 
-/* Handlers wait, and nothing has moved for a while: what may not start here is of more use elsewhere. */
+/* Handlers wait, and nothing has moved for a while: what may not start here is of more use elsewhere. Nor has anything
+ * come: the broker may count otherwise than we do (what it does not know yet), and what goes back may come again at
+ * once. */
 static bool is_closed(struct supervisor *supervisor)
 {
-    return supervisor->places.waiting > 0 && supervisor->now_us >= supervisor->handed_us + (int64_t)PACE_SLOW_US &&
-           is_stuck(supervisor);
+    const struct ledger *ledger = &supervisor->ledger;
+    if (ledger->came_count != supervisor->came_count) {
+        supervisor->came_count = ledger->came_count;
+        supervisor->came_us = supervisor->now_us;
+    }
+    int64_t last_us = supervisor->handed_us > supervisor->came_us ? supervisor->handed_us : supervisor->came_us;
+    if (supervisor->places.waiting == 0 || !is_stuck(supervisor)) {
+        return false;
+    }
+    if (supervisor->now_us < last_us + (int64_t)PACE_SLOW_US && ledger->waiting.first != NULL) {
+        check_by(supervisor, (last_us + (int64_t)PACE_SLOW_US) / 1000 + 1);
+    }
+    return supervisor->now_us >= last_us + (int64_t)PACE_SLOW_US;
 }
 
 /* Of what is deeper than everything that waits: what runs, and what may still start. What came beyond that would be

@@ -269,6 +269,7 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     attempt->memory_max = item->memory;
     args_keep(ledger, attempt, item->args);
     ledger->held_count++;
+    ledger->came_count++;
     ledger->unfinished[attempt->depth]++;
     by_task_add(ledger, attempt);
     list_insert(&ledger->waiting, attempt, list_below(&ledger->waiting, attempt->depth));

@@ -98,6 +98,7 @@ struct ledger {
     struct attempt_list unsent;  /* FINISHED, to be sent on this connection */
     struct attempt_list sent;    /* FINISHED, waiting for the receipt */
     size_t held_count;
+    uint64_t came_count; /* attempts dispatched to this worker, ever */
     uint32_t unfinished[TASK_DEPTH_MAX + 1]; /* by depth */
     size_t finished_bytes;                   /* of outcomes kept */
     size_t output_bytes;                     /* the output among them */

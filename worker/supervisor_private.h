@@ -58,6 +58,8 @@ struct supervisor {
     struct buf frame;
     int64_t now_us;
     int64_t handed_us;      /* when an attempt was last handed to a slot */
+    int64_t came_us;        /* when one last came, */
+    uint64_t came_count;    /* and how many had come then */
     int64_t check_ms;       /* look at what runs then */
     int64_t lease_told_ms;  /* end of the lease that slots know */
     int64_t broker_down_ms; /* since when there is no welcome */

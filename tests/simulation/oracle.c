@@ -17,7 +17,7 @@
 #define EMPTY_LINE_EVERY 5u
 #define RESULT_SIZE 128u
 /* To and fro more often than this, it leads nowhere. */
-#define DISPATCH_COUNT_MAX 500u
+#define DISPATCH_COUNT_MAX 5000u
 
 /* One dispatch of one task. */
 struct
