@@ -293,7 +293,7 @@ static void act_submit(struct chaos *chaos)
         spec.attempts = 2 + below(chaos, 3);
     }
     spec.timeout_ms = percent(chaos, 15) ? 1 + below(chaos, 100) : 0;
-    spec.memory_bytes = percent(chaos, 15) ? MIB * (1 + below(chaos, 100)) : 0;
+    /* No limits of memory: a worker would look at the memory of a process of that number, and of this machine. */
     spec.nested = percent(chaos, chaos->nested_percent) ? 1 + (unsigned)below(chaos, 3) : 0;
     for (uint64_t left = 1 + below(chaos, 3); left > 0; left--) {
         sim_client_submit(actor->client, &spec);
