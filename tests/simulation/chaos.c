@@ -585,6 +585,7 @@ static void act_worker_rival(struct chaos *chaos)
                                               : sim_worker_new(chaos->world, worker->peer.name, 1);
     rival->peer.is_auto = true;
     rival->run_ms_max = 50;
+    chaos->world->names_are_shared = true;
     chaos->rivals[chaos->rival_count++] = rival;
     world_say(chaos->world, "a second %s starts", worker->peer.name);
 }

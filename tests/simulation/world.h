@@ -320,6 +320,7 @@ struct world {
     uint64_t lost_batches;    /* sealed or open batches with rows that died with a broker */
     uint64_t unheard_batches; /* on disk, but the broker died before it knew */
     bool workers_are_swept;   /* every start finds too many rows of workers */
+    bool names_are_shared;    /* two workers of one name: who comes second speaks for one that lives */
     bool workers_were_hurt;   /* anything that may cost an attempt */
 
     struct wire **wires;
