@@ -18,6 +18,7 @@
 #define DRAIN_ROUND_COUNT_MAX 4000u
 #define DRAIN_ROUND_MS 100
 #define RIVAL_COUNT_MAX 2u
+#define NESTED_ROOM 10000u
 #define CLOCK_STEP_MS ((int64_t)2 * 3600 * 1000)
 
 /* A place for clients of one session, one process after the other. */
@@ -106,7 +107,8 @@ static void draw_limits(struct chaos *chaos)
         limits->client_window_count = 1 + below(chaos, 8);
     }
     if (percent(chaos, 30)) {
-        limits->task_count_max = 5 + below(chaos, 20);
+        /* So few could all be handlers that wait for tasks there is no room for: that bound is in the millions. */
+        limits->task_count_max = 5 + below(chaos, 20) + (chaos->nested_percent > 0 ? NESTED_ROOM : 0);
     }
     if (percent(chaos, 30)) {
         limits->series_used_max = 4 + below(chaos, 30);
