@@ -495,7 +495,7 @@ SHORT_ITEM_LIST(X)
 WHOLE_ITEM_LIST(X)
 #undef X
 
-/* One item: an array of at least the fields listed now; or a short one, if another stands before it. */
+/* One item: an array of at least the fields that are not LATER; or a short one, if another stands before it. */
 #define X(item)                                                                                                        \
     static bool item_##item##_read(struct cursor *cursor, struct item_##item *m, bool is_first, const char **why_out)  \
     {                                                                                                                  \
@@ -505,7 +505,7 @@ WHOLE_ITEM_LIST(X)
         if (is_array && !is_first && fields.left == item_##item##_SHORT) {                                             \
             return item_##item##_step(fields, m, why_out);                                                             \
         }                                                                                                              \
-        if (!is_array || fields.left < item_##item##_COUNT) {                                                          \
+        if (!is_array || fields.left < item_##item##_COUNT - (unsigned)LATER_##item) {                                 \
             *why_out = "an item '" #item "' is not an array, or has too few fields";                                   \
             return false;                                                                                              \
         }                                                                                                              \

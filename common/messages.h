@@ -162,6 +162,22 @@
     WHOLE_ITEM_LIST(X)                                                                                                 \
     SHORT_ITEM_LIST(X)
 
+/* How many fields at the end of an item came later than the rest: they may be missing. */
+enum {
+    LATER_range = 0,
+    LATER_name = 0,
+    LATER_token = 0,
+    LATER_held = 0,
+    LATER_submit = 0,
+    LATER_revoke = 0,
+    LATER_started = 0,
+    LATER_progress = 0,
+    LATER_dispatch = 0,
+    LATER_finished = 1, /* output */
+    LATER_receipt = 0,
+    LATER_outcome = 0,
+};
+
 /* ---- messages ---- */
 
 /* Opens a session (session and series 0: session name or none, description kept if the session is made now), or

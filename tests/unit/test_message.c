@@ -169,6 +169,36 @@ static void test_fields_of_a_later_version_are_stepped_over(void **state)
     buf_fini(&frame);
 }
 
+/* FINISHED of a worker that is older than the last field of an item, which the protocol lets it leave out. */
+static void put_finished_of(struct buf *frame, uint32_t fields)
+{
+    frame_begin(frame, 1);
+    put_array(frame, 2);
+    put_u64(frame, MSG_FINISHED);
+    put_array(frame, 1);
+    put_array(frame, fields);
+    for (uint32_t i = 0; i < fields; i++) {
+        bool is_nil = (i >= 5 && i <= 8) || i >= 16; /* payload, texts, binaries */
+        is_nil ? put_nil(frame) : put_u64(frame, 1);
+    }
+}
+
+static void test_a_later_field_of_an_item_may_be_missing_and_no_other(void **state)
+{
+    struct buf frame = {0};
+    struct message message;
+    struct item_finished item;
+
+    (void)state;
+    put_finished_of(&frame, 17);
+    message = assert_read(&frame);
+    assert_true(item_finished_next(&message.FINISHED.items, &item));
+    assert_true(item.peak == 1 && item.output.p == NULL);
+    buf_fini(&frame);
+    put_finished_of(&frame, 16);
+    assert_refused(frame, "an item 'finished' is not an array, or has too few fields");
+}
+
 static void test_a_message_of_unknown_kind_is_named_and_stepped_over(void **state)
 {
     struct buf frame = FRAME("\x93\xcd\x03\xe7\x92\x01\x02\xc0"
@@ -700,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_a_newer_major_version_is_named),
         cmocka_unit_test(test_the_head_of_a_frame_may_grow),
         cmocka_unit_test(test_fields_of_a_later_version_are_stepped_over),
+        cmocka_unit_test(test_a_later_field_of_an_item_may_be_missing_and_no_other),
         cmocka_unit_test(test_a_message_of_unknown_kind_is_named_and_stepped_over),
         cmocka_unit_test(test_after_a_bad_message_reading_goes_on_where_it_can),
         cmocka_unit_test(test_what_is_no_message_is_refused),
