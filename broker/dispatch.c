@@ -121,7 +121,7 @@ static bool dispatch_round(struct core *core, bool only_idle)
 
 void dispatch_all(struct core *core)
 {
-    if (core->ready == 0 || core->hungry_count == 0 || expiries_are_behind(core)) {
+    if (core->ready == 0 || core->hungry_count == 0 || expiries_are_behind(core) || disk_is_behind(core)) {
         return;
     }
     if (core->now < core->hold_until) {

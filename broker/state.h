@@ -361,6 +361,9 @@ void client_close(struct core *core, struct conn *conn, const struct msg_CLOSE *
 void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT *submit);
 void clients_grant(struct core *core); /* credit that was withheld */
 uint64_t client_window_share(const struct core *core);
+/* So much waits for the disk that nothing is to be added until the next commit: no credit, and no dispatches, whose
+ * results would. What is small and comes meanwhile then waits for little. */
+bool disk_is_behind(const struct core *core);
 enum quern_err submit_room(const struct core *core, bool is_volatile); /* does the broker take tasks now? */
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
                                uint64_t retry_of);

@@ -269,8 +269,7 @@ uint64_t client_window_share(const struct core *core)
     return share < core->limits.client_window_bytes ? share : core->limits.client_window_bytes;
 }
 
-/* The disk is behind: nobody is given more until the next commit. */
-static bool disk_is_behind(const struct core *core)
+bool disk_is_behind(const struct core *core)
 {
     return core_open_bytes(core) > core->limits.batch_bytes_max ||
            core->open.task_count + core->open.record_count > core->limits.batch_row_count_max;

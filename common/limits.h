@@ -181,13 +181,13 @@
     X(retention_row_count, 4000, "rows deleted in one batch")                                                          \
     X(args_keep_size, 4096, "arguments up to this size stay with a done outcome")                                      \
     X(client_window_count, 20000, "submits a client may have unanswered")                                              \
-    X(client_window_bytes, 32 * MIB, "bytes of the same")                                                              \
+    X(client_window_bytes, 2 * MIB, "bytes of the same")                                                               \
     X(submit_pool_bytes, 512 * MIB, "bytes of the same over all clients; beyond it the windows shrink")                \
     X(volatile_bytes_max, 1 * GIB,                                                                                     \
       "arguments and outcomes of volatile sessions, all in memory; beyond it their submits are refused")               \
     X(resident_bytes_max, 128 * MIB, "outcomes kept in memory until their client takes them; others are read back")    \
     X(batch_row_count_max, 65536, "row changes in one batch")                                                          \
-    X(batch_bytes_max, 64 * MIB, "bytes in one batch")                                                                 \
+    X(batch_bytes_max, 2 * MIB, "bytes that wait for the disk; beyond it no credit and no dispatch until a commit")    \
     X(wal_bytes_max, 256 * MIB, "write-ahead log kept after a burst")                                                  \
     X(disk_reserve_bytes, 64 * MIB, "free disk below the log's limit plus this: submits are refused")                  \
     X(ballast_bytes, 16 * MIB, "preallocated file that is given up when the disk is full all the same")

@@ -70,6 +70,8 @@ static void record_world(uint64_t seed, struct tape *tape, struct limits *limits
      */
     limits->client_window_count = UINT32_MAX;
     limits->client_window_bytes = UINT32_MAX;
+    limits->batch_bytes_max = UINT32_MAX; /* nor do dispatches wait for a disk that is behind */
+    limits->batch_row_count_max = UINT32_MAX;
     chaos_free(&chaos);
     world_free(&world);
 }

@@ -325,6 +325,27 @@ static void test_credit_that_was_withheld_comes_with_the_commit(void **state)
     scene_end(&scene);
 }
 
+/* What large tasks leave for the disk is what small ones of others wait for: results would only add to it. */
+static void test_nothing_is_dispatched_while_the_disk_is_behind(void **state)
+{
+    struct scene scene;
+    struct bytes args = bytes_of(calloc(1, MIB), MIB);
+    (void)state;
+    scene_begin(&scene);
+    scene.core->limits.batch_bytes_max = MIB;
+    client_comes(&scene);
+    worker_comes_with(&scene, 2, false);
+    submit(&scene, 1, args);
+    assert_true(has_heard(&scene, "DISPATCH"));
+    submit(&scene, 2, bytes_text("\xc0")); /* a byte more than may wait */
+    assert_false(has_heard(&scene, "DISPATCH"));
+    commit(&scene);
+    assert_true(has_heard(&scene, "DISPATCH"));
+    assert_int_equal(scene.core->ready, 0);
+    free((void *)(uintptr_t)args.p);
+    scene_end(&scene);
+}
+
 /* What the store read before a task ended does not say that there is no such task. */
 static void test_a_task_that_ends_while_it_is_looked_up_is_shown(void **state)
 {
@@ -1005,6 +1026,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
         cmocka_unit_test(test_an_attempt_of_the_highest_number_does_not_count),
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
+        cmocka_unit_test(test_nothing_is_dispatched_while_the_disk_is_behind),
         cmocka_unit_test(test_a_task_that_ends_while_it_is_looked_up_is_shown),
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
         cmocka_unit_test(test_answers_to_a_flood_of_questions_are_bounded),
