@@ -98,8 +98,13 @@ static void zygote_ready(struct supervisor *supervisor)
 {
     char **names;
     size_t count;
-    CHECK(names_read(supervisor->zygote.packet->text, supervisor->zygote.packet->head.text_size,
-                     (size_t)supervisor->zygote.packet->head.status, &names, &count));
+    if (!names_read(supervisor->zygote.packet->text, supervisor->zygote.packet->head.text_size,
+                    (size_t)supervisor->zygote.packet->head.status, &names, &count)) {
+        /* It has run code of the user's: its memory may be spoilt. */
+        log_event(LOG_ERROR, "the zygote's list of functions makes no sense", "it is started anew");
+        zygote_gone(supervisor);
+        return;
+    }
     if (supervisor->functions == NULL) {
         supervisor->functions = names;
         supervisor->function_count = count;

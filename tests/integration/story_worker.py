@@ -564,6 +564,13 @@ class Births(WorkerStory):
         self.assertEqual(done.returncode, 1, done.stderr)
         return done.stderr.decode()
 
+    def test_nonsense_in_the_zygotes_name_is_a_module_that_cannot_be_loaded(self):
+        """An initialiser runs in the zygote and may spoil whatever that says: the supervisor does not believe it."""
+        done = subprocess.run([os.path.join(stage.BIN, "quern-worker"), "--module", os.path.join(stage.BUILD, "tests", "liar.so")],
+                              env=self.env, capture_output=True, text=True, timeout=stage.PATIENCE_S)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("a module, or its initialiser, died while it was loaded", done.stderr)
+
     def test_a_slot_that_cannot_be_initialised_is_told_once_and_clearly(self):
         for start in ("fork-server", "spawn"):
             for how, text in (("slot-fail", "its initialiser of slots failed: the device is busy"),
