@@ -226,6 +226,16 @@ class Attempts(Turns):
         shown = self.failed("crash", "--at-most-once")
         self.assertEqual((shown["cause"], len(shown["failures"])), ("crashed", 1))
 
+    def test_a_timeout_counts_from_the_start_of_the_attempt(self):
+        """Not from the submit, nor from the dispatch: waiting behind another, and a backoff, are free."""
+        before = self.detach("sleep", "1.5")
+        behind = self.quern("--json", "submit", "--timeout", "1", "sleep", "0").json
+        self.assertEqual((behind["ok"], behind["attempts"]), (True, 1))
+        self.assertEqual(self.show(behind["id"])["failures"], [])
+        self.quern("result", before, "--wait")
+        failed = self.failed("fail", "--attempts", "2", "--backoff", "3", "--timeout", "1")
+        self.assertEqual([failure["cause"] for failure in failed["failures"]], ["error"] * 2)
+
     def test_what_is_quarantined_is_listed_and_can_be_submitted_again(self):
         """Also after a restart of the broker; the new task has all its attempts again, and names the old one."""
         old = self.failed("crash")["id"]

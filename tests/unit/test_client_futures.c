@@ -32,20 +32,39 @@ static void test_done_is_true_in_all_final_states(void **state)
     close_all(client, futures, 4);
 }
 
+#define RESULT_THREAD_COUNT 4
+#define RESULT_TIMES 50
+
+/* Answers how often the result was had and right. */
+static void *have_results(void *future)
+{
+    uintptr_t right = 0;
+    for (int i = 0; i < RESULT_TIMES; i++) {
+        struct quern_outcome *outcome = NULL;
+        enum quern_err err = quern_future_result(future, QUERN_FOREVER, &outcome);
+        right += err == QUERN_OK && outcome->result_size == 2 && memcmp(outcome->result, "\x91\x07", 2) == 0;
+        quern_outcome_release(&outcome);
+    }
+    return (void *)right;
+}
+
+/* Those that wait before it is there, and those that come later. */
 static void test_a_result_is_had_any_number_of_times_by_any_thread(void **state)
 {
     struct fake *fake = *state;
     struct quern_future *futures[1];
     struct quern_client *client = open_by_hand(fake, futures, 1);
-    struct quern_outcome *first = NULL;
-    struct quern_outcome *second = NULL;
+    pthread_t threads[RESULT_THREAD_COUNT];
+    void *right;
+    for (int i = 0; i < RESULT_THREAD_COUNT; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, have_results, futures[0]), 0);
+    }
     end_as(fake, 1, TASK_DONE);
-    assert_int_equal(quern_future_result(futures[0], QUERN_FOREVER, &first), QUERN_OK);
-    assert_memory_equal(first->result, "\x91\x07", 2);
-    quern_outcome_release(&first);
-    assert_int_equal(quern_future_result(futures[0], 0, &second), QUERN_OK);
-    assert_memory_equal(second->result, "\x91\x07", 2);
-    quern_outcome_release(&second);
+    for (int i = 0; i < RESULT_THREAD_COUNT; i++) {
+        assert_int_equal(pthread_join(threads[i], &right), 0);
+        assert_int_equal((uintptr_t)right, RESULT_TIMES);
+    }
+    assert_int_equal((uintptr_t)have_results(futures[0]), RESULT_TIMES);
     close_all(client, futures, 1);
 }
 
