@@ -30,6 +30,16 @@ class Map(stage.Story):
         self.finished(self.squares(20000, "volatile"), 20000)
         self.finished(self.squares(2000, "volatile", "window", "1"), 2000)
 
+    def test_a_client_that_maps_many_inputs_takes_no_more_memory_than_for_few(self):
+        self.broker()
+        self.worker()
+        peaks = []
+        for count in (20000, 500000):
+            program = self.squares(count, "volatile")
+            self.finished(program, count)
+            peaks.append(json.loads(program.out[-1])["rss_max_kib"])
+        self.assertLess(peaks[1], peaks[0] * 1.25)
+
     def test_a_map_goes_on_through_the_death_of_the_broker_and_of_a_slot(self):
         broker = self.broker()
         worker = self.worker()

@@ -477,6 +477,13 @@ class Killing(WorkerStory):
         self.works()
 
 
+class KillingWithoutCgroups(Killing):
+    """The same where no cgroup does it: by walking through the tree."""
+
+    def begin(self, *args, **options):
+        return super().begin("--cgroup", "off", *args, **options)
+
+
 class Recycling(WorkerStory):
     """A slot is replaced after so many tasks, or when it has grown; nothing is lost, and nobody is blamed."""
 
