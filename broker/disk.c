@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,24 +60,12 @@ const char *disk_refuses(uint64_t f_type)
 /* The path without symbolic links: two names of one store must come to the same lock. */
 static char *canonical_path(const char *path, char **why_out)
 {
-    char *whole = realpath(path, NULL);
-    if (whole != NULL) {
-        return whole;
-    }
-    const char *slash = strrchr(path, '/');
-    char *directory = slash == NULL   ? xstrdup(".")
-                      : slash == path ? xstrdup("/")
-                                      : strndup(path, (size_t)(slash - path));
-    CHECK(directory != NULL);
-    char *real = realpath(directory, NULL);
-    if (real == NULL) {
+    char *directory;
+    char *whole = path_whole(path, &directory);
+    if (whole == NULL) {
         *why_out = sentence("directory %s of the store: %s; create it first", directory, strerror(errno));
         free(directory);
-        return NULL;
     }
-    free(directory);
-    whole = sentence("%s/%s", strcmp(real, "/") == 0 ? "" : real, slash == NULL ? path : slash + 1);
-    free(real);
     return whole;
 }
 

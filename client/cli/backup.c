@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/codec.h"
 #include "common/limits.h"
+#include "common/path.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -79,27 +80,6 @@ static void watcher_end(struct watcher *watcher, bool has_started)
 
 /* ---- the question and the answer ---- */
 
-/* The broker's working directory is another: the name from the root on. Malloc'd; NULL, said: there is no such
- * directory. */
-static char *whole_path(const char *file)
-{
-    const char *slash = strrchr(file, '/');
-    char *directory = slash == NULL   ? xstrdup(".")
-                      : slash == file ? xstrdup("/")
-                                      : strndup(file, (size_t)(slash - file));
-    CHECK(directory != NULL);
-    char *real = realpath(directory, NULL);
-    char *path = NULL;
-    if (real == NULL) {
-        say("%s: %s", directory, strerror(errno));
-    } else {
-        CHECK(asprintf(&path, "%s/%s", strcmp(real, "/") == 0 ? "" : real, slash == NULL ? file : slash + 1) > 0);
-    }
-    free(directory);
-    free(real);
-    return path;
-}
-
 static int backup_print(const struct cli *cli, struct bytes answer)
 {
     struct out out;
@@ -153,8 +133,11 @@ int backup_main(struct cli *cli, struct arguments *arguments)
     if (!arguments_expect(arguments, 1, 1, "the name of a file")) {
         return STATUS_USAGE;
     }
-    char *path = whole_path(arguments->words[0]);
+    char *directory;
+    char *path = path_whole(arguments->words[0], &directory); /* the broker's working directory is another */
     if (path == NULL) {
+        say("%s: %s", directory, strerror(errno));
+        free(directory);
         return STATUS_NOT_DONE;
     }
     status = backup_make(cli, path);
