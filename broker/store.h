@@ -218,7 +218,7 @@ QUERN_MUST_USE enum quern_err store_open(const char *path, const struct limits *
 
 /* Called with every row that a broker needs in memory. Views hold for the call. Order: calls, sessions, taken,
  * series, workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail, report: sizes in their
- * place).
+ * place). NULL: such rows are read and checked, and nobody is called.
  */
 struct store_visitor {
     void *context;

@@ -261,7 +261,9 @@ static bool visit_call(struct scan *scan, sqlite3_stmt *statement)
     bool is_whole = read_call(statement, &row);
     if (is_whole) {
         map_put(&scan->calls, row.id, scan);
-        scan->visitor->call(scan->visitor->context, &row);
+        if (scan->visitor->call != NULL) {
+            scan->visitor->call(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -272,7 +274,9 @@ static bool visit_session(struct scan *scan, sqlite3_stmt *statement)
     bool is_whole = read_session(statement, &row);
     if (is_whole) {
         map_put(&scan->sessions, row.id, scan);
-        scan->visitor->session(scan->visitor->context, &row);
+        if (scan->visitor->session != NULL) {
+            scan->visitor->session(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -282,7 +286,9 @@ static bool visit_taken(struct scan *scan, sqlite3_stmt *statement)
     struct taken_row row;
     bool is_whole = read_taken(statement, &row);
     if (is_whole) {
-        scan->visitor->taken(scan->visitor->context, &row);
+        if (scan->visitor->taken != NULL) {
+            scan->visitor->taken(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -292,7 +298,9 @@ static bool visit_series(struct scan *scan, sqlite3_stmt *statement)
     struct series_row row;
     bool is_whole = read_series(statement, &row);
     if (is_whole) {
-        scan->visitor->series(scan->visitor->context, &row);
+        if (scan->visitor->series != NULL) {
+            scan->visitor->series(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -303,7 +311,9 @@ static bool visit_worker(struct scan *scan, sqlite3_stmt *statement)
     bool is_whole = read_worker(statement, &row);
     if (is_whole) {
         map_put(&scan->workers, row.id, scan);
-        scan->visitor->worker(scan->visitor->context, &row);
+        if (scan->visitor->worker != NULL) {
+            scan->visitor->worker(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -327,7 +337,9 @@ static bool visit_task(struct scan *scan, sqlite3_stmt *statement)
     struct task_row row;
     bool is_whole = read_task(statement, &row) && names_what_is_there(scan, &row);
     if (is_whole) {
-        scan->visitor->task(scan->visitor->context, &row);
+        if (scan->visitor->task != NULL) {
+            scan->visitor->task(scan->visitor->context, &row);
+        }
     }
     return is_whole;
 }
@@ -338,8 +350,10 @@ static bool visit_outcome(struct scan *scan, sqlite3_stmt *statement)
     if (!is_id(id)) {
         return false;
     }
-    scan->visitor->outcome(scan->visitor->context, id, col_u64(statement, 1), col_u64(statement, 2),
-                           sqlite3_column_int64(statement, 3), col_u64(statement, 4));
+    if (scan->visitor->outcome != NULL) {
+        scan->visitor->outcome(scan->visitor->context, id, col_u64(statement, 1), col_u64(statement, 2),
+                               sqlite3_column_int64(statement, 3), col_u64(statement, 4));
+    }
     return true;
 }
 

@@ -698,66 +698,12 @@ static void count_swept(void *context)
     *(uint32_t *)context += 1000000000;
 }
 
-static void ignore_session(void *context, const struct session_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
-static void ignore_series(void *context, const struct series_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
-static void ignore_taken(void *context, const struct taken_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
-static void ignore_task(void *context, const struct task_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
-static void ignore_outcome(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished,
-                           uint64_t size)
-{
-    (void)context;
-    (void)id;
-    (void)session;
-    (void)completion;
-    (void)finished;
-    (void)size;
-}
-
-static void ignore_call(void *context, const struct call_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
-static void ignore_worker(void *context, const struct worker_row *row)
-{
-    (void)context;
-    (void)row;
-}
-
 static uint32_t count_shared(struct store *store)
 {
     uint32_t count = 0;
     char *why = NULL;
-    struct store_visitor visitor = {.context = &count,
-                                    .call = count_call,
-                                    .session = ignore_session,
-                                    .taken = ignore_taken,
-                                    .series = ignore_series,
-                                    .worker = count_worker,
-                                    .workers_swept = count_swept,
-                                    .task = ignore_task,
-                                    .outcome = ignore_outcome};
+    struct store_visitor visitor = {
+        .context = &count, .call = count_call, .worker = count_worker, .workers_swept = count_swept};
     assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
     return count;
 }
@@ -778,14 +724,7 @@ static void expect_taken(struct store *store, const struct taken_row *wanted, si
 {
     struct taken_list list = {0};
     char *why = NULL;
-    struct store_visitor visitor = {.context = &list,
-                                    .call = ignore_call,
-                                    .session = ignore_session,
-                                    .taken = list_taken,
-                                    .series = ignore_series,
-                                    .worker = ignore_worker,
-                                    .task = ignore_task,
-                                    .outcome = ignore_outcome};
+    struct store_visitor visitor = {.context = &list, .taken = list_taken};
     assert_int_equal(store_load(store, &visitor, &why), QUERN_OK);
     assert_int_equal(list.count, count);
     for (size_t i = 0; i < count; i++) {
