@@ -107,11 +107,11 @@ class Installed(stage.Story):
         super().setUp()
         self.prefix = self.path("prefix")
         self.run_tool("cmake", "--install", stage.BUILD, "--prefix", self.prefix)
-        self.library = next(folder for folder, _, files in os.walk(self.prefix) if "libquern.so" in files)
+        self.libdir = next(folder for folder, _, files in os.walk(self.prefix) if "libquern.so" in files)
         for name, text in (("client.c", CLIENT), ("twice.c", WORKER), ("pool.c", POOL), ("CMakeLists.txt", CMAKE)):
             with open(self.path(name), "w", encoding="utf-8") as file:
                 file.write(textwrap.dedent(text))
-        self.env["LD_LIBRARY_PATH"] = self.library
+        self.env["LD_LIBRARY_PATH"] = self.libdir
 
     def run_tool(self, *argv, **env):
         done = subprocess.run(argv, capture_output=True, text=True, env={**self.env, **env}, cwd=self.directory)
@@ -126,14 +126,14 @@ class Installed(stage.Story):
 
     def check_programs(self, client, worker):
         self.start_installed("quern-broker").wait_out("ready ")
-        self.start_installed("quern-worker", "--module", os.path.join(self.library, "quern", "examples.so"))
+        self.start_installed("quern-worker", "--module", os.path.join(self.libdir, "quern", "examples.so"))
         self.assertEqual(self.run_tool(client), "49\n")
         twice = stage.Program("twice", [worker, "--slots", "1"], self.env, self.directory)
         self.programs.append(twice)
         self.assertEqual(self.run_tool(os.path.join(self.prefix, "bin", "quern"), "submit", "twice", "21"), "42\n")
 
     def test_a_program_builds_by_pkg_config_and_runs(self):
-        search = os.path.join(self.library, "pkgconfig")
+        search = os.path.join(self.libdir, "pkgconfig")
         for name in ("client", "twice"):
             flags = self.run_tool("pkg-config", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
             self.run_tool("cc", "-Wall", "-Wextra", "-Werror", "-std=c11", f"{name}.c", "-o", name, *flags)
@@ -141,12 +141,12 @@ class Installed(stage.Story):
 
     def test_a_program_with_a_pool_needs_to_be_told_nothing(self):
         """Neither the library's place nor the programs' is known to anybody but the library; shared and static."""
-        search = os.path.join(self.library, "pkgconfig")
+        search = os.path.join(self.libdir, "pkgconfig")
         shared = self.run_tool("pkg-config", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
         self.run_tool("cc", "-Wall", "-Wextra", "-Werror", "pool.c", "-o", "pool", *shared)
         self.assertEqual(self.run_tool(self.path("pool")), "42\n")
         static = self.run_tool("pkg-config", "--static", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
-        static = [os.path.join(self.library, "libquern.a") if flag == "-lquern" else flag for flag in static]
+        static = [os.path.join(self.libdir, "libquern.a") if flag == "-lquern" else flag for flag in static]
         self.run_tool("cc", "-Wall", "-Werror", "pool.c", "-o", "pool", *static)
         self.env.pop("LD_LIBRARY_PATH")
         self.assertEqual(self.run_tool(self.path("pool"), PATH=os.path.join(self.prefix, "bin")), "42\n")
@@ -157,24 +157,24 @@ class Installed(stage.Story):
         self.check_programs(self.path("out", "client"), self.path("out", "twice"))
 
     def test_a_program_links_statically(self):
-        search = os.path.join(self.library, "pkgconfig")
+        search = os.path.join(self.libdir, "pkgconfig")
         flags = self.run_tool("pkg-config", "--static", "--cflags", "--libs", "quern", PKG_CONFIG_PATH=search).split()
-        flags = [os.path.join(self.library, "libquern.a") if flag == "-lquern" else flag for flag in flags]
+        flags = [os.path.join(self.libdir, "libquern.a") if flag == "-lquern" else flag for flag in flags]
         self.run_tool("cc", "-Wall", "-Werror", "client.c", "-o", "client", *flags)
         self.env.pop("LD_LIBRARY_PATH")
         self.start_installed("quern-broker").wait_out("ready ")
-        self.start_installed("quern-worker", "--module", os.path.join(self.library, "quern", "examples.so"))
+        self.start_installed("quern-worker", "--module", os.path.join(self.libdir, "quern", "examples.so"))
         self.assertEqual(self.run_tool(self.path("client")), "49\n")
 
     def test_the_directory_of_modules_is_told(self):
-        search = os.path.join(self.library, "pkgconfig")
+        search = os.path.join(self.libdir, "pkgconfig")
         folder = self.run_tool("pkg-config", "--variable=moduledir", "quern", PKG_CONFIG_PATH=search).strip()
-        self.assertTrue(os.path.samefile(folder, os.path.join(self.library, "quern")))
+        self.assertTrue(os.path.samefile(folder, os.path.join(self.libdir, "quern")))
         self.assertIn("examples.so", os.listdir(folder))
 
     def test_only_what_the_headers_declare_is_exported(self):
         names = [line.split()[-1].split("@")[0] for line in
-                 self.run_tool("nm", "-D", "--defined-only", os.path.join(self.library, "libquern.so")).splitlines()]
+                 self.run_tool("nm", "-D", "--defined-only", os.path.join(self.libdir, "libquern.so")).splitlines()]
         self.assertEqual([name for name in names if not name.startswith("quern_")], ["QUERN_0"])
         self.assertIn("quern_submit", names)
 
@@ -187,7 +187,7 @@ class Installed(stage.Story):
         programs = {name: guards("-D", os.path.join(self.prefix, "bin", name))
                     for name in ("quern-broker", "quern-worker", "quern")}
         self.assertEqual(programs, {"quern-broker": ["accept4", "recv"], "quern-worker": [], "quern": []})
-        self.assertEqual(guards(os.path.join(self.library, "libquern.a")), [])
+        self.assertEqual(guards(os.path.join(self.libdir, "libquern.a")), [])
 
     def test_headers_stand_alone_also_in_cxx(self):
         for header in ("client.h", "pool.h", "worker.h", "value.h", "err.h"):
