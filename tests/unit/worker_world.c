@@ -102,6 +102,13 @@ void ww_worker(struct world *world, const char *slots)
     ww_worker_of(world, slots, "lib/quern/examples.so");
 }
 
+struct world *ww_begin_with(const char *slots)
+{
+    struct world *world = ww_begin();
+    ww_worker(world, slots);
+    return world;
+}
+
 void ww_worker_of(struct world *world, const char *slots, const char *file)
 {
     const char *build = getenv("QUERN_BUILD") != NULL ? getenv("QUERN_BUILD") : BUILD_DIR;

@@ -62,6 +62,7 @@ struct world {
 struct world *ww_begin(void);
 /* Starts the worker with the example module, commands allowed, and so many slots; waits for its HELLO. */
 void ww_worker(struct world *world, const char *slots);
+struct world *ww_begin_with(const char *slots); /* and such a worker */
 /* The same with another module, by its path below the build directory. */
 void ww_worker_of(struct world *world, const char *slots, const char *module);
 /* The same with this very program as the worker: its main must hand over to quern_worker_main if ww_is_program(). */
