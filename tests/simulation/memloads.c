@@ -73,7 +73,7 @@ static void answer_show(const struct memstore *store, const struct load *load, s
         loaded->task = *task;
         call = task->call;
     }
-    const struct call_row *row = table_get(&store->tables[CALLS], call, 0);
+    const struct call_row *row = memtable_get(&store->tables[CALLS], call, 0);
     if (row != NULL) {
         loaded->call = *row;
     }
@@ -102,7 +102,7 @@ static void answer_output(const struct memstore *store, const struct load *load,
     if (has_outcome && loaded->outcomes[0].attempt == loaded->attempt) {
         loaded->output = loaded->outcomes[0].output;
     }
-    const struct failure_row *failure = table_get(&store->tables[FAILURES], load->ids[0], loaded->attempt);
+    const struct failure_row *failure = memtable_get(&store->tables[FAILURES], load->ids[0], loaded->attempt);
     if (failure != NULL && failure->output.n > 0) {
         loaded->output = failure->output;
     }

@@ -66,7 +66,7 @@ void memstore_start(struct memstore *store, struct store_facts *facts_out)
     struct table *calls = &store->tables[CALLS];
     for (size_t i = calls->count; i-- > 0;) {
         if (!call_is_used(store, calls->rows[i].key)) {
-            table_remove_at(calls, i);
+            memtable_remove_at(calls, i);
         }
     }
     store->epoch++;
@@ -92,7 +92,7 @@ static void remove_old_output(struct memstore *store, const struct failure_row *
 {
     struct table *table = &store->tables[FAILURES];
     for (uint32_t i = 1; row->output.n > 0 && i + OUTPUT_ATTEMPT_COUNT_MAX <= row->attempt; i++) {
-        struct failure_row *old = table_get(table, row->task, i);
+        struct failure_row *old = memtable_get(table, row->task, i);
         if (old != NULL) {
             old->output.n = 0;
         }
@@ -102,9 +102,9 @@ static void remove_old_output(struct memstore *store, const struct failure_row *
 static void remove_failures(struct memstore *store, uint64_t task)
 {
     struct table *table = &store->tables[FAILURES];
-    size_t place = table_place(table, task, 0);
+    size_t place = memtable_place(table, task, 0);
     while (place < table->count && table->rows[place].key == task) {
-        table_remove_at(table, place);
+        memtable_remove_at(table, place);
     }
 }
 
@@ -113,7 +113,7 @@ static void remove_series_of(struct memstore *store, uint64_t session)
     struct table *table = &store->tables[SERIES];
     for (size_t i = table->count; i-- > 0;) {
         if (((struct series_row *)table->rows[i].data)->session == session) {
-            table_remove_at(table, i);
+            memtable_remove_at(table, i);
         }
     }
 }
@@ -121,21 +121,21 @@ static void remove_series_of(struct memstore *store, uint64_t session)
 static size_t taken_count_to(const struct memstore *store, uint64_t session, uint64_t prefix)
 {
     const struct table *table = &store->tables[TAKEN];
-    return table_place(table, session, prefix + 1) - table_place(table, session, 0);
+    return memtable_place(table, session, prefix + 1) - memtable_place(table, session, 0);
 }
 
 static void remove_taken_to(struct memstore *store, uint64_t session, uint64_t prefix)
 {
     struct table *table = &store->tables[TAKEN];
     for (size_t left = taken_count_to(store, session, prefix); left > 0; left--) {
-        table_remove_at(table, table_place(table, session, 0));
+        memtable_remove_at(table, memtable_place(table, session, 0));
     }
 }
 
 static const char *apply_session(struct memstore *store, const struct change *change)
 {
     const struct session_row *row = &change->session;
-    table_put(store, SESSIONS, row->id, 0, row);
+    memtable_put(store, SESSIONS, row->id, 0, row);
     if (change->had_taken) {
         remove_taken_to(store, row->id, row->acked_prefix);
     }
@@ -153,13 +153,13 @@ static const char *apply_taken(struct memstore *store, const struct taken_row *r
         return REFUSE(store, "session %" PRIu64 " cannot have taken %" PRIu64 " to %" PRIu64, row->session, row->first,
                       row->last);
     }
-    table_put(store, TAKEN, row->session, row->first, row);
+    memtable_put(store, TAKEN, row->session, row->first, row);
     return NULL;
 }
 
 static const char *apply_task_state(struct memstore *store, const struct task_row *change, bool again)
 {
-    struct task_row *row = table_get(&store->tables[TASKS], change->id, 0);
+    struct task_row *row = memtable_get(&store->tables[TASKS], change->id, 0);
     if (row == NULL) {
         return again ? NULL : REFUSE(store, "state of task %" PRIx64 " that is not stored", change->id);
     }
@@ -177,17 +177,17 @@ static const char *apply_task_state(struct memstore *store, const struct task_ro
 static const char *apply_outcome(struct memstore *store, const struct change *change, bool again)
 {
     uint64_t id = change->outcome.id;
-    bool was_there = change->had_task && table_remove(&store->tables[TASKS], id, 0);
+    bool was_there = change->had_task && memtable_remove(&store->tables[TASKS], id, 0);
     if (!again && change->had_task && !was_there) {
         return REFUSE(store, "outcome of %" PRIx64 " says it had a task, none is stored", id);
     }
-    if (!again && !change->had_task && table_get(&store->tables[TASKS], id, 0) != NULL) {
+    if (!again && !change->had_task && memtable_get(&store->tables[TASKS], id, 0) != NULL) {
         return REFUSE(store, "outcome of %" PRIx64 " says it had no task, one is stored", id);
     }
-    if (table_get(&store->tables[OUTCOMES], id, 0) != NULL) {
+    if (memtable_get(&store->tables[OUTCOMES], id, 0) != NULL) {
         return again ? NULL : REFUSE(store, "second outcome of %" PRIx64, id);
     }
-    table_put(store, OUTCOMES, id, 0, &change->outcome);
+    memtable_put(store, OUTCOMES, id, 0, &change->outcome);
     return NULL;
 }
 
@@ -198,45 +198,45 @@ static const char *apply_one(struct memstore *store, const struct change *change
         store->meta = change->meta;
         return NULL;
     case CHANGE_CALL:
-        if (!again && table_get(&store->tables[CALLS], change->call.id, 0) != NULL) {
+        if (!again && memtable_get(&store->tables[CALLS], change->call.id, 0) != NULL) {
             return REFUSE(store, "call %" PRIu64 " inserted twice", change->call.id);
         }
-        table_put(store, CALLS, change->call.id, 0, &change->call);
+        memtable_put(store, CALLS, change->call.id, 0, &change->call);
         return NULL;
     case CHANGE_SESSION:
         return apply_session(store, change);
     case CHANGE_TAKEN:
         return apply_taken(store, &change->taken);
     case CHANGE_SESSION_DELETE:
-        table_remove(&store->tables[SESSIONS], change->number, 0);
+        memtable_remove(&store->tables[SESSIONS], change->number, 0);
         remove_series_of(store, change->number);
         remove_taken_to(store, change->number, INT64_MAX);
         return NULL;
     case CHANGE_SERIES:
-        table_put(store, SERIES, change->series.id, 0, &change->series);
+        memtable_put(store, SERIES, change->series.id, 0, &change->series);
         return NULL;
     case CHANGE_SERIES_DELETE:
-        table_remove(&store->tables[SERIES], change->series.id, 0);
+        memtable_remove(&store->tables[SERIES], change->series.id, 0);
         return NULL;
     case CHANGE_WORKER:
-        table_put(store, WORKERS, change->worker.id, 0, &change->worker);
+        memtable_put(store, WORKERS, change->worker.id, 0, &change->worker);
         return NULL;
     case CHANGE_TASK:
-        if (!again && table_get(&store->tables[TASKS], change->task.id, 0) != NULL) {
+        if (!again && memtable_get(&store->tables[TASKS], change->task.id, 0) != NULL) {
             return REFUSE(store, "task %" PRIx64 " inserted twice", change->task.id);
         }
-        table_put(store, TASKS, change->task.id, 0, &change->task);
+        memtable_put(store, TASKS, change->task.id, 0, &change->task);
         return NULL;
     case CHANGE_TASK_STATE:
         return apply_task_state(store, &change->task, again);
     case CHANGE_OUTCOME:
         return apply_outcome(store, change, again);
     case CHANGE_FAILURE:
-        table_put(store, FAILURES, change->failure.task, change->failure.attempt, &change->failure);
+        memtable_put(store, FAILURES, change->failure.task, change->failure.attempt, &change->failure);
         remove_old_output(store, &change->failure);
         return NULL;
     case CHANGE_OUTCOME_DELETE:
-        table_remove(&store->tables[OUTCOMES], change->number, 0);
+        memtable_remove(&store->tables[OUTCOMES], change->number, 0);
         remove_failures(store, change->number);
         return NULL;
     }
@@ -251,14 +251,14 @@ static const char *check_references(struct memstore *store, const struct change 
         if (row == NULL) {
             return NULL; /* its outcome is in the same batch */
         }
-        if (table_get(&store->tables[CALLS], row->call, 0) == NULL) {
+        if (memtable_get(&store->tables[CALLS], row->call, 0) == NULL) {
             return REFUSE(store, "task %" PRIx64 " of call %" PRIu64 " that is not stored", row->id, row->call);
         }
-        if (table_get(&store->tables[SESSIONS], row->session, 0) == NULL) {
+        if (memtable_get(&store->tables[SESSIONS], row->session, 0) == NULL) {
             return REFUSE(store, "task %" PRIx64 " of session %" PRIu64 " that is not stored", row->id, row->session);
         }
         bool is_held = row->state == TASK_LEASED || row->state == TASK_RUNNING;
-        if (is_held && table_get(&store->tables[WORKERS], row->worker, 0) == NULL) {
+        if (is_held && memtable_get(&store->tables[WORKERS], row->worker, 0) == NULL) {
             return REFUSE(store, "task %" PRIx64 " held by worker %" PRIu64 " that is not stored", row->id,
                           row->worker);
         }
@@ -268,7 +268,7 @@ static const char *check_references(struct memstore *store, const struct change 
     }
     if (change->kind == CHANGE_OUTCOME) {
         const struct outcome_row *row = memstore_outcome(store, change->outcome.id);
-        if (row != NULL && table_get(&store->tables[CALLS], row->call, 0) == NULL) {
+        if (row != NULL && memtable_get(&store->tables[CALLS], row->call, 0) == NULL) {
             return REFUSE(store, "outcome %" PRIx64 " of call %" PRIu64 " that is not stored", row->id, row->call);
         }
     }
@@ -296,7 +296,7 @@ const char *memstore_apply(struct memstore *store, const struct change *changes,
 #define GETTER(function, type, table)                                                                                  \
     const struct type *function(const struct memstore *store, uint64_t id)                                             \
     {                                                                                                                  \
-        return table_get(&store->tables[table], id, 0);                                                                \
+        return memtable_get(&store->tables[table], id, 0);                                                             \
     }
 GETTER(memstore_task, task_row, TASKS)
 GETTER(memstore_outcome, outcome_row, OUTCOMES)
@@ -372,7 +372,7 @@ bool memstore_acked(const struct memstore *store, uint64_t session, uint64_t com
     if (row == NULL || completion <= row->acked_prefix) {
         return row != NULL;
     }
-    for (size_t i = table_place(table, session, 0); i < table->count && table->rows[i].key == session; i++) {
+    for (size_t i = memtable_place(table, session, 0); i < table->count && table->rows[i].key == session; i++) {
         const struct taken_row *taken = table->rows[i].data;
         if (taken->first <= completion && completion <= taken->last) {
             return true;

@@ -1,7 +1,7 @@
 /*
  * memtables.c owns the tables of the simulated store: sorted arrays of rows, each in one piece of memory.
  * It must not know what the rows mean.
- * Start reading at table_put.
+ * Start reading at memtable_put.
  */
 #include "memtables.h"
 
@@ -57,7 +57,7 @@ static void *row_copy(enum table_kind kind, const void *source)
     return copy;
 }
 
-size_t table_place(const struct table *table, uint64_t key, uint64_t sub)
+size_t memtable_place(const struct table *table, uint64_t key, uint64_t sub)
 {
     size_t low = 0;
     size_t high = table->count;
@@ -74,20 +74,20 @@ size_t table_place(const struct table *table, uint64_t key, uint64_t sub)
     return low;
 }
 
-void *table_get(const struct table *table, uint64_t key, uint64_t sub)
+void *memtable_get(const struct table *table, uint64_t key, uint64_t sub)
 {
-    size_t place = table_place(table, key, sub);
+    size_t place = memtable_place(table, key, sub);
     if (place < table->count && table->rows[place].key == key && table->rows[place].sub == sub) {
         return table->rows[place].data;
     }
     return NULL;
 }
 
-void table_put(struct memstore *store, enum table_kind kind, uint64_t key, uint64_t sub, const void *source)
+void memtable_put(struct memstore *store, enum table_kind kind, uint64_t key, uint64_t sub, const void *source)
 {
     struct table *table = &store->tables[kind];
     void *copy = row_copy(kind, source);
-    size_t place = table_place(table, key, sub);
+    size_t place = memtable_place(table, key, sub);
     if (place < table->count && table->rows[place].key == key && table->rows[place].sub == sub) {
         free(table->rows[place].data);
         table->rows[place].data = copy;
@@ -102,19 +102,19 @@ void table_put(struct memstore *store, enum table_kind kind, uint64_t key, uint6
     table->count++;
 }
 
-void table_remove_at(struct table *table, size_t place)
+void memtable_remove_at(struct table *table, size_t place)
 {
     free(table->rows[place].data);
     table->count--;
     memmove(&table->rows[place], &table->rows[place + 1], (table->count - place) * sizeof *table->rows);
 }
 
-bool table_remove(struct table *table, uint64_t key, uint64_t sub)
+bool memtable_remove(struct table *table, uint64_t key, uint64_t sub)
 {
-    size_t place = table_place(table, key, sub);
+    size_t place = memtable_place(table, key, sub);
     if (place >= table->count || table->rows[place].key != key || table->rows[place].sub != sub) {
         return false;
     }
-    table_remove_at(table, place);
+    memtable_remove_at(table, place);
     return true;
 }

@@ -40,11 +40,11 @@ extern const struct shape shapes[TABLE_COUNT];
 struct bytes *view_at(void *row, size_t at);
 
 /* Where it is, or would be. */
-size_t table_place(const struct table *table, uint64_t key, uint64_t sub);
-void *table_get(const struct table *table, uint64_t key, uint64_t sub); /* NULL: not there */
-void table_put(struct memstore *store, enum table_kind kind, uint64_t key, uint64_t sub, const void *source);
-void table_remove_at(struct table *table, size_t place);
-bool table_remove(struct table *table, uint64_t key, uint64_t sub); /* whether it was there */
+size_t memtable_place(const struct table *table, uint64_t key, uint64_t sub);
+void *memtable_get(const struct table *table, uint64_t key, uint64_t sub); /* NULL: not there */
+void memtable_put(struct memstore *store, enum table_kind kind, uint64_t key, uint64_t sub, const void *source);
+void memtable_remove_at(struct table *table, size_t place);
+bool memtable_remove(struct table *table, uint64_t key, uint64_t sub); /* whether it was there */
 
 #define EACH(store, table, type, row)                                                                                  \
     for (size_t index_ = 0; index_ < (store)->tables[table].count; index_++)                                           \
