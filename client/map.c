@@ -25,7 +25,7 @@
 #define MAP_BATCH_COUNT_MAX 1024u
 /* Memory that large inputs left behind is given back above this. */
 #define STAGED_KEEP_SIZE (1024u * 1024u)
-/* While reading so many inputs takes longer than this, fewer are read before they are submitted. */
+/* Inputs that were read are submitted after this time; while it is not enough for all, fewer are read at once. */
 #define MAP_BATCH_US 500
 
 /* An input that was read: where its arguments are. */
@@ -142,17 +142,21 @@ static bool bytes_are_full(const struct quern_map *map, uint64_t bytes)
     return map->read_count > map->given_count && bytes >= map->window_bytes;
 }
 
-/* Up to room inputs; bytes: what is in the window already. */
+/* Up to room inputs; bytes: what is in the window already. What was read does not wait for slow ones behind it, unless
+ * the length is fixed. */
 static void batch_read(struct quern_map *map, uint64_t room, uint64_t bytes)
 {
     int64_t begun_us = clock_mono_us();
     uint64_t count = room < map->batch_count ? room : map->batch_count;
+    bool is_fixed = map->batch_count_min == map->batch_count_max;
+    bool is_slow = false;
     map->staged_at = map->staged_count = 0;
     map->staged_bytes = 0;
     map->staged_args.n = 0;
-    while (map->staged_count < count && !bytes_are_full(map, bytes + map->staged_bytes) && input_read(map)) {
+    while (map->staged_count < count && !is_slow && !bytes_are_full(map, bytes + map->staged_bytes) &&
+           input_read(map)) {
+        is_slow = !is_fixed && clock_mono_us() - begun_us > MAP_BATCH_US;
     }
-    bool is_slow = clock_mono_us() - begun_us > MAP_BATCH_US;
     uint64_t next = is_slow ? map->batch_count / 2 : map->batch_count * 2;
     next = next < map->batch_count_max ? next : map->batch_count_max;
     map->batch_count = next > map->batch_count_min ? next : map->batch_count_min;

@@ -117,6 +117,51 @@ static void test_the_window_bounds_bytes_too(void **state)
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+/* Waits until so many outcomes have reached the client. */
+static void ended_await(struct quern_client *client, uint64_t completion)
+{
+    bool is_so = false;
+    while (!is_so) {
+        pthread_mutex_lock(&client->lock);
+        is_so = ranges_has(&client->ledger.completions.received, completion);
+        pthread_mutex_unlock(&client->lock);
+        sched_yield();
+    }
+}
+
+/* Results that wait for their turn keep inputs from being read; there is room again when they are given. */
+static void test_results_that_were_not_given_fill_the_window(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct numbers numbers = numbers_of(10);
+    struct quern_map_options options = options_of(QUERN_INPUT_ORDER);
+    numbers.pad = 10000;
+    options.window_bytes = 25000;
+    by_hand(fake, false);
+    struct quern_map *map = map_of(client, options, &numbers);
+    while (numbers.next < 3) {
+        assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+    }
+    submits_await(fake, 3);
+    complete(fake, 2);
+    complete(fake, 3);
+    ended_await(client, 2);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+    }
+    assert_int_equal(numbers.next, 3);
+    complete(fake, 1);
+    for (uint64_t n = 0; n < 3; n++) {
+        assert_int_equal(item_take(map, &numbers), n);
+    }
+    while (numbers.next < 6) {
+        assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+    }
+    quern_map_close(&map);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
 /* One input beyond the window's bytes is taken when nothing else is there. */
 static void test_an_input_larger_than_the_window_goes_alone(void **state)
 {
@@ -238,6 +283,36 @@ static void test_an_error_of_the_inputs_comes_after_the_items_before_it(void **s
     assert_int_equal(next_of(map, WAIT_MS), QUERN_IO);
     assert_int_equal(next_of(map, WAIT_MS), QUERN_IO);
     quern_map_close(&map);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* In both orders, with an item that fails: all that was read is given before the error. */
+static void test_an_error_of_the_inputs_loses_no_item_in_either_order(void **state)
+{
+    struct fake *fake = *state;
+    by_hand(fake, false);
+    struct quern_client *client = open_default(fake);
+    for (uint32_t order = QUERN_INPUT_ORDER; order <= QUERN_COMPLETION_ORDER; order++) {
+        struct numbers numbers = numbers_of(10);
+        numbers.end = QUERN_IO;
+        struct quern_map *map = map_of(client, options_of((enum quern_order)order), &numbers);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+        }
+        submits_await(fake, (order + 1) * 10);
+        for (uint32_t n = 10; n >= 1; n--) { /* the last one first; the fourth fails */
+            end_as(fake, order * 10 + n, n == 4 ? TASK_FAILED : TASK_DONE);
+        }
+        for (uint64_t n = 0; n < 10; n++) {
+            struct quern_map_item item;
+            assert_int_equal(quern_map_next(map, WAIT_MS, &item), QUERN_OK);
+            assert_int_equal(item.index, order == QUERN_INPUT_ORDER ? n : 9 - n);
+            assert_int_equal(item.outcome->state, item.index == 3 ? QUERN_STATE_FAILED : QUERN_STATE_DONE);
+            quern_outcome_release(&item.outcome);
+        }
+        assert_int_equal(next_of(map, WAIT_MS), QUERN_IO);
+        quern_map_close(&map);
+    }
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
@@ -374,12 +449,14 @@ int main(int argc, char **argv)
         WITH_FAKE(test_order_of_completion_only_on_request),
         WITH_FAKE(test_inputs_are_read_within_the_window),
         WITH_FAKE(test_the_window_bounds_bytes_too),
+        WITH_FAKE(test_results_that_were_not_given_fill_the_window),
         WITH_FAKE(test_an_input_larger_than_the_window_goes_alone),
         WITH_FAKE(test_a_window_beyond_that_of_the_client),
         WITH_FAKE(test_a_chunk_is_as_long_as_asked_for),
         WITH_FAKE(test_a_map_over_nothing_is_at_its_end),
         WITH_FAKE(test_bad_options_are_refused),
         WITH_FAKE(test_an_error_of_the_inputs_comes_after_the_items_before_it),
+        WITH_FAKE(test_an_error_of_the_inputs_loses_no_item_in_either_order),
         WITH_FAKE(test_an_input_that_is_no_array_ends_them),
         WITH_FAKE(test_items_do_not_come_out_of_quern_next),
         WITH_FAKE(test_the_descriptor_is_readable_while_next_would_not_block),

@@ -26,8 +26,10 @@
  *
  * On the wire items travel in runs, and a worker holds as many in advance as it runs in some milliseconds: both lengths
  * are found by themselves, from how fast inputs come and from how long items take, so that one item of seconds has
- * nothing waiting behind it that another slot could run. chunk fixes how many inputs are read before they are
- * submitted; it does not bind items together, and what a worker holds in advance adapts all the same.
+ * nothing waiting behind it that another slot could run. What was read is submitted within half a millisecond, but not
+ * before an input that is being asked for has answered: inputs that may keep one waiting (a pipe, a network) want
+ * chunk = 1, and nothing is given while they do. chunk fixes how many inputs are read before they are submitted; it
+ * does not bind items together, and what a worker holds in advance adapts all the same.
  */
 #ifndef QUERN_MAP_H
 #define QUERN_MAP_H
@@ -51,8 +53,11 @@ struct quern_map_options {
     size_t size;
     struct quern_call call; /* of every item; args and ordinal are not looked at */
     enum quern_order order;
-    size_t window_count;  /* items submitted and not given yet, 1..10,000,000, default 4,000 */
-    size_t window_bytes;  /* arguments of unfinished and results of items not given, default 64 MiB */
+    size_t window_count; /* items submitted and not given yet, 1..10,000,000, default 4,000 */
+    /* Inputs are read while the arguments of unfinished items and the results that are here and were not given are
+     * less than this, default 64 MiB. Results are not known before they are here: those of items that are submitted
+     * already, at most window_count, may come beyond it. For large results give a small window_count. */
+    size_t window_bytes;
     size_t chunk;         /* items submitted in one run: 0 (default) adapts, else 1..10,000; see above */
     int timeout_ms;       /* for the whole map, from quern_map_open; default QUERN_FOREVER */
     bool stop_at_failure; /* the first item that is not done ends the map: what has not started is cancelled */
