@@ -1,5 +1,5 @@
 /*
- * fibonacci: of 40, 35 and 30, the slow way; shown as they complete.
+ * fibonacci: of 40, 35 and 30, the slow way; shown as they complete: the one that was submitted last comes first.
  *
  *     for future in as_completed(futures): print(future.result())
  */

@@ -1,19 +1,15 @@
 /*
- * goes_on: a program that is killed in the middle and goes on. It runs itself twice on one database: the first run
- * submits 200 tasks into the session "nightly", takes some results and is killed with SIGKILL, together with its pool;
- * the second opens the same session and takes what is left. Nothing is lost; only what had been taken but was not yet
- * acknowledged can come twice, which the tally below takes into account as a user's program would: by the task's
- * number.
+ * goes_on: a program that may be killed at any time and goes on when it is started again: goes_on DIRECTORY
+ *
+ * 200 tasks in the session "nightly" on a database in DIRECTORY; each result becomes a line of DIRECTORY/results. Each
+ * submit has an ordinal, so a second run knows which tasks are accepted already and submits only the others. A result
+ * that was written but not yet acknowledged when the program died comes once more: it is known by its number.
  */
 #include "example.h"
 
-#include <signal.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <time.h>
 
 #define COUNT 200
-#define BEFORE_THE_KILL 50
 
 static enum quern_err square(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -22,8 +18,7 @@ static enum quern_err square(struct quern_task *task, struct quern_reader *args,
     if (quern_read_i64(args, &x) != QUERN_OK) {
         return quern_task_fail_args(task, args, "square takes one integer");
     }
-    quern_write_array(result, 2);
-    quern_write_i64(result, x);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* as if it were work: time to be killed in */
     quern_write_i64(result, x * x);
     return QUERN_OK;
 }
@@ -31,11 +26,13 @@ static enum quern_err square(struct quern_task *task, struct quern_reader *args,
 static const struct quern_function functions[] = {{"square", square}, {NULL, NULL}};
 static const struct quern_module module = {.size = sizeof module, .functions = functions};
 
-static struct quern_pool *pool_on(const char *database)
+static struct quern_pool *pool_in(const char *directory)
 {
     struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
     struct quern_pool *pool;
+    char database[4096];
 
+    snprintf(database, sizeof database, "%s/goes_on.db", directory);
     options.slots = 2;
     options.database = database;
     options.session = "nightly";
@@ -43,92 +40,73 @@ static struct quern_pool *pool_on(const char *database)
     return pool;
 }
 
-/* Marks in seen what the outcome is about, and checks it. */
-static void tally(const struct quern_outcome *outcome, bool seen[COUNT])
+/* The file of results; is_there says which of them former runs have written. */
+static FILE *results_open(const char *directory, bool is_there[COUNT + 1])
 {
-    struct quern_reader reader;
-    int64_t x;
-    int64_t y;
+    char path[4096];
+    uint64_t ordinal;
+    int64_t value;
 
-    quern_reader_init(&reader, outcome->result, outcome->result_size);
-    quern_read_array(&reader, NULL);
-    quern_read_i64(&reader, &x);
-    must(quern_read_i64(&reader, &y));
-    if (x < 0 || x >= COUNT || y != x * x) {
-        fprintf(stderr, "a wrong result\n");
+    snprintf(path, sizeof path, "%s/results", directory);
+    FILE *file = fopen(path, "a+");
+    if (file == NULL) {
+        perror(path);
         exit(1);
     }
-    seen[x] = true;
+    while (fscanf(file, "%" SCNu64 " %" SCNd64, &ordinal, &value) == 2 && ordinal <= COUNT) {
+        is_there[ordinal] = true;
+    }
+    return file;
 }
 
-static void take(struct quern_client *client, int count, bool seen[COUNT])
+/* What no former run has submitted. */
+static void submit_rest(struct quern_client *client, uint64_t ordinal_high)
 {
-    struct quern_outcome *outcome;
+    for (uint64_t x = ordinal_high + 1; x <= COUNT; x++) {
+        const unsigned char args[] = {0x91, 0xcc, (unsigned char)x}; /* [x] */
+        struct quern_call call = QUERN_CALL_INIT;
 
-    for (int i = 0; i < count && quern_next(client, QUERN_FOREVER, &outcome) == QUERN_OK; i++) {
-        tally(outcome, seen);
-        quern_outcome_release(&outcome);
+        call.function = "square";
+        call.args = args;
+        call.args_size = sizeof args;
+        call.ordinal = x;
+        must(quern_submit(client, &call, NULL, NULL)); /* no future: results are taken with quern_next */
     }
-}
-
-/* What the first run saw goes to the second through a pipe, as a user's program would write it to a file. */
-static void first_run(const char *database, int out)
-{
-    struct quern_pool *pool = pool_on(database);
-    struct quern_client *client = quern_pool_client(pool);
-    bool seen[COUNT] = {false};
-
-    for (int64_t x = 0; x < COUNT; x++) {
-        struct quern_future *future = submit_i64(client, "square", x);
-        quern_future_release(&future); /* results are taken with quern_next */
-    }
-    must(quern_flush(client, QUERN_FOREVER)); /* all on disk */
-    take(client, BEFORE_THE_KILL, seen);
-    if (write(out, seen, sizeof seen) == sizeof seen) {
-        raise(SIGKILL);
-    }
-}
-
-static void second_run(const char *database, bool seen[COUNT])
-{
-    struct quern_pool *pool = pool_on(database);
-    struct quern_session_info info = QUERN_SESSION_INFO_INIT;
-
-    must(quern_session_info(quern_pool_client(pool), &info));
-    printf("the session is there: %s\n", info.live + info.untaken >= COUNT - BEFORE_THE_KILL ? "yes" : "no");
-    take(quern_pool_client(pool), 2 * COUNT, seen); /* until QUERN_END */
-    must(quern_pool_close(&pool, 0));
 }
 
 int main(int argc, char **argv)
 {
     quern_pool_main(argc, argv, &module);
 
-    char database[256];
-    bool seen[COUNT] = {false};
-    int ends[2];
-    int count = 0;
-
-    if (argc != 2 || pipe(ends) != 0) {
-        fprintf(stderr, "usage: goes_on DIRECTORY (for its database)\n");
+    if (argc != 2) {
+        fprintf(stderr, "usage: goes_on DIRECTORY (for its database and its results)\n");
         return 2;
     }
-    snprintf(database, sizeof database, "%s/goes_on.db", argv[1]);
-    pid_t child = fork(); /* before any client is there */
-    if (child == 0) {
-        first_run(database, ends[1]);
-        _exit(1);
+    struct quern_pool *pool = pool_in(argv[1]);
+    struct quern_client *client = quern_pool_client(pool);
+    struct quern_session_info info = QUERN_SESSION_INFO_INIT;
+    struct quern_outcome *outcome;
+    bool is_there[COUNT + 1] = {false};
+    int written = 0;
+    int again = 0;
+
+    must(quern_session_info(client, &info));
+    printf("accepted by former runs: %" PRIu64 "\n", info.ordinal_high);
+    fflush(stdout);
+    FILE *results = results_open(argv[1], is_there);
+    submit_rest(client, info.ordinal_high);
+    while (quern_next(client, QUERN_FOREVER, &outcome) == QUERN_OK) {
+        if (is_there[outcome->ordinal]) {
+            again++;
+        } else {
+            fprintf(results, "%" PRIu64 " %" PRId64 "\n", outcome->ordinal, outcome_i64(outcome));
+            fflush(results);
+            written++;
+        }
+        quern_outcome_release(&outcome); /* acknowledged: after it was written */
     }
-    int status = 0;
-    waitpid(child, &status, 0);
-    printf("the first run was killed: %s\n", WIFSIGNALED(status) ? "yes" : "no");
-    if (read(ends[0], seen, sizeof seen) != sizeof seen) {
-        return 1;
-    }
-    second_run(database, seen);
-    for (int x = 0; x < COUNT; x++) {
-        count += seen[x];
-    }
-    printf("%d of %d results, in two runs\n", count, COUNT);
-    return count != COUNT;
+    fclose(results);
+    printf("written by this run: %d; had come before: %d\n", written, again);
+    must(quern_pool_close(&pool, 0));
+    return 0;
 }

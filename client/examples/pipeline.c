@@ -1,12 +1,13 @@
 /*
  * pipeline: three stages (make a number, square it, describe it), each a task, with never more than WIDTH items under
  * way. A set gives what completes, whatever stage it is in; each completion submits the next stage of its item. So the
- * bound holds over the whole pipeline and no stage waits for another one to end.
+ * bound holds over the whole pipeline and no stage waits for another one to end. How many were under way is counted.
  */
 #include "example.h"
 
 #define ITEMS 40
 #define WIDTH 4
+#define STAGES 3
 
 static enum quern_err make(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -49,13 +50,23 @@ static const struct quern_function functions[] = {
     {"make", make}, {"square", square}, {"digit_sum", digit_sum}, {NULL, NULL}};
 static const struct quern_module module = {.size = sizeof module, .functions = functions};
 
-static const char *const stages[] = {"make", "square", "digit_sum"};
+static const char *const stages[STAGES] = {"make", "square", "digit_sum"};
 
 /* The items under way: which stage of each. */
 static struct {
     struct quern_future *future;
     int stage;
 } items[WIDTH];
+
+/* Tasks under way now, and the most there ever were: of each stage, and behind them of all. */
+static int now[STAGES + 1];
+static int most[STAGES + 1];
+
+static void count(int what, int change)
+{
+    now[what] += change;
+    most[what] = now[what] > most[what] ? now[what] : most[what];
+}
 
 static int item_of(const struct quern_future *future)
 {
@@ -72,6 +83,14 @@ static void enter(struct quern_client *client, struct quern_set *set, int i, int
     items[i].stage = stage;
     items[i].future = submit_i64(client, stages[stage], x);
     must(quern_set_add(set, items[i].future));
+    count(stage, 1);
+    count(STAGES, 1);
+}
+
+static void leave(int i)
+{
+    count(items[i].stage, -1);
+    count(STAGES, -1);
 }
 
 int main(int argc, char **argv)
@@ -96,7 +115,8 @@ int main(int argc, char **argv)
         int64_t value = result_i64(future);
 
         quern_future_release(&future);
-        if (items[i].stage < 2) {
+        leave(i);
+        if (items[i].stage < STAGES - 1) {
             enter(client, set, i, items[i].stage + 1, value);
             continue;
         }
@@ -107,8 +127,12 @@ int main(int argc, char **argv)
         }
     }
     quern_set_close(&set);
-    printf("%d items went through, at most %d at a time; the digits of all squares sum to %" PRId64 "\n", finished,
-           WIDTH, total);
+    printf("%d items went through; the digits of all squares sum to %" PRId64 "\n", finished, total);
+    printf("under way at once: at most %d", most[STAGES]);
+    for (int stage = 0; stage < STAGES; stage++) {
+        printf("; %s %d", stages[stage], most[stage]);
+    }
+    printf("\n");
     must(quern_pool_close(&pool, 0));
     return 0;
 }

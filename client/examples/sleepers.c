@@ -1,5 +1,5 @@
 /*
- * sleepers: tasks that take 5, 2, 3, 4 and 1 tenths of a second, with a slot for each: by map in the order of the
+ * sleepers: tasks that take 5, 2, 3, 4 and 1 fifths of a second, with a slot for each: by map in the order of the
  * inputs, by as_completed in the order in which they end.
  */
 #include "example.h"
@@ -8,16 +8,16 @@
 
 #define COUNT 5
 
-static const int64_t tenths[COUNT] = {5, 2, 3, 4, 1};
+static const int64_t fifths[COUNT] = {5, 2, 3, 4, 1};
 
 static enum quern_err nap(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     int64_t n;
 
     if (quern_read_i64(args, &n) != QUERN_OK || n < 0) {
-        return quern_task_fail_args(task, args, "nap takes tenths of a second");
+        return quern_task_fail_args(task, args, "nap takes fifths of a second");
     }
-    struct timespec time = {.tv_sec = n / 10, .tv_nsec = n % 10 * 100000000};
+    struct timespec time = {.tv_sec = n / 5, .tv_nsec = n % 5 * 200000000};
     nanosleep(&time, NULL);
     quern_write_i64(result, n);
     return QUERN_OK;
@@ -34,7 +34,7 @@ static enum quern_err next_nap(void *context, struct quern_writer *args)
         return QUERN_END;
     }
     quern_write_array(args, 1);
-    quern_write_i64(args, tenths[(*next)++]);
+    quern_write_i64(args, fifths[(*next)++]);
     return QUERN_OK;
 }
 
@@ -64,7 +64,7 @@ static void as_they_complete(struct quern_client *client)
 
     printf("by as_completed:");
     for (int i = 0; i < COUNT; i++) {
-        futures[i] = submit_i64(client, "nap", tenths[i]);
+        futures[i] = submit_i64(client, "nap", fifths[i]);
     }
     must(quern_as_completed(futures, COUNT, QUERN_FOREVER, &set));
     while (quern_set_next(set, QUERN_FOREVER, &future) == QUERN_OK) {
