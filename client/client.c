@@ -112,6 +112,20 @@ bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigne
     return failed == 0;
 }
 
+/* True: the thread has looked for a moment; what it waits for may be there. */
+static bool client_spin(struct quern_client *client, const pthread_cond_t *condition)
+{
+    if (!spin_may(&client->spin, client_ledger_outstanding(&client->ledger), clock_mono_us())) {
+        return false;
+    }
+    spin_begin(&client->spin, condition);
+    pthread_mutex_unlock(&client->lock);
+    (void)spin_look(&client->spin);
+    pthread_mutex_lock(&client->lock);
+    spin_end(&client->spin, clock_mono_us());
+    return true;
+}
+
 bool client_is_over(const struct quern_client *client)
 {
     return client->is_closed || client->ledger.phase == LEDGER_ENDED;
@@ -131,7 +145,9 @@ enum quern_err client_wait_away(struct quern_client *client, pthread_cond_t *con
     if (!quern_place_give(deadline_ms)) {
         return wait_refused();
     }
-    (void)client_wait(client, condition, waiters, deadline_ms);
+    if (!client_spin(client, condition)) {
+        (void)client_wait(client, condition, waiters, deadline_ms);
+    }
     quern_place_take();
     return QUERN_OK;
 }
@@ -166,16 +182,24 @@ static bool room_is_worth_it(const struct quern_client *client)
            (submits->count <= CLIENT_SUBMIT_COUNT_MAX / 4 * 3 && submits->bytes <= CLIENT_SUBMIT_BYTES_MAX / 4 * 3);
 }
 
+static void condition_tell(struct quern_client *client, pthread_cond_t *condition, unsigned waiters)
+{
+    spin_tell(&client->spin, condition);
+    if (waiters > 0) {
+        pthread_cond_broadcast(condition);
+    }
+}
+
 void client_tell(struct quern_client *client)
 {
-    if (client->settled_wake && client->settled_waiters > 0) {
-        pthread_cond_broadcast(&client->settled);
+    if (client->settled_wake) {
+        condition_tell(client, &client->settled, client->settled_waiters);
     }
     client->settled_wake = false;
     watches_tell(client);
     cancels_go_on(client);
-    if (client->arrived_waiters > 0 && client_is_ready(client)) {
-        pthread_cond_broadcast(&client->arrived);
+    if ((client->arrived_waiters > 0 || client->spin.condition == &client->arrived) && client_is_ready(client)) {
+        condition_tell(client, &client->arrived, client->arrived_waiters);
     }
     if (client->room_waiters > 0 && room_is_worth_it(client)) {
         pthread_cond_broadcast(&client->room);
@@ -264,6 +288,7 @@ static struct quern_client *client_make(const struct quern_client_options *optio
     client->on_connection = options->on_connection;
     client->context = options->context;
     queue_init(&client->queue);
+    spin_init(&client->spin);
     spares_init(&client->delivery_spares, sizeof(struct delivery) + DELIVERY_SMALL_SIZE);
     spares_init(&client->item_spares, sizeof(struct map_item));
     locks_init(client);

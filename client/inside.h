@@ -13,6 +13,7 @@
 #define QUERN_CLIENT_INSIDE_H
 
 #include "client/ledger.h"
+#include "client/spin.h"
 #include "client/watcher.h"
 #include "common/heap.h"
 #include "common/map.h"
@@ -107,6 +108,7 @@ struct quern_client {
     unsigned flush_waiters;
     unsigned wanting;  /* threads that wait for outcomes */
     bool settled_wake; /* somebody who waits for settled has what he waits for */
+    struct spin spin;
     uint64_t refs;     /* the opener, futures, outcomes handed out, threads inside a wait */
     bool is_closing;   /* no further submits */
     bool has_parted;   /* no I/O thread: nothing comes any more, what came can be taken */
@@ -211,7 +213,8 @@ bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigne
 /* In a handler that may not give its place (common/place.h): QUERN_FULL. */
 enum quern_err wait_refused(void);
 /* The same for what may need tasks to run meanwhile: in a handler its slot's place is given to them (common/place.h).
- * QUERN_OK: look again, at the deadline too; QUERN_FULL: as many wait there as may. */
+ * If it may come soon, the thread looks for a moment before it sleeps (spin.h). QUERN_OK: look again, at the deadline
+ * too; QUERN_FULL: as many wait there as may. */
 QUERN_MUST_USE enum quern_err client_wait_away(struct quern_client *client, pthread_cond_t *condition,
                                                unsigned *waiters, int64_t deadline_ms);
 /* The same for the broker's answer, waited for since since_ms: gives the place only if it takes long. */
