@@ -97,6 +97,18 @@ static void pair_session(struct pairs *pairs, const struct core *core, uint64_t 
 
 /* ---- status ---- */
 
+static uint64_t volatile_sessions_count(const struct core *core)
+{
+    uint64_t count = 0;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (map_next(&core->sessions, &at, &id, &value)) {
+        count += ((const struct session *)value)->is_volatile;
+    }
+    return count;
+}
+
 static void status_tasks(const struct core *core, struct buf *out)
 {
     struct pairs tasks = pairs_open(out);
@@ -217,6 +229,7 @@ void answer_status(const struct core *core, struct buf *body)
     pair_u64(&top, "acked", core->acked.count);
     pair_u64(&top, "volatile_bytes", core->volatile_bytes);
     pair_u64(&top, "sessions", core->sessions.count);
+    pair_u64(&top, "volatile_sessions", volatile_sessions_count(core));
     pair_u64(&top, "clients", core->client_count);
     status_workers(core, pair(&top, "workers"));
     status_queues(core, pair(&top, "queues"));
@@ -526,10 +539,12 @@ void answer_logs(const struct core *core, uint64_t id, const struct loaded *load
 
 /* ---- explain ---- */
 
-static void explain_put(struct buf *body, uint64_t id, const char *state, const char *why, const char *text)
+static void explain_put(struct buf *body, uint64_t id, bool is_volatile, const char *state, const char *why,
+                        const char *text)
 {
     struct pairs row = pairs_open(body);
     pair_id(&row, "id", id);
+    pair_flag(&row, "durable", !is_volatile);
     pair_text(&row, "state", state);
     pair_text(&row, "why", why);
     pair_text(&row, "text", text);
@@ -609,13 +624,13 @@ void answer_explain(const struct core *core, const struct task *task, struct buf
         break;
     }
     buf_put_u8(&text, 0);
-    explain_put(body, task->id, task_state_word(task->state), why, (const char *)text.p);
+    explain_put(body, task->id, task->session->is_volatile, task_state_word(task->state), why, (const char *)text.p);
     buf_fini(&text);
 }
 
-void answer_explain_finished(uint64_t id, struct buf *body)
+void answer_explain_finished(uint64_t id, bool is_volatile, struct buf *body)
 {
-    explain_put(body, id, "finished", "finished", "it has its outcome; see show or result");
+    explain_put(body, id, is_volatile, "finished", "finished", "it has its outcome; see show or result");
 }
 
 /* ---- retry ---- */

@@ -17,7 +17,7 @@ struct logs {
 void answer_logs(const struct core *core, uint64_t id, const struct loaded *loaded, const struct logs *logs,
                  struct buf *body);
 void answer_explain(const struct core *core, const struct task *task, struct buf *body);
-void answer_explain_finished(uint64_t id, struct buf *body);
+void answer_explain_finished(uint64_t id, bool is_volatile, struct buf *body);
 void answer_retry(const struct session *session, const struct task *task, bool is_new, struct buf *body);
 
 /* ---- open.c ---- */

@@ -698,7 +698,7 @@ static void shown(struct core *core, struct query *query, const struct loaded *l
 static void explained(struct core *core, struct query *query)
 {
     struct buf body = {0};
-    answer_explain_finished(query->task, &body);
+    answer_explain_finished(query->task, query->is_volatile, &body);
     query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
     buf_fini(&body);
 }

@@ -199,6 +199,7 @@ enum quern_err quern_future_info(struct quern_future *future, int timeout_ms, st
     pthread_mutex_lock(&client->lock);
     client_ref(client);
     err = future_info(future, deadline_ms, &info);
+    info.is_volatile = client->ledger.options.is_volatile;
     client_unref_unlock(client);
     if (err == QUERN_OK) {
         info.size = info_out->size;

@@ -7,8 +7,8 @@
 
 static void put_explanation(struct buf *to, struct bytes answer)
 {
-    buf_printf(to, "%s is %s: %s\n", answer_shown(answer, "id"), answer_shown(answer, "state"),
-               answer_shown(answer, "text"));
+    buf_printf(to, "%s is %s: %s%s\n", answer_shown(answer, "id"), answer_shown(answer, "state"),
+               answer_shown(answer, "text"), answer_flag(answer, "durable") ? "" : " (its session is volatile)");
 }
 
 int explain_main(struct cli *cli, struct arguments *arguments)

@@ -402,6 +402,7 @@ static void feed_look(struct feed *feed)
     if (err != QUERN_OK) {
         feed_fail(feed, err);
     }
+    feed->printing.is_volatile = feed->info.is_volatile;
     feed->earlier_left = feed->info.live + feed->info.untaken;
     feed->under_way = feed->earlier_left;
     if (feed->options->keep_order) {

@@ -48,7 +48,8 @@
     "  --session NAME            work that survives this process: the same command with the same input goes on\n"      \
     "  --take-over               take the session from a process that is connected\n" SESSION_HELP                     \
     "  --keep-order              print in the order of the input\n"                                                    \
-    "  --jsonl                   one object per item: id, line, input, ok, result or error, attempts, worker, ms\n"    \
+    "  --jsonl                   one object per item: id, line, input, ok, result or error, attempts, worker, ms,\n"    \
+    "                            durable (false: in a volatile session)\n"    \
     "  --null                    items end with NUL instead of newline\n"                                              \
     "  --window N                items under way at once (default 10000)\n"
 

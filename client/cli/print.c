@@ -188,7 +188,7 @@ static bool put_object(const struct printing *printing, const struct quern_outco
     } else {
         buf_put(to, "null", 4);
     }
-    buf_put(to, "}\n", 2);
+    buf_printf(to, ",\"durable\":%s}\n", printing->is_volatile ? "false" : "true");
     buf_fini(&json);
     return is_ok;
 }
@@ -312,5 +312,6 @@ void print_bad_item(const struct printing *printing, uint64_t line, struct bytes
     }
     buf_printf(to, ",\"ok\":false,");
     put_error(to, &failure);
-    buf_printf(to, ",\"attempts\":0,\"worker\":null,\"ms\":null}\n");
+    buf_printf(to, ",\"attempts\":0,\"worker\":null,\"ms\":null,\"durable\":%s}\n",
+               printing->is_volatile ? "false" : "true");
 }

@@ -27,6 +27,7 @@ struct printing {
     enum print_input input;
     bool is_command;      /* results are {exit_status, stdout, stderr} */
     bool null_for_failed; /* PRINT_RESULT: a failed item keeps its place */
+    bool is_volatile;     /* the session; said in objects */
 };
 
 /* Puts the outcome; false if it is a failure (or its result cannot be shown). args: of the task, if the outcome does

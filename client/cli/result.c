@@ -73,6 +73,7 @@ static int result_print(const struct cli *cli, uint64_t id, struct bytes answer)
         .shape = cli->json ? PRINT_OBJECT : PRINT_RESULT,
         .input = INPUT_ARGS,
         .is_command = bytes_is(answer_bytes(answer, "function"), FUNCTION_COMMAND),
+        .is_volatile = !answer_flag(answer, "durable"),
     };
     out_init(&out, STDOUT_FILENO);
     out_init(&err, STDERR_FILENO);

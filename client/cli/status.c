@@ -37,8 +37,8 @@ static void put_tasks(struct buf *to, struct bytes answer)
         buf_printf(to, "volatile   %" PRIu64 " bytes of arguments and outcomes in memory only\n",
                    answer_u64(answer, "volatile_bytes"));
     }
-    buf_printf(to, "sessions   %" PRIu64 ", clients %" PRIu64 "\n", answer_u64(answer, "sessions"),
-               answer_u64(answer, "clients"));
+    buf_printf(to, "sessions   %" PRIu64 ", %" PRIu64 " of them volatile; clients %" PRIu64 "\n",
+               answer_u64(answer, "sessions"), answer_u64(answer, "volatile_sessions"), answer_u64(answer, "clients"));
 }
 
 static void put_store(struct buf *to, struct bytes answer)

@@ -113,8 +113,10 @@ static enum quern_err submission_wait(struct submission *submission, struct quer
 /* Printed first; releasing the future acknowledges the outcome afterwards, unless the print failed. */
 static int print_outcome_of(struct submission *submission)
 {
+    struct quern_session_info session = QUERN_SESSION_INFO_INIT;
     struct quern_outcome *outcome = NULL;
-    enum quern_err err = submission_wait(submission, &outcome);
+    enum quern_err err = quern_session_info(submission->client, &session);
+    err = err != QUERN_OK ? err : submission_wait(submission, &outcome);
     if (err == QUERN_INTERRUPTED) {
         return STATUS_INTERRUPTED;
     }
@@ -127,6 +129,7 @@ static int print_outcome_of(struct submission *submission)
         .shape = submission->cli->json ? PRINT_OBJECT : PRINT_RESULT,
         .input = INPUT_ARGS,
         .is_command = strcmp(submission->function, FUNCTION_COMMAND) == 0,
+        .is_volatile = session.is_volatile,
     };
     bool is_ok = print_outcome(&printing, outcome, buf_bytes(&submission->args));
     int status = is_ok ? STATUS_OK : (outcome->refusal != 0 ? STATUS_NOT_DONE : STATUS_TASK_FAILED);

@@ -6,6 +6,7 @@
  *     heir take SESSION COUNT    futures for what was left; takes COUNT as they complete, says how many there were and
  *                                the sum of the squares, and leaves the rest
  *     heir group SESSION         a group that fails fast, and stops what runs: says what it reports
+ *     heir kind SESSION KIND     durable or volatile: what the session and a task of it say of its durability
  *     heir cancel SESSION        one task that runs: says what is known of it and what becomes of cancels
  */
 #include <quern/client.h>
@@ -184,6 +185,21 @@ static int run_cancel(struct quern_client *client)
     return EXIT_SUCCESS;
 }
 
+static int say_kind(struct quern_client *client)
+{
+    struct quern_session_info session = QUERN_SESSION_INFO_INIT;
+    struct quern_task_info task = QUERN_TASK_INFO_INIT;
+    struct quern_future *future = NULL;
+
+    if (quern_session_info(client, &session) != QUERN_OK || submit(client, NULL, "square", 7, &future) != QUERN_OK ||
+        quern_future_info(future, QUERN_FOREVER, &task) != QUERN_OK) {
+        return fail("kind");
+    }
+    (void)printf("%s %s\n", session.is_volatile ? "volatile" : "durable", task.is_volatile ? "volatile" : "durable");
+    quern_future_release(&future);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
@@ -194,6 +210,7 @@ int main(int argc, char **argv)
         return status;
     }
     options.session = argv[2];
+    options.is_volatile = argc == 4 && strcmp(argv[3], "volatile") == 0;
     if (quern_client_open(&options, &client) != QUERN_OK) {
         return fail("open");
     }
@@ -203,6 +220,8 @@ int main(int argc, char **argv)
         status = take(client, strtol(argv[3], NULL, 10));
     } else if (strcmp(argv[1], "group") == 0) {
         status = run_group(client);
+    } else if (strcmp(argv[1], "kind") == 0) {
+        status = say_kind(client);
     } else if (strcmp(argv[1], "cancel") == 0) {
         status = run_cancel(client);
     }

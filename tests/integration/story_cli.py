@@ -39,12 +39,12 @@ class Submitting(stage.Story):
     def test_json_gives_the_object_of_jsonl(self):
         self.worker()
         good = self.quern("submit", "square", "7", "--json").json
-        self.assertEqual(list(good), ["id", "line", "input", "ok", "result", "attempts", "worker", "ms"])
+        self.assertEqual(list(good), ["id", "line", "input", "ok", "result", "attempts", "worker", "ms", "durable"])
         self.assertEqual((good["line"], good["input"], good["ok"], good["result"], good["attempts"]),
                          (None, [7], True, 49, 1))
         self.assertRegex(good["worker"], r"^.+:\d+$")
         bad = self.quern("--json", "submit", "divide", "0", status=1).json
-        self.assertEqual(list(bad), ["id", "line", "input", "ok", "error", "attempts", "worker", "ms"])
+        self.assertEqual(list(bad), ["id", "line", "input", "ok", "error", "attempts", "worker", "ms", "durable"])
         self.assertEqual(list(bad["error"]), ["cause", "kind", "message", "detail"])
         self.assertEqual((bad["error"]["cause"], bad["error"]["kind"]), ("error", "DivisionByZero"))
 

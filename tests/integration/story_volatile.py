@@ -9,6 +9,7 @@ import subprocess
 from stage import BIN, Story, main, wait_until
 
 LOSER = os.path.join(os.path.dirname(BIN), "tests", "loser")
+HEIR = os.path.join(os.path.dirname(BIN), "tests", "heir")
 
 
 class Lost(Story):
@@ -114,6 +115,79 @@ class Unwritten(Story):
         shown = self.quern("sessions").stdout
         self.assertRegex(shown, r"a +open +durable")
         self.assertRegex(shown, r"b +open +volatile")
+
+
+class Shown(Story):
+    """Wherever a session or a task can be seen, it is seen which kind it is; with words, and for programs."""
+
+    def setUp(self):
+        super().setUp()
+        self.broker()
+        self.tasks = {}
+        for name, how in (("sure", ()), ("light", ("--volatile",))):
+            self.tasks[name] = self.quern("submit", "--session", name, *how, "--detach", "square", 7).stdout.strip()
+
+    def durable(self, what):
+        """What --json says of the task of each, in that order."""
+        return [self.quern("--json", what, task).json["durable"] for task in self.tasks.values()]
+
+    def said(self, what):
+        return [self.quern(what, task).stdout for task in self.tasks.values()]
+
+    def test_in_status(self):
+        status = self.status()
+        self.assertEqual((status["durable"], status["sessions"], status["volatile_sessions"]), (True, 2, 1))
+        self.assertRegex(self.quern("status").stdout, r"sessions +2, 1 of them volatile")
+
+    def test_in_sessions(self):
+        self.assertEqual({row["name"]: row["durable"] for row in self.quern("--json", "sessions").json},
+                         {"sure": True, "light": False})
+        said = self.quern("sessions").stdout
+        self.assertRegex(said, r"sure +open +durable")
+        self.assertRegex(said, r"light +open +volatile")
+
+    def test_in_list(self):
+        self.assertEqual({row["session"]: row["durable"] for row in self.quern("--json", "list").json},
+                         {"sure": True, "light": False})
+        said = self.quern("list").stdout
+        self.assertIn("light (volatile)", said)
+        self.assertNotIn("sure (", said)
+
+    def test_in_show_and_explain_while_it_waits_and_when_it_has_ended(self):
+        for _ in range(2):
+            self.assertEqual(self.durable("show"), [True, False])
+            sure, light = self.said("show")
+            self.assertRegex(sure, r"\bdurable\b")
+            self.assertRegex(light, r"\bvolatile\b")
+            self.assertEqual(self.durable("explain"), [True, False])
+            sure, light = self.said("explain")
+            self.assertNotIn("volatile", sure)
+            self.assertIn("(its session is volatile)", light)
+            self.worker()
+            self.wait_status(lambda s: s["unacked"] == 2, "both outcomes")
+
+    def test_in_result(self):
+        self.worker()
+        self.wait_status(lambda s: s["unacked"] == 2, "both outcomes")
+        self.assertEqual(self.durable("result"), [True, False])
+
+    def test_in_what_submit_map_and_attach_give_for_programs(self):
+        self.worker()
+        for how, durable in (((), True), (("--volatile",), False)):
+            self.assertEqual(self.quern("submit", "--json", *how, "square", 7).json["durable"], durable)
+            self.assertEqual(self.quern("map", "--jsonl", *how, "square", input="7\n").json["durable"], durable)
+        self.assertEqual(self.quern("--json", "attach", "sure").json["durable"], True)
+        self.assertEqual(self.quern("--json", "attach", "--volatile", "light").json["durable"], False)
+
+    def test_to_who_opens_it_as_the_other_kind(self):
+        self.assertIn("session light is volatile", self.quern("attach", "light", status=2).stderr)
+        self.assertIn("session sure is durable", self.quern("attach", "--volatile", "sure", status=2).stderr)
+
+    def test_to_a_program(self):
+        for name, kind in (("sure", "durable"), ("light", "volatile")):
+            heir = self.start(HEIR, "kind", name, kind)
+            self.assertEqual(heir.status(), 0, heir.log)
+            self.assertEqual(heir.out, [f"{kind} {kind}"], "of the session, of a task")
 
 
 class Storeless(Story):

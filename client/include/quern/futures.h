@@ -112,6 +112,7 @@ struct quern_task_info {
     double fraction;     /* of its progress, as its handler told; -1: none told */
     char progress[257];  /* its text, "" if none */
     char worker[260];    /* "HOST:PID" of the current or last attempt, "" before the first */
+    bool is_volatile;    /* its session is: in the broker's memory only */
 };
 #define QUERN_TASK_INFO_INIT                                                                                           \
     {                                                                                                                  \
