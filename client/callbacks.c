@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void callbacks_init(struct callbacks *callbacks, const pthread_condattr_t *monotonic)
+void callbacks_init(struct callbacks *callbacks)
 {
     *callbacks = (struct callbacks){0};
-    pthread_cond_init(&callbacks->due, monotonic);
+    condition_init(&callbacks->due);
 }
 
 void callbacks_fini(struct callbacks *callbacks)

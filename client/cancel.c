@@ -68,16 +68,22 @@ enum quern_err quern_future_cancel(struct quern_future *future, bool force, int 
 
 /* ---- groups: many, and nobody waits for the answers ---- */
 
-void cancels_begin(struct quern_group *group)
+/* From this future on. */
+static void cancels_enter(struct quern_group *group, struct quern_future *first)
 {
     struct cancels *cancels = &group->client->cancels;
-    group->cancel_at = group->first;
-    cancels->is_due = true;
+    group->cancel_at = first;
     if (!group->is_in_cancels) {
         group->is_in_cancels = true;
         group->cancels_next = cancels->first;
         cancels->first = group;
     }
+}
+
+void cancels_begin(struct quern_group *group)
+{
+    cancels_enter(group, group->first);
+    group->client->cancels.is_due = true;
 }
 
 void cancels_forget(struct quern_group *group)
@@ -124,14 +130,15 @@ static bool cancels_ask(struct quern_client *client, const struct quern_future *
     return err == QUERN_OK;
 }
 
-/* Takes an answer from its place; what the broker had no room for is asked again there. */
+/* Takes an answer from its place; what the broker had no room for is asked again there. If that cannot be now, its
+ * group goes back to it: who stands behind it may be asked for twice, which does no harm. */
 static void cancels_answered(struct quern_client *client, struct request **place)
 {
     uint64_t id = (*place)->code == QUERN_FULL ? (*place)->task : 0;
     requests_drop(&client->ledger.requests, place);
-    const struct quern_future *future = id == 0 ? NULL : owner_future(map_get(&client->futures, id));
-    if (future != NULL && !future->is_done && future->group != NULL) {
-        (void)cancels_ask(client, future, place);
+    struct quern_future *future = id == 0 ? NULL : owner_future(map_get(&client->futures, id));
+    if (future != NULL && !future->is_done && future->group != NULL && !cancels_ask(client, future, place)) {
+        cancels_enter(future->group, future);
     }
 }
 

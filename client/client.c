@@ -98,6 +98,15 @@ int64_t deadline_of(int timeout_ms)
     return timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
 }
 
+void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters, int64_t deadline_ms)
 {
     int failed;
@@ -196,6 +205,9 @@ void client_tell(struct quern_client *client)
         condition_tell(client, &client->settled, client->settled_waiters);
     }
     client->settled_wake = false;
+    if (client->sleeper_count > 0 && client_is_over(client)) {
+        futures_wake(client);
+    }
     watches_tell(client);
     cancels_go_on(client);
     if ((client->arrived_waiters > 0 || client->spin.condition == &client->arrived) && client_is_ready(client)) {
@@ -262,15 +274,11 @@ static enum quern_err options_check(const struct quern_client_options *options)
 
 static void locks_init(struct quern_client *client)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&client->lock, NULL);
-    pthread_cond_init(&client->arrived, &monotonic);
-    pthread_cond_init(&client->settled, &monotonic);
-    pthread_cond_init(&client->room, &monotonic);
-    callbacks_init(&client->callbacks, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&client->arrived);
+    condition_init(&client->settled);
+    condition_init(&client->room);
+    callbacks_init(&client->callbacks);
 }
 
 /* NULL: no memory. */
@@ -520,6 +528,7 @@ static void wake_all(struct quern_client *client)
     pthread_cond_broadcast(&client->settled);
     pthread_cond_broadcast(&client->arrived);
     pthread_cond_broadcast(&client->room);
+    futures_wake(client);
     watches_tell(client);
     client_ready_update(client);
 }

@@ -127,6 +127,26 @@ static void future_renumbered(struct owner *owner, uint64_t old_id, uint64_t id)
     }
 }
 
+static void sleepers_wake(const struct quern_future *future)
+{
+    for (struct sleeper *sleeper = future->sleepers; sleeper != NULL; sleeper = sleeper->next) {
+        pthread_cond_signal(&sleeper->woken);
+    }
+}
+
+void futures_wake(const struct quern_client *client)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (client->sleeper_count > 0 && map_next(&client->futures, &at, &id, &value)) {
+        const struct quern_future *future = owner_future(value);
+        if (future != NULL) {
+            sleepers_wake(future);
+        }
+    }
+}
+
 /* Its outcome or refusal is here. */
 static void future_complete(struct quern_future *future, struct delivery *delivery)
 {
@@ -136,7 +156,7 @@ static void future_complete(struct quern_future *future, struct delivery *delive
         future->delivery = delivery;
         queue_expect(&client->queue);
         client->pending_count--;
-        client->settled_wake = client->settled_wake || future->waiters > 0;
+        sleepers_wake(future);
         ties_done(future);
         callbacks_due(future);
         if (future->group != NULL) {
@@ -287,6 +307,25 @@ bool quern_future_cancelled(const struct quern_future *future)
     return future_look(future) == QUERN_STATE_CANCELLED;
 }
 
+/* Until it is done or the client is over. */
+static enum quern_err future_sleep(struct quern_future *future, int64_t deadline_ms)
+{
+    struct quern_client *client = future->client;
+    struct sleeper sleeper = {.next = future->sleepers};
+    condition_init(&sleeper.woken);
+    future->sleepers = &sleeper;
+    client->wanting++;
+    enum quern_err err = client_wait_away(client, &sleeper.woken, &client->sleeper_count, deadline_ms);
+    client->wanting--;
+    struct sleeper **at = &future->sleepers;
+    while (*at != &sleeper) {
+        at = &(*at)->next;
+    }
+    *at = sleeper.next;
+    pthread_cond_destroy(&sleeper.woken);
+    return err;
+}
+
 /* Waits with the lock held; QUERN_OK: future->delivery is there. */
 static enum quern_err future_await(struct quern_future *future, int timeout_ms)
 {
@@ -308,11 +347,7 @@ static enum quern_err future_await(struct quern_future *future, int timeout_ms)
             return error_set(QUERN_TIMEOUT, "task %u-%u has no outcome after %d ms; it goes on, wait again",
                              id_series(future->id), id_sequence(future->id), timeout_ms);
         }
-        future->waiters++;
-        client->wanting++;
-        err = client_wait_away(client, &client->settled, &client->settled_waiters, deadline_ms);
-        client->wanting--;
-        future->waiters--;
+        err = future_sleep(future, deadline_ms);
         if (err != QUERN_OK) {
             return err;
         }

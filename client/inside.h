@@ -100,10 +100,11 @@ struct quern_client {
     unsigned fork_count; /* of the process that opened it */
     pthread_mutex_t lock;
     pthread_cond_t arrived; /* for quern_next */
-    pthread_cond_t settled; /* for futures, flush, replies, opening and closing */
+    pthread_cond_t settled; /* for groups, flush, replies, opening and closing */
     pthread_cond_t room;    /* for quern_submit */
     unsigned arrived_waiters;
     unsigned settled_waiters;
+    unsigned sleeper_count; /* who wait for one future, each with a condition of its own */
     unsigned room_waiters;
     unsigned flush_waiters;
     unsigned wanting;  /* threads that wait for outcomes */
@@ -164,6 +165,12 @@ struct owner_kind {
     void (*ended)(struct owner *owner); /* the client closes, and it is in client->futures */
 };
 
+/* A thread that waits for one future, and is woken when that is done: not when others are, which may be very many. */
+struct sleeper {
+    pthread_cond_t woken;
+    struct sleeper *next; /* of the same future */
+};
+
 struct quern_future {
     struct owner owner;
     struct quern_client *client;
@@ -173,8 +180,8 @@ struct quern_future {
     struct callback *callbacks;
     struct quern_group *group;       /* NULL: in none */
     struct quern_future *group_next; /* the one submitted behind it */
-    unsigned refs;                   /* the application; its submit until answered; until done */
-    unsigned waiters;
+    struct sleeper *sleepers;
+    unsigned refs; /* the application; its submit until answered; until done */
     bool is_done;
     bool is_held; /* by the application */
     bool is_accepted;
@@ -208,6 +215,8 @@ enum quern_err client_end(const struct quern_client *client);
 /* ---- waiting ---- */
 /* Absolute monotonic ms of a timeout; INT64_MAX for QUERN_FOREVER. */
 int64_t deadline_of(int timeout_ms);
+/* Its timed waits are by the monotonic clock. */
+void condition_init(pthread_cond_t *condition);
 /* False: the deadline has passed. Counts the waiter in *waiters. */
 bool client_wait(struct quern_client *client, pthread_cond_t *condition, unsigned *waiters, int64_t deadline_ms);
 /* In a handler that may not give its place (common/place.h): QUERN_FULL. */
@@ -253,6 +262,8 @@ enum quern_err outcome_verdict(const struct quern_outcome *outcome);
 void futures_lost(struct quern_client *client, struct unfinished *lost);
 /* True: the outcome belonged to a future, or to an item of a map. */
 bool futures_outcome(struct quern_client *client, struct delivery *delivery);
+/* All who wait for one future look again. */
+void futures_wake(const struct quern_client *client);
 /* The client closes: nothing will come any more. */
 void futures_end(struct quern_client *client);
 
@@ -298,7 +309,7 @@ QUERN_MUST_USE enum quern_err future_answer_await(struct quern_future *future, i
 void cancels_go_on(struct quern_client *client);
 
 /* ---- callbacks.c ---- */
-void callbacks_init(struct callbacks *callbacks, const pthread_condattr_t *monotonic);
+void callbacks_init(struct callbacks *callbacks);
 void callbacks_fini(struct callbacks *callbacks);
 /* The future is done: the thread has something to call. */
 void callbacks_due(struct quern_future *future);

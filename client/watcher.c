@@ -317,13 +317,9 @@ enum quern_err watcher_tie(struct watcher *watcher, struct tie *tie, struct quer
 
 void watcher_init(struct watcher *watcher, enum quern_when when)
 {
-    pthread_condattr_t monotonic;
     *watcher = (struct watcher){.when = when, .fd = -1};
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&watcher->lock, NULL);
-    pthread_cond_init(&watcher->due, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&watcher->due);
 }
 
 /* A tie that is left, in whatever state. */

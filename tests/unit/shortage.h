@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@ static inline void shortage_begin(unsigned at, bool is_lasting)
     shortage.at = at;
     shortage.asked = shortage.failed = 0;
 }
+
+/* The next calloc of one of this size, by whatever thread, fails; 0: none. */
+static atomic_size_t shortage_size;
 
 /* How many failed. */
 static inline unsigned shortage_end(void)
@@ -71,7 +75,9 @@ void *__wrap_malloc(size_t n)
 
 void *__wrap_calloc(size_t count, size_t n)
 {
-    return shortage_hits() ? NULL : __real_calloc(count, n);
+    size_t size = n;
+    bool is_named = count == 1 && n > 0 && atomic_compare_exchange_strong(&shortage_size, &size, 0);
+    return is_named || shortage_hits() ? NULL : __real_calloc(count, n);
 }
 
 void *__wrap_realloc(void *p, size_t n)

@@ -128,6 +128,65 @@ static void test_waiting_for_a_future_gives_the_place_and_takes_it_back(void **s
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+/* ---- one that waits among many ---- */
+
+#define OTHER_COUNT 200u
+
+struct sleeping {
+    struct slot slot;
+    struct quern_future *future;
+    enum quern_err err;
+};
+
+/* Counts how often the thread falls asleep. */
+static bool give_and_count(void *self, int64_t deadline_ms)
+{
+    struct slot *slot = self;
+    (void)deadline_ms;
+    pthread_mutex_lock(&slot->fake->lock);
+    slot->given++;
+    pthread_cond_broadcast(&slot->fake->changed);
+    pthread_mutex_unlock(&slot->fake->lock);
+    return true;
+}
+
+static void *sleep_in_a_handler(void *context)
+{
+    struct sleeping *sleeping = context;
+    struct quern_outcome *outcome = NULL;
+    quern_place_begin(&sleeping->slot.place, 0);
+    sleeping->err = quern_future_result(sleeping->future, WAIT_MS, &outcome);
+    quern_place_end();
+    quern_outcome_release(&outcome);
+    return NULL;
+}
+
+/* With a hundred threads and a million tasks each completion would wake all threads, and each would give its slot's
+ * place anew. */
+static void test_who_waits_for_a_future_is_not_woken_by_others(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_future *futures[OTHER_COUNT + 1];
+    struct quern_client *client = open_by_hand(fake, futures, OTHER_COUNT + 1);
+    struct sleeping sleeping = {.future = futures[0]};
+    pthread_t thread;
+    sleeping.slot =
+        (struct slot){.fake = fake, .place = {.self = &sleeping.slot, .give = give_and_count, .take = take_place}};
+    assert_int_equal(pthread_create(&thread, NULL, sleep_in_a_handler, &sleeping), 0);
+    fake_lock(fake);
+    fake_await(fake, sleeping.slot.given > 0);
+    fake_unlock(fake);
+    for (unsigned i = 1; i <= OTHER_COUNT; i++) {
+        end_as(fake, i + 1, TASK_DONE);
+        await_done(futures[i]);
+    }
+    end_as(fake, 1, TASK_DONE);
+    pthread_join(thread, NULL);
+    assert_int_equal(sleeping.err, QUERN_OK);
+    assert_true(sleeping.slot.given <= 3); /* once; a wake-up without cause is allowed to a system */
+    close_all(client, futures, OTHER_COUNT + 1);
+}
+
 static void test_waiting_for_the_next_outcome_gives_the_place(void **state)
 {
     struct fake *fake = *state;
@@ -306,6 +365,7 @@ int main(void)
         WITH_FAKE(test_a_submit_inside_a_handler_is_one_deeper_than_its_task),
         WITH_FAKE(test_what_would_be_too_deep_is_refused_in_words),
         WITH_FAKE(test_waiting_for_a_future_gives_the_place_and_takes_it_back),
+        WITH_FAKE(test_who_waits_for_a_future_is_not_woken_by_others),
         WITH_FAKE(test_waiting_for_the_next_outcome_gives_the_place),
         WITH_FAKE(test_waiting_for_several_futures_gives_the_place),
         WITH_FAKE(test_waiting_for_a_set_gives_the_place),
