@@ -456,24 +456,53 @@ class Killing(WorkerStory):
         self.assertIn("has its outcome already", self.quern("cancel", "--force", task, status=4).stderr)
         self.assertEqual(self.quern("result", task).stdout, "2\n")
 
+    def begin_endless(self, path):
+        """A task that runs, and does not end by itself."""
+        task = self.quern("submit", "--detach", "--priority", "9", "effect", json.dumps(path), "1000").stdout.strip()
+        stage.wait_until(lambda: self.quern("--json", "show", task).json["state"] == "running", "it to run")
+        return task
+
     def test_forced_cancels_race_with_ends(self):
-        """Each task is either done or cancelled, whatever came first, and the slots go on."""
-        self.begin(slots=2)
+        """Whatever came first, the answer and the outcome agree, and who was not named is not touched: another one runs
+        beside them all the time. In each round one is named that runs and would not end, and one that has ended, so both
+        answers are there."""
+        count = 1500
+        effects = self.path("effects")
+        self.begin(slots=3)
+        bystander = self.begin_endless(effects)
         client = self.quern_start("map", "effect", "--raw", "--jsonl", stdin=subprocess.PIPE)
-        client.write((self.path("effects") + "\n") * 1500)
+        client.write((effects + "\n") * count)
         client.wait_out_count(1)
         series = json.loads(client.out[0])["id"].split("-")[0]
-        for _ in range(20):
+        codes = collections.defaultdict(set)
+        for _ in range(10):
+            endless = self.begin_endless(effects)
+            ended = json.loads(client.out[-1])["id"]
             first = len(client.out) + random.randrange(20)
-            self.quern("cancel", "--force", *(f"{series}-{n}" for n in range(first, first + 10)), status=None)
+            answers = self.quern("--json", "cancel", "--force", endless, ended,
+                                 *(f"{series}-{n}" for n in range(first, min(first + 10, count))), status=None)
+            answers = {answer["id"]: answer["code"] for answer in map(json.loads, answers.lines)}
+            self.assertEqual(answers[endless], "ok")
+            self.assertEqual(self.quern("--json", "show", endless).json["state"], "cancelled")
+            for task, code in answers.items():
+                codes[task].add(code)
+        shown = self.quern("--json", "show", bystander).json
+        self.assertEqual((shown["state"], shown["attempt"], shown["crashes"]), ("running", 1, 0))
         client.close_stdin()
         client.status()
-        outcomes = [json.loads(line) for line in client.out]
-        self.assertEqual(len(outcomes), 1500)
-        self.assertEqual({(o.get("error") or {}).get("cause") for o in outcomes} - {None, "cancelled"}, set())
-        self.assertEqual({o["attempts"] for o in outcomes if o["ok"]}, {1})
-        effects = collections.Counter(self.lines_of("effects"))
-        self.assertEqual(set(effects.values()), {1})
+        outcomes = {outcome["id"]: outcome for outcome in map(json.loads, client.out)}
+        self.assertEqual((len(client.out), len(outcomes)), (count, count))
+        written = collections.Counter(f"{int(task) >> 32}-{int(task) & 0xffffffff}" for task in self.lines_of("effects"))
+        for task, outcome in outcomes.items():
+            if "ok" in codes[task]:
+                self.assertEqual((outcome["ok"], outcome["error"]["cause"]), (False, "cancelled"))
+                self.assertLessEqual(written[task], 1)
+            else:
+                self.assertEqual((outcome["ok"], outcome["attempts"], written[task]), (True, 1, 1), codes[task])
+        self.assertLessEqual(set().union(*codes.values()), {"ok", "finished", "unknown"})
+        self.assertGreaterEqual(sum("finished" in said for said in codes.values()), 1)
+        self.assertEqual(written[bystander], 1)
+        self.quern("cancel", "--force", bystander)
         self.works()
 
 
