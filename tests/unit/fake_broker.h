@@ -618,12 +618,12 @@ static inline void fake_deliver(struct fake *fake)
                                     .kind = bytes_text(task->state == TASK_FAILED ? "DivisionByZero" : ""),
                                     .message = bytes_text(task->state == TASK_FAILED ? "100/0" : ""),
                                     .attempts = 1,
-                                    .result = task->args,
+                                    .result = task->state == TASK_DONE ? task->args : (struct bytes){NULL, 0},
                                     .worker = bytes_text("host:1")};
         item_outcome_put(run.out, &item);
         run.count++;
         fake->sent_outcomes++;
-        fake->sent_bytes += task->args.n;
+        fake->sent_bytes += item.result.n;
         fake->outcome_count++;
     }
     if (frame.n > 0) {

@@ -69,52 +69,221 @@ static void test_no_completion_is_missed_between_looking_and_waiting(void **stat
 
 /* ---- cancel against finish ---- */
 
+/* Who is first: the broker has the end before the cancel, or the cancel with no end coming, or nobody knows. */
+enum first { FIRST_END, FIRST_CANCEL, FIRST_ANY };
+#define FIRST_COUNT 3u
+
+/* The side effect of a task that ran: how often. */
+struct effects {
+    struct fake *fake;
+    unsigned runs[ROUND_COUNT + 1];
+};
+
+static void run_once(struct effects *effects, uint32_t sequence)
+{
+    struct fake *fake = effects->fake;
+    if (fake->tasks[sequence].completion == 0) {
+        effects->runs[sequence]++;
+        fake_complete(fake, sequence);
+    }
+}
+
+/* The worker: a task that is cancelled never starts. */
 static void *end_each(void *context)
 {
-    struct fake *fake = context;
+    struct effects *effects = context;
+    struct fake *fake = effects->fake;
     for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
         fake_lock(fake);
         fake_await(fake, fake->submitted_high >= sequence);
-        if (fake->tasks[sequence].completion == 0) {
-            fake_complete(fake, sequence);
+        if (sequence % FIRST_COUNT == FIRST_CANCEL) {
+            fake_await(fake, fake->tasks[sequence].completion != 0);
         }
+        run_once(effects, sequence);
+        pthread_cond_broadcast(&fake->changed);
         fake_unlock(fake);
     }
     return NULL;
 }
-
-static void test_a_cancel_and_a_finish_agree_on_who_was_first(void **state)
-{
-    struct fake *fake = *state;
-    unsigned counts[2] = {0};
-    fake_lock(fake);
-    fake->is_by_hand = fake->obeys_cancel = true;
-    fake_unlock(fake);
-    struct quern_client *client = open_default(fake);
-    pthread_t thread = start(end_each, fake);
-    for (unsigned i = 0; i < ROUND_COUNT; i++) {
-        struct quern_future *future = submit(client);
-        struct quern_outcome *outcome = NULL;
-        enum quern_err cancelled = quern_future_cancel(future, i % 2 == 0, WAIT_MS);
-        enum quern_err result = quern_future_result(future, WAIT_MS, &outcome);
-        assert_int_equal(cancelled, result == QUERN_CANCELLED ? QUERN_OK : QUERN_FINISHED);
-        assert_true(result == QUERN_CANCELLED || result == QUERN_OK);
-        counts[result == QUERN_OK]++;
-        quern_outcome_release(&outcome);
-        quern_future_release(&future);
-    }
-    pthread_join(thread, NULL);
-    assert_int_equal(counts[0] + counts[1], ROUND_COUNT);
-    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
-}
-
-/* ---- callbacks added while finishing ---- */
 
 static void count_one(struct quern_future *future, void *context)
 {
     CHECK(quern_future_done(future));
     atomic_fetch_add((atomic_uint *)context, 1);
 }
+
+/* One task: what the cancel said, what its future shows, and what was done agree. True: it was cancelled. */
+static bool cancel_against_end(struct quern_client *client, struct effects *effects, uint32_t sequence,
+                               atomic_uint *ends)
+{
+    struct fake *fake = effects->fake;
+    enum first first = sequence % FIRST_COUNT;
+    struct quern_outcome *outcome = NULL;
+    struct quern_set *set = NULL;
+    struct quern_future *given = NULL;
+    fake_lock(fake);
+    fake->holds_outcomes = first == FIRST_END; /* the client does not know when it asks */
+    fake_unlock(fake);
+    struct quern_future *future = submit(client);
+    assert_int_equal(quern_future_on_done(future, count_one, ends), QUERN_OK);
+    assert_int_equal(quern_as_completed(&future, 1, WAIT_MS, &set), QUERN_OK);
+    if (first == FIRST_END) {
+        fake_lock(fake);
+        fake_await(fake, fake->tasks[sequence].completion != 0);
+        fake_unlock(fake);
+        assert_false(quern_future_done(future));
+    }
+    enum quern_err cancelled = quern_future_cancel(future, sequence % 2 == 0, WAIT_MS);
+    fake_lock(fake);
+    fake->holds_outcomes = false;
+    fake_unlock(fake);
+    enum quern_err result = quern_future_result(future, WAIT_MS, &outcome);
+    assert_int_equal(cancelled, result == QUERN_CANCELLED ? QUERN_OK : QUERN_FINISHED);
+    assert_int_equal(outcome->state, result == QUERN_CANCELLED ? QUERN_STATE_CANCELLED : QUERN_STATE_DONE);
+    assert_int_equal(outcome->id, id_make(FAKE_SERIES, sequence));
+    assert_int_equal(outcome->result_size, result == QUERN_CANCELLED ? 0 : 2);
+    assert_true(first == FIRST_ANY || (result == QUERN_CANCELLED) == (first == FIRST_CANCEL));
+    assert_int_equal(quern_future_cancelled(future), result == QUERN_CANCELLED);
+    quern_outcome_release(&outcome);
+    assert_int_equal(quern_set_next(set, WAIT_MS, &given), QUERN_OK);
+    assert_int_equal(quern_set_next(set, 0, &given), QUERN_END);
+    quern_set_close(&set);
+    while (atomic_load(ends) == 0) { /* its callback may run behind its result */
+        sched_yield();
+    }
+    quern_future_release(&future);
+    return result == QUERN_CANCELLED;
+}
+
+static void test_a_cancel_and_an_end_agree_on_who_was_first(void **state)
+{
+    struct effects *effects = calloc(1, sizeof(*effects));
+    bool *cancelled = calloc(ROUND_COUNT + 1, sizeof(*cancelled));
+    atomic_uint *ends = calloc(ROUND_COUNT + 1, sizeof(*ends));
+    struct fake *fake = *state;
+    effects->fake = fake;
+    fake_lock(fake);
+    fake->is_by_hand = fake->obeys_cancel = true;
+    fake_unlock(fake);
+    struct quern_client *client = open_default(fake);
+    pthread_t thread = start(end_each, effects);
+    for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
+        cancelled[sequence] = cancel_against_end(client, effects, sequence, &ends[sequence]);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(next_now(client), QUERN_END); /* nothing ended twice */
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    assert_int_equal(fake->completion_last, ROUND_COUNT);
+    for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
+        assert_int_equal(effects->runs[sequence], cancelled[sequence] ? 0 : 1);
+        assert_int_equal(fake->tasks[sequence].state, cancelled[sequence] ? TASK_CANCELLED : TASK_DONE);
+        assert_int_equal(atomic_load(&ends[sequence]), 1);
+    }
+    free(effects);
+    free(cancelled);
+    free(ends);
+}
+
+/* ---- a cancel, and all who wait ---- */
+
+struct seen {
+    struct quern_client *client;
+    struct quern_future *future;
+    struct quern_group *group;
+    struct quern_set *set;
+};
+
+static void *see_by_result(void *context)
+{
+    struct seen *seen = context;
+    struct quern_outcome *outcome = NULL;
+    enum quern_err err = quern_future_result(seen->future, WAIT_MS, &outcome);
+    quern_outcome_release(&outcome);
+    return (void *)(uintptr_t)err;
+}
+
+static void *see_by_wait(void *context)
+{
+    struct seen *seen = context;
+    bool done = false;
+    enum quern_err err = quern_wait(&seen->future, 1, QUERN_FIRST_COMPLETED, WAIT_MS, &done, NULL);
+    return err != QUERN_OK || !done ? NULL : see_by_result(context);
+}
+
+static void *see_by_wait_for_all(void *context)
+{
+    struct seen *seen = context;
+    bool done = false;
+    enum quern_err err = quern_wait(&seen->future, 1, QUERN_ALL_COMPLETED, WAIT_MS, &done, NULL);
+    return err != QUERN_OK || !done ? NULL : see_by_result(context);
+}
+
+static void *see_by_set(void *context)
+{
+    struct seen *seen = context;
+    struct quern_future *given = NULL;
+    enum quern_err err = quern_set_next(seen->set, WAIT_MS, &given);
+    return err != QUERN_OK || given != seen->future ? NULL : see_by_result(context);
+}
+
+static void *see_by_group(void *context)
+{
+    struct seen *seen = context;
+    enum quern_err err = quern_group_wait(seen->group, WAIT_MS);
+    return err != QUERN_OK ? NULL : see_by_result(context);
+}
+
+/* Threads that sleep until a future of this client is done. */
+static unsigned sleepers(struct quern_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    unsigned count = client->sleeper_count + client->group_waiters;
+    for (struct watch *watch = client->watches.first; watch != NULL; watch = watch->client_next) {
+        pthread_mutex_lock(&watch->watcher->lock);
+        count += watch->watcher->waiters;
+        pthread_mutex_unlock(&watch->watcher->lock);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return count;
+}
+
+/* Each sleeps when the cancel comes, and is told: cancelled. */
+static void test_all_who_wait_see_a_cancel(void **state)
+{
+    void *(*const ways[])(void *) = {see_by_result, see_by_result,       see_by_result, see_by_wait,
+                                     see_by_wait,   see_by_wait_for_all, see_by_set,    see_by_group};
+    enum { WAY_COUNT = sizeof(ways) / sizeof(ways[0]) };
+    struct fake *fake = *state;
+    struct quern_call call = call_of("\x91\x07");
+    fake_lock(fake);
+    fake->is_by_hand = fake->obeys_cancel = true;
+    fake_unlock(fake);
+    struct quern_client *client = open_default(fake);
+    for (unsigned i = 0; i < CLOSE_COUNT; i++) {
+        struct seen seen = {.client = client};
+        pthread_t threads[WAY_COUNT];
+        assert_int_equal(quern_group_open(client, NULL, 0, &seen.group), QUERN_OK);
+        assert_int_equal(quern_group_submit(seen.group, &call, &seen.future), QUERN_OK);
+        assert_int_equal(quern_as_completed(&seen.future, 1, QUERN_FOREVER, &seen.set), QUERN_OK);
+        for (unsigned k = 0; k < WAY_COUNT; k++) {
+            threads[k] = start(ways[k], &seen);
+        }
+        while (sleepers(client) < WAY_COUNT) {
+            sched_yield();
+        }
+        assert_int_equal(quern_future_cancel(seen.future, false, WAIT_MS), QUERN_OK);
+        for (unsigned k = 0; k < WAY_COUNT; k++) {
+            void *result = NULL;
+            pthread_join(threads[k], &result);
+            assert_int_equal((uintptr_t)result, QUERN_CANCELLED);
+        }
+        quern_set_close(&seen.set);
+        assert_int_equal(quern_group_close(&seen.group, NULL), QUERN_CANCELLED);
+    }
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* ---- callbacks added while finishing ---- */
 
 static void test_a_callback_added_while_finishing_runs_once(void **state)
 {
@@ -366,7 +535,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FAKE(test_no_completion_is_missed_between_looking_and_waiting),
-        WITH_FAKE(test_a_cancel_and_a_finish_agree_on_who_was_first),
+        WITH_FAKE(test_a_cancel_and_an_end_agree_on_who_was_first),
+        WITH_FAKE(test_all_who_wait_see_a_cancel),
         WITH_FAKE(test_a_callback_added_while_finishing_runs_once),
         WITH_FAKE(test_many_threads_take_from_a_set_that_grows_and_each_future_is_given_once),
         WITH_FAKE(test_a_future_released_while_it_completes_leaves_its_set),
