@@ -398,13 +398,19 @@ static enum quern_err hand_await(struct quern_map *map, int64_t deadline_ms)
     }
 }
 
+static enum quern_err map_check(const struct quern_map *map)
+{
+    return map == NULL ? error_set(QUERN_INVALID, "the map is NULL; quern_map_open gives one")
+                       : client_check(map->client);
+}
+
 enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quern_map_item *item_out)
 {
-    struct quern_client *client = map->client;
-    enum quern_err err = client_check(client);
+    enum quern_err err = map_check(map);
     if (err != QUERN_OK || give_at_once(map, item_out)) {
         return err;
     }
+    struct quern_client *client = map->client;
     int64_t deadline_ms = deadline_of(timeout_ms);
     pthread_mutex_lock(&client->lock);
     client_ref(client);
@@ -419,10 +425,10 @@ enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quer
 
 int quern_map_fd(struct quern_map *map)
 {
-    struct quern_client *client = map->client;
-    if (client_check(client) != QUERN_OK) {
+    if (map_check(map) != QUERN_OK) {
         return -1;
     }
+    struct quern_client *client = map->client;
     pthread_mutex_lock(&client->lock);
     if (map->fd < 0) {
         map->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

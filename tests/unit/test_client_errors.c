@@ -64,6 +64,22 @@ static void end_client(struct fake *fake, struct quern_client *client, enum quer
         fake_unlock(fake);                                                                                             \
     } while (0)
 
+static enum quern_err one_input(void *context, struct quern_writer *args)
+{
+    unsigned *count = context;
+    if ((*count)++ > 0) {
+        return QUERN_END;
+    }
+    quern_write_array(args, 0);
+    return QUERN_OK;
+}
+
+static void count_nothing(struct quern_future *future, void *context)
+{
+    (void)future;
+    (void)context;
+}
+
 /* ---- opening and closing ---- */
 
 static void test_what_a_broker_denies_at_opening(void **state)
@@ -176,14 +192,207 @@ static void test_waits_of_a_client_whose_session_is_gone(void **state)
     PROVOKES(QUERN_CLOSED, "says the fake", quern_client_close(&client, 0));
 }
 
-static enum quern_err one_input(void *context, struct quern_writer *args)
+/* What else submits or asks. */
+static void test_calls_of_a_client_that_was_taken_over(void **state)
 {
-    unsigned *count = context;
-    if ((*count)++ > 0) {
-        return QUERN_END;
-    }
-    quern_write_array(args, 0);
-    return QUERN_OK;
+    struct fake *fake = *state;
+    struct quern_future *future = NULL;
+    struct quern_future *second = NULL;
+    struct quern_future **left = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_group *within = NULL;
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    struct quern_call call = call_of("\x91\x07");
+    bool done = false;
+    void *answer = NULL;
+    size_t size = 0;
+    uint64_t new_id = 0;
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    uint64_t id = quern_future_id(future);
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    SET(holds_answers, true);
+    submit_plain(client, 1);
+    end_client(fake, client, QUERN_TAKEN_OVER);
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_flush(client, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_open(client, id, 0, &second));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_session_futures(client, 0, &left, &size));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_cancel(client, id, false, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_retry(client, id, &new_id, NULL, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_session_close(client, "nightly", 0, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_query(client, "status", NULL, 0, 0, &answer, &size));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_wait(future, 0, &outcome));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_on_done(future, count_nothing, NULL));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_cancel(future, false, 0));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_future_info(future, 0, &info));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_wait(&future, 1, QUERN_ALL_COMPLETED, 0, &done, NULL));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_group_open(client, NULL, 0, &within));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_group_submit(group, &call, NULL));
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_group_cancel(group, false));
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK); /* nothing was in it */
+    quern_future_release(&future);
+    PROVOKES(QUERN_TAKEN_OVER, "there:99", quern_client_close(&client, 0));
+}
+
+/* ---- nothing, or somebody else's, to work on ---- */
+
+static void test_null_is_said_so_by_every_call(void **state)
+{
+    struct quern_session_info session = QUERN_SESSION_INFO_INIT;
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+    struct quern_map_item item = {0};
+    struct quern_call call = call_of("\x90");
+    struct quern_future *future = NULL;
+    struct quern_future **left = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_set *set = NULL;
+    struct quern_map *map = NULL;
+    uint64_t id = id_make(FAKE_SERIES, 1);
+    void *answer = NULL;
+    size_t size = 0;
+    (void)state;
+    options.call.function = "square";
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_session_info(NULL, &session));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_submit(NULL, &call, NULL, NULL));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_flush(NULL, 0));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_next(NULL, 0, &outcome));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_future_open(NULL, id, 0, &future));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_session_futures(NULL, 0, &left, &size));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_cancel(NULL, id, false, 0));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_retry(NULL, id, NULL, NULL, 0));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_session_close(NULL, "nightly", 0, 0));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_query(NULL, "status", NULL, 0, 0, &answer, &size));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_group_open(NULL, NULL, 0, &group));
+    PROVOKES(QUERN_INVALID, "client is NULL", quern_map_open(NULL, &options, one_input, NULL, &map));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_future_wait(NULL, 0, &outcome));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_future_result(NULL, 0, &outcome));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_future_on_done(NULL, count_nothing, NULL));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_future_cancel(NULL, false, 0));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_future_info(NULL, 0, &info));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_wait(&future, 1, QUERN_ALL_COMPLETED, 0, NULL, NULL));
+    PROVOKES(QUERN_INVALID, "future is NULL", quern_as_completed(&future, 1, 0, &set));
+    PROVOKES(QUERN_INVALID, "set is NULL", quern_set_add(NULL, future));
+    PROVOKES(QUERN_INVALID, "set is NULL", quern_set_next(NULL, 0, &future));
+    PROVOKES(QUERN_INVALID, "group is NULL", quern_group_submit(NULL, &call, NULL));
+    PROVOKES(QUERN_INVALID, "group is NULL", quern_group_cancel(NULL, false));
+    PROVOKES(QUERN_INVALID, "group is NULL", quern_group_wait(NULL, 0));
+    PROVOKES(QUERN_INVALID, "map is NULL", quern_map_next(NULL, 0, &item));
+}
+
+/* An operator has no session to submit into or to take from. */
+static void test_what_needs_a_session_says_so(void **state)
+{
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_session_info session = QUERN_SESSION_INFO_INIT;
+    struct quern_map_options map_options = QUERN_MAP_OPTIONS_INIT;
+    struct quern_call call = call_of("\x90");
+    struct quern_future *future = NULL;
+    struct quern_future **left = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_map *map = NULL;
+    size_t size = 0;
+    options.no_session = true;
+    map_options.call.function = "square";
+    struct quern_client *client = open_with(*state, options);
+    PROVOKES(QUERN_INVALID, "no session", quern_session_info(client, &session));
+    PROVOKES(QUERN_INVALID, "no session", quern_submit(client, &call, NULL, NULL));
+    PROVOKES(QUERN_INVALID, "no session", quern_next(client, 0, &outcome));
+    PROVOKES(QUERN_INVALID, "no session", quern_future_open(client, id_make(FAKE_SERIES, 1), 0, &future));
+    PROVOKES(QUERN_INVALID, "no session", quern_session_futures(client, 0, &left, &size));
+    PROVOKES(QUERN_INVALID, "no session", quern_map_open(client, &map_options, one_input, NULL, &map));
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    PROVOKES(QUERN_INVALID, "no session", quern_group_submit(group, &call, NULL));
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static void test_every_call_in_a_child(void **state)
+{
+    struct quern_session_info session = QUERN_SESSION_INFO_INIT;
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+    struct quern_map_item item = {0};
+    struct quern_call call = call_of("\x90");
+    struct quern_future *future = NULL;
+    struct quern_future *second = NULL;
+    struct quern_future **left = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_group *group = NULL;
+    struct quern_set *set = NULL;
+    struct quern_set *more = NULL;
+    struct quern_map *map = NULL;
+    struct quern_map *next = NULL;
+    unsigned count = 0;
+    void *answer = NULL;
+    size_t size = 0;
+    options.call.function = "square";
+    struct quern_client *client = open_by_hand(*state, &future, 1);
+    uint64_t id = quern_future_id(future);
+    assert_int_equal(quern_as_completed(&future, 1, 0, &set), QUERN_OK);
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    assert_int_equal(quern_map_open(client, &options, one_input, &count, &map), QUERN_OK);
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_session_info(client, &session));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_submit(client, &call, NULL, NULL));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_flush(client, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_next(client, 0, &outcome));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_open(client, id, 0, &second));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_session_futures(client, 0, &left, &size));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_cancel(client, id, false, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_retry(client, id, NULL, NULL, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_session_close(client, "nightly", 0, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_query(client, "status", NULL, 0, 0, &answer, &size));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_group_open(client, NULL, 0, &group));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_group_submit(group, &call, NULL));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_group_cancel(group, false));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_group_wait(group, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_group_close(&group, NULL));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_map_open(client, &options, one_input, &count, &next));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_map_next(map, 0, &item));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_wait(future, 0, &outcome));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_result(future, 0, &outcome));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_on_done(future, count_nothing, NULL));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_cancel(future, false, 0));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_future_info(future, 0, &info));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_wait(&future, 1, QUERN_ALL_COMPLETED, 0, NULL, NULL));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_as_completed(&future, 1, 0, &more));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_set_add(set, future));
+    PROVOKES_IN_CHILD(QUERN_CLOSED, "fork", quern_set_next(set, 0, &second));
+    quern_set_close(&set);
+    quern_map_close(&map);
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK);
+    close_all(client, &future, 1);
+}
+
+/* ---- a group's submit ---- */
+
+/* It answers what quern_submit does, and queues nothing then. */
+static void test_a_groups_submit_answers_as_submit(void **state)
+{
+    static const char big[PAYLOAD_SIZE_MAX + 1];
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("\x91\x07");
+    struct quern_group *group = NULL;
+    assert_int_equal(quern_group_open(client, NULL, 0, &group), QUERN_OK);
+    call.priority = 1001;
+    PROVOKES(QUERN_INVALID, "priority", quern_group_submit(group, &call, NULL));
+    call = call_of("\x91\x07");
+    call.args = big;
+    call.args_size = sizeof(big);
+    PROVOKES(QUERN_TOO_BIG, "the limit is", quern_group_submit(group, &call, NULL));
+    PROVOKES(QUERN_TOO_BIG, "the limit is", quern_submit(client, &call, NULL, NULL));
+    SET(holds_answers, true);
+    submit_plain(client, 20000);
+    call = call_of("\x91\x07");
+    call.wait_ms = 0;
+    PROVOKES(QUERN_FULL, "20000 submits", quern_group_submit(group, &call, NULL));
+    SET(holds_answers, false);
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    assert_int_equal(fake->submit_count, 20000);
 }
 
 static void test_waits_of_a_map(void **state)
@@ -408,6 +617,11 @@ int main(void)
         WITH_FAKE(test_closing_in_a_child),
         WITH_FAKE(test_waits_of_a_client_that_was_taken_over),
         WITH_FAKE(test_waits_of_a_client_whose_session_is_gone),
+        WITH_FAKE(test_calls_of_a_client_that_was_taken_over),
+        cmocka_unit_test(test_null_is_said_so_by_every_call),
+        WITH_FAKE(test_what_needs_a_session_says_so),
+        WITH_FAKE(test_every_call_in_a_child),
+        WITH_FAKE(test_a_groups_submit_answers_as_submit),
         WITH_FAKE(test_waits_of_a_map),
         WITH_FAKE(test_times_that_are_over),
         WITH_FAKE(test_nothing_is_outstanding),

@@ -28,6 +28,11 @@
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
  * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
  *
+ * Errors: what stands at a function is what is its own. Besides: QUERN_INVALID for a client, future, group, set or map
+ * that is NULL, and where a session is needed and the client has none (no_session); QUERN_CLOSED in a child of fork();
+ * QUERN_NO_MEMORY; and once the client has ended, QUERN_TAKEN_OVER or QUERN_CLOSED from all that submits, asks the
+ * broker, or waits for what has not come.
+ *
  * Memory: a call that does not get what it needs answers QUERN_NO_MEMORY and has changed nothing: ask again when there
  * is some. Releasing needs none. Memory that the library's own thread needs and does not get stops the process with a
  * report; its bounds are window_count and window_bytes, and what was submitted and has no answer.
