@@ -179,12 +179,14 @@ static void open_pool(char *const words[], size_t count)
     struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
     const char *modules[2] = {value_of(words, count, "module"), NULL};
     const char *worker_args[2] = {value_of(words, count, "worker_arg"), NULL};
+    const char *broker_args[2] = {value_of(words, count, "broker_arg"), NULL};
     options.url = value_of(words, count, "url");
     options.slots = number_of(words, count, "slots");
     options.database = value_of(words, count, "database");
     options.session = value_of(words, count, "session");
     options.modules = modules;
     options.worker_args = worker_args;
+    options.broker_args = broker_args;
     options.start = (enum quern_start)number_of(words, count, "start");
     options.max_tasks_per_slot = number_of(words, count, "max_tasks");
     options.memory_per_slot = number_of(words, count, "memory");

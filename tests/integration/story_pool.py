@@ -20,8 +20,8 @@ class PoolStory(stage.Story):
         super().setUp()
         self.env["QUERN_BIN"] = stage.BIN
 
-    def program(self, first="own", path=PROGRAM, env=None, cwd=None, **options):
-        program = stage.Program("pool_program", [path, first], {**self.env, **(env or {})}, cwd or self.directory,
+    def program(self, first="own", path=PROGRAM, env=None, cwd=None, before=(), **options):
+        program = stage.Program("pool_program", [*before, path, first], {**self.env, **(env or {})}, cwd or self.directory,
                                 stdin=subprocess.PIPE, **options)
         program.told = 0
         self.programs.append(program)
@@ -238,6 +238,106 @@ class Opening(PoolStory):
         self.assertEqual(self.quern("submit", "square", "3").stdout, "9\n")  # it goes on without us
 
 
+class Options(PoolStory):
+    """What a pool is given, seen from inside: its broker is asked."""
+
+    def asked(self):
+        (directory,) = self.left()
+        return self.quern("--url", f"ipc://{self.path('run', directory)}/broker.sock", "--json", "status").json
+
+    def slots(self, program):
+        self.works(program)
+        (worker,) = self.asked()["workers"]
+        self.tell_all(program, "close 0")
+        return worker["slots"]
+
+    def test_slots_are_as_many_as_were_asked_for(self):
+        for count in (1, 3):
+            self.assertEqual(self.slots(self.opened(f"slots={count}")), count)
+
+    def test_without_a_number_or_with_0_slots_are_the_cpus_that_the_program_may_use(self):
+        allowed = sorted(os.sched_getaffinity(0))
+        for cpus in {1, len(allowed)}:
+            for options in ((), ("slots=0",)):
+                program = self.opened(*options, preexec_fn=lambda: os.sched_setaffinity(0, allowed[:cpus]))
+                # A quota of this machine's may be smaller still; it is the same for both.
+                self.assertEqual(self.slots(program), min(cpus, self.granted() or cpus))
+
+    def granted(self):
+        """CPUs by the quota of our own cgroup and those above, rounded up; 0: none."""
+        return min((quota for quota in map(self.quota_of, self.own_groups()) if quota), default=0)
+
+    def own_groups(self):
+        with open("/proc/self/cgroup", encoding="ascii") as file:
+            paths = [line[3:].strip("/\n") for line in file if line.startswith("0::")]
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            roots = [line.split()[4] for line in file if " - cgroup2 " in line]
+        if not paths or not roots:
+            return []
+        parts = paths[0].split("/") if paths[0] else []
+        return [os.path.join(roots[0], *parts[:depth]) for depth in range(len(parts) + 1)]
+
+    def quota_of(self, group):
+        try:
+            with open(os.path.join(group, "cpu.max"), encoding="ascii") as file:
+                quota, period = file.read().split()
+        except OSError:
+            return 0
+        return 0 if quota == "max" else -(-int(quota) // int(period))
+
+    def test_without_a_number_slots_are_no_more_than_the_quota_of_the_cgroup(self):
+        """The program runs in a cgroup whose cpu.max says one CPU; where the controller is not to be had, the file is
+        laid over it."""
+        groups = self.own_groups()
+        place = os.path.join(groups[-1], f"quern-story-{os.getpid()}") if groups else None
+        fake = self.path("group")
+        os.mkdir(fake)
+        with open(os.path.join(fake, "cpu.max"), "w", encoding="ascii") as file:
+            file.write("100000 100000\n")
+        try:
+            if place is None:
+                self.skipTest("no cgroup v2 is mounted here")
+            os.mkdir(place)
+        except OSError as error:
+            self.skipTest(f"no cgroup can be made here: {error.strerror}")
+        self.addCleanup(lambda: stage.wait_until(lambda: self.is_removed(place), "the cgroup to be empty"))
+        enter = f'echo $$ > {place}/cgroup.procs && mount --bind {fake} {place} && exec "$0" "$@"'
+        words = ["unshare", "--mount", "sh", "-c", enter]
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("a cgroup cannot be entered and laid over here")
+        program = self.program(before=words)
+        self.tell_all(program, "open worker_arg=--cgroup=off")
+        self.assertEqual(self.slots(program), 1)
+        program.close_stdin()
+        self.assertEqual(program.status(), 0)
+
+    def is_removed(self, place):
+        try:
+            os.rmdir(place)
+        except OSError:
+            return not os.path.exists(place)
+        return True
+
+    def test_arguments_for_worker_and_broker_reach_them(self):
+        for words, says in ((("broker_arg=--log-level=info",), True), (("broker_arg=--log-level=error",), False)):
+            program = self.opened("slots=1", "worker_arg=--name=miller", *words)
+            self.works(program)
+            self.assertEqual([worker["name"] for worker in self.asked()["workers"]], ["miller"])
+            self.tell_all(program, "close 0", "release")
+            program.close_stdin()
+            self.assertEqual(program.status(), 0)
+            self.assertEqual(any("info  quern-broker" in line for line in program.log), says)
+
+    def test_a_session_of_that_name_is_opened_and_kept_in_the_database(self):
+        program = self.opened("slots=1", f"database={self.path('own.db')}", "session=nightly")
+        (directory,) = self.left()
+        url = f"ipc://{self.path('run', directory)}/broker.sock"
+        (row,) = self.quern("--url", url, "--json", "sessions").json
+        self.assertEqual((row["name"], row["durable"], row["connected"]), ("nightly", True, True))
+        self.tell_all(program, "close 0")
+        self.assertTrue(os.path.exists(self.path("own.db")))
+
+
 class Looking(PoolStory):
     def test_what_a_handler_tells_of_its_progress_is_seen_in_its_future(self):
         for database in ((), (f"database={self.path('pool.db')}",)):
@@ -391,6 +491,34 @@ class ShuttingDown(PoolStory):
         self.assertEqual(done + cancelled, 501)
         self.assertGreater(cancelled, 400)
         self.tell_all(program, "close 0")
+
+    def test_closing_with_tasks_open_waits_for_them_and_futures_keep_what_they_got(self):
+        program = self.opened("slots=2")
+        self.tell_all(program, "submit take 20 20", "close 0")
+        self.assertEqual(self.tell(program, "tally"), "done=20 cancelled=0 open=0")
+        self.assertEqual(self.descendants(program.pid), [])
+        self.assertEqual(self.tell(program, "wait 19"), "done 20")
+        self.tell_all(program, "release")
+
+    def test_closing_with_cancel_queued_does_not_start_what_has_not_started(self):
+        """Nor does a task hold it up that nobody can run."""
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 1000", "submit no_such_function 1 50", "submit take 600000 50",
+                      f"close {CANCEL_QUEUED}")
+        tally = self.tell(program, "tally")
+        done, cancelled = map(int, re.fullmatch(r"done=(\d+) cancelled=(\d+) open=0", tally).groups())
+        self.assertEqual((done + cancelled, cancelled >= 99), (101, True), "only the first may have started")
+        self.assertEqual(self.descendants(program.pid), [])
+        self.assertRegex(self.tell(program, "wait 100"), "^cancelled")
+
+    def test_closing_with_both_returns_at_once_and_only_what_has_started_ends(self):
+        program = self.opened("slots=1")
+        self.tell_all(program, "submit take 500", "submit take 600000 50", "flush")
+        stage.wait_until(lambda: self.tell(program, "info 0").startswith("running"), "the first to run")
+        self.tell_all(program, f"close {CANCEL_QUEUED | NO_WAIT}")
+        self.assertEqual(self.tell(program, "wait 0"), "done 500")
+        self.assertRegex(self.tell(program, "wait 50"), "^cancelled")
+        stage.wait_until(lambda: self.descendants(program.pid) == [] and self.left() == [], "its end")
 
     def test_no_wait_returns_at_once_and_the_rest_runs_on(self):
         program = self.opened("slots=1")
