@@ -11,6 +11,7 @@
 #include "common/spawn.h"
 #include "worker/child.h"
 #include "worker/command.h"
+#include "worker/cradle.h"
 #include "worker/groups.h"
 #include "worker/zygotewire.h"
 
@@ -101,6 +102,9 @@ __attribute__((noreturn)) static void become_slot(const struct birth *birth, con
     close(fds[BIRTH_PAGE]);
     close(fds[BIRTH_OUTPUT]);
     close(fds[BIRTH_ERRORS]);
+    if (fds[BIRTH_GROUP] >= 0) {
+        close(fds[BIRTH_GROUP]);
+    }
     print_into(fds[BIRTH_SLOT_OUTPUT], fds[BIRTH_SLOT_ERRORS]);
     close(birth->closes[0]);
     close(birth->closes[1]);
@@ -200,6 +204,40 @@ static int fork_with(const struct birth *birth, const int fds[BIRTH_FD_COUNT], p
     return 0;
 }
 
+/* What is made, and what came of it: told through memory, because it may be made in another process (cradle.h). */
+struct making {
+    const struct birth *birth;
+    const int *fds;
+    pid_t pid;
+    int err;
+};
+
+static void make(void *self)
+{
+    struct making *making = self;
+    making->err = making->birth->is_spawned ? spawn(making->birth, making->fds, &making->pid)
+                                            : fork_with(making->birth, making->fds, &making->pid);
+}
+
+/* In its cgroup, if it is to have one. 0, or errno. */
+static int make_in_group(const struct birth *birth, uint64_t number, int fds[BIRTH_FD_COUNT], pid_t *pid_out)
+{
+    struct making making = {.birth = birth, .fds = fds};
+    fds[BIRTH_GROUP] = group_make(number);
+    if (fds[BIRTH_GROUP] < 0 || !cradle_run(fds[BIRTH_GROUP], make, &making)) {
+        if (fds[BIRTH_GROUP] >= 0) {
+            group_name(number);
+        }
+        make(&making);
+        (void)unsetenv(GROUP_VARIABLE);
+    }
+    if (making.err != 0) {
+        group_unmake(number);
+    }
+    *pid_out = making.pid;
+    return making.err;
+}
+
 /* A pipe of its output: our end does not block, its end does. */
 static int open_output(int *ours, int *theirs)
 {
@@ -212,7 +250,7 @@ static int open_output(int *ours, int *theirs)
     return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : errno;
 }
 
-int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_out)
+int birth_slot(const struct birth *birth, uint64_t number, int fds[BIRTH_FD_COUNT], pid_t *pid_out)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -227,7 +265,7 @@ int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_ou
     int err = open_output(&fds[BIRTH_OUTPUT], &fds[BIRTH_SLOT_OUTPUT]);
     err = err != 0 ? err : open_output(&fds[BIRTH_ERRORS], &fds[BIRTH_SLOT_ERRORS]);
     if (err == 0) {
-        err = birth->is_spawned ? spawn(birth, fds, pid_out) : fork_with(birth, fds, pid_out);
+        err = make_in_group(birth, number, fds, pid_out);
     }
     if (err != 0) {
         return err;

@@ -34,10 +34,11 @@ enum birth_fd {
     BIRTH_SLOT_SOCKET,
     BIRTH_SLOT_OUTPUT,
     BIRTH_SLOT_ERRORS,
+    BIRTH_GROUP, /* the directory of its cgroup */
     BIRTH_FD_COUNT
 };
-/* fds: -1 before, and those made are to be closed after. 0, or errno. */
-int birth_slot(const struct birth *birth, int fds[BIRTH_FD_COUNT], pid_t *pid_out);
+/* number: of the slot. fds: -1 before, and those made are to be closed after. 0, or errno. */
+int birth_slot(const struct birth *birth, uint64_t number, int fds[BIRTH_FD_COUNT], pid_t *pid_out);
 /* A spawned slot's main: argv as in zygotewire.h. */
 int birth_main(int argc, char **argv, const struct quern_module *program);
 

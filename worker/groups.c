@@ -36,10 +36,10 @@ static bool path_join(char out[PATH_MAX], const char *directory, const char *nam
     return size > 0 && size < PATH_MAX;
 }
 
-static bool pid_join(char out[PATH_MAX], const char *directory, const char *prefix, pid_t pid)
+static bool number_join(char out[PATH_MAX], const char *directory, const char *prefix, uint64_t number)
 {
     char name[48];
-    snprintf(name, sizeof(name), "%s%d", prefix, pid);
+    snprintf(name, sizeof(name), "%s%llu", prefix, (unsigned long long)number);
     return path_join(out, directory, name);
 }
 
@@ -113,7 +113,7 @@ static void stale_remove(const char *ours)
 /* Made and locked, in this order: who finds it unlocked takes it for that of a dead worker, and removes it. */
 static bool own_make(struct groups *groups)
 {
-    if (!pid_join(groups->directory, groups->ours, WORKER_PREFIX, getpid())) {
+    if (!number_join(groups->directory, groups->ours, WORKER_PREFIX, (uint64_t)getpid())) {
         return false;
     }
     for (int i = 0; i < OPEN_TRIES; i++) {
@@ -226,28 +226,73 @@ void groups_close(struct groups *groups)
     *groups = (struct groups){.lock = -1};
 }
 
-/* ---- a slot's ---- */
+/* ---- a slot's, where it is born ---- */
+
+int group_make(uint64_t number)
+{
+    char directory[PATH_MAX];
+    const char *ours = getenv(GROUPS_VARIABLE);
+    if (ours == NULL || !number_join(directory, ours, SLOT_PREFIX, number)) {
+        return -1;
+    }
+    int fd = mkdir(directory, 0755) == 0 ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0) {
+        log_event(LOG_WARN, "a slot has no cgroup", "directory=\"%s\" why=\"%s\"", directory, strerror(errno));
+    }
+    return fd;
+}
+
+void group_unmake(uint64_t number)
+{
+    char directory[PATH_MAX];
+    const char *ours = getenv(GROUPS_VARIABLE);
+    if (ours != NULL && number_join(directory, ours, SLOT_PREFIX, number)) {
+        (void)rmdir(directory);
+    }
+}
+
+void group_name(uint64_t number)
+{
+    char directory[PATH_MAX];
+    const char *ours = getenv(GROUPS_VARIABLE);
+    if (ours != NULL && number_join(directory, ours, SLOT_PREFIX, number)) {
+        (void)setenv(GROUP_VARIABLE, directory, 1);
+    }
+}
+
+void group_join(void)
+{
+    const char *directory = getenv(GROUP_VARIABLE);
+    int err = directory == NULL ? 0 : procs_add(directory, getpid());
+    if (err != 0) {
+        log_event(LOG_WARN, "a slot has no cgroup", "pid=%d why=\"%s\"", getpid(), strerror(err));
+    }
+    (void)unsetenv(GROUP_VARIABLE); /* not for what it starts */
+    (void)unsetenv(GROUPS_VARIABLE);
+}
+
+/* ---- a slot's, as the worker sees it ---- */
 
 static bool directory_of(const struct group *group, char out[PATH_MAX])
 {
-    return group->groups != NULL && pid_join(out, group->groups->directory, SLOT_PREFIX, group->pid);
+    return group->groups != NULL && number_join(out, group->groups->directory, SLOT_PREFIX, group->number);
 }
 
 static void left_remove(struct groups *groups)
 {
     for (size_t i = groups->left_count; i-- > 0;) {
         char directory[PATH_MAX];
-        if (pid_join(directory, groups->directory, SLOT_PREFIX, groups->left[i]) &&
+        if (number_join(directory, groups->directory, SLOT_PREFIX, groups->left[i]) &&
             tree_remove(directory, REMOVE_DEPTH_MAX)) {
             groups->left[i] = groups->left[--groups->left_count];
         }
     }
 }
 
-void group_open(struct group *group, struct groups *groups, pid_t pid)
+void group_open(struct group *group, struct groups *groups, uint64_t number)
 {
     left_remove(groups);
-    *group = (struct group){.groups = groups->use == GROUPS_NONE ? NULL : groups, .pid = pid};
+    *group = (struct group){.groups = groups->use == GROUPS_NONE ? NULL : groups, .number = number};
 }
 
 void group_begin(struct group *group)
@@ -260,20 +305,6 @@ void group_begin(struct group *group)
         group->kills = cgroup_field(directory, "memory.events", "oom_kill");
         group->ooms = cgroup_field(directory, "memory.events", "oom");
     }
-}
-
-void group_join(void)
-{
-    char directory[PATH_MAX];
-    const char *ours = getenv(GROUPS_VARIABLE);
-    if (ours != NULL && pid_join(directory, ours, SLOT_PREFIX, getpid())) {
-        int err = mkdir(directory, 0755) == 0 || errno == EEXIST ? procs_add(directory, getpid()) : errno;
-        if (err != 0) {
-            log_event(LOG_WARN, "a slot has no cgroup", "pid=%d why=\"%s\"", getpid(), strerror(err));
-            (void)rmdir(directory);
-        }
-    }
-    (void)unsetenv(GROUPS_VARIABLE); /* not for what it starts */
 }
 
 bool group_is_limited(const struct group *group)
@@ -295,7 +326,8 @@ void group_limit(struct group *group, uint64_t room, int64_t now_ms)
     }
     int err = cgroup_write(directory, "memory.max", text);
     if (err != 0) {
-        log_event(LOG_WARN, "a slot has no limit of the kernel's", "pid=%d why=\"%s\"", group->pid, strerror(err));
+        log_event(LOG_WARN, "a slot has no limit of the kernel's", "group=%s%llu why=\"%s\"", SLOT_PREFIX,
+                  (unsigned long long)group->number, strerror(err));
     }
     group->room = room;
     group->set_ms = now_ms;
@@ -326,7 +358,7 @@ void group_close(struct group *group, struct groups *groups)
     if (directory_of(group, directory)) {
         (void)cgroup_write(directory, "cgroup.kill", "1");
         if (!tree_remove(directory, REMOVE_DEPTH_MAX) && groups->left_count < GROUPS_LEFT_COUNT_MAX) {
-            groups->left[groups->left_count++] = group->pid; /* else it goes with the worker's, at its end */
+            groups->left[groups->left_count++] = group->number; /* else it goes with the worker's, at its end */
         }
     }
     *group = (struct group){0};

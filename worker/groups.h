@@ -6,7 +6,7 @@
  *     quern-worker-PID/          locked (flock) while the worker lives
  *       supervisor/              the worker moves there if it would be in the way: who has processes of its own cannot
  *                                hand out controllers
- *       slot-PID/                one for each slot
+ *       slot-N/                  one for each slot, numbered as they are made
  *
  * A worker that ended by SIGKILL leaves its own behind, with whatever still runs in it: the next worker that starts
  * beside it finds the lock free, kills that and removes them.
@@ -43,16 +43,16 @@ struct groups {
     bool has_moved;           /* into supervisor/ */
     bool has_enabled;         /* the memory controller, in ours */
     /* Slots that are gone, and something of theirs was still dying: to be removed. */
-    pid_t left[GROUPS_LEFT_COUNT_MAX];
+    uint64_t left[GROUPS_LEFT_COUNT_MAX];
     size_t left_count;
 };
 
 /* What becomes of one slot. */
 struct group {
     const struct groups *groups; /* NULL: it has none */
-    pid_t pid;
+    uint64_t number;
     uint64_t born;  /* what it had when it was made */
-    uint64_t kills; /* and what the kernel had counted by then: another may have had its number */
+    uint64_t kills; /* and what the kernel had counted by then */
     uint64_t ooms;
     uint64_t room;  /* as last set; 0: no limit */
     int64_t set_ms; /* then */
@@ -71,12 +71,20 @@ struct group_end {
 void groups_open(struct groups *groups, const char *directory, bool is_off);
 void groups_close(struct groups *groups);
 
-/* In a slot that has just been born: make its group and go there, by the environment that groups_open made. It does so
- * itself, because the kernel may take a dozen milliseconds for it, in which the worker has other things to do. */
+/* In the zygote, which finds the worker's directory in its environment: make the group of a slot that is about to be
+ * born. Its directory, open; -1: there is to be none, or it could not be made (the log says why). */
 #define GROUPS_VARIABLE "QUERN_SLOT_GROUPS"
+int group_make(uint64_t number);
+/* Nobody was born there. */
+void group_unmake(uint64_t number);
+/* The slot cannot be born there (cradle.h): what is started from now on finds the group's name in its environment, */
+#define GROUP_VARIABLE "QUERN_SLOT_GROUP"
+void group_name(uint64_t number);
+/* and goes there by itself, because the kernel may take a dozen milliseconds for it, in which others have other things
+ * to do. In every slot: forget those names. */
 void group_join(void);
 /* Of this slot, which may not be there yet. Without one it is killed by walking through the tree. */
-void group_open(struct group *group, struct groups *groups, pid_t pid);
+void group_open(struct group *group, struct groups *groups, uint64_t number);
 /* It is there, and takes tasks. */
 void group_begin(struct group *group);
 /* It may take so much from now on; 0: no limit. Costs some microseconds unless nothing changes. */

@@ -1,6 +1,6 @@
 /*
- * herd.c owns the processes of a worker as they come and go: the zygote, the slots, and reading from them.
- * It must not know the protocol with the broker.
+ * herd.c owns the slots of a worker from their birth to their end, and reading from all its processes.
+ * It must not know the protocol with the broker, nor where slots come from (offspring.c).
  * Start reading at herd_begin, then herd_tend.
  */
 #include "common/check.h"
@@ -22,8 +22,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A zygote that had worked is tried again sooner than one that had not. */
-#define ZYGOTE_AGAIN_MS 100
 /* A dead slot whose end nobody reported by then is buried without it. */
 #define DEATH_REPORT_MS 5000
 #define DEATH_REPORT_ORPHAN_MS 200
@@ -48,118 +46,9 @@ static void watch_add(struct supervisor *supervisor, int fd, uint32_t events, ui
     CHECK_THAT(epoll_ctl(supervisor->events, EPOLL_CTL_ADD, fd, &event) == 0, "%s", strerror(errno));
 }
 
-/* ---- zygote ---- */
-
-static bool start_zygote(struct supervisor *supervisor)
+void herd_watch_zygote(struct supervisor *supervisor)
 {
-    supervisor->zygote_is_ready = false;
-    int err = zygote_start(&supervisor->zygote, &supervisor->plan);
-    if (err != 0) {
-        if (supervisor->functions == NULL) {
-            complain("cannot start a process for the functions: %s", strerror(err));
-        } else {
-            log_event(LOG_ERROR, "the zygote could not be started", "why=\"%s\"", strerror(err));
-        }
-        return false;
-    }
     watch_add(supervisor, supervisor->zygote.socket, EPOLLIN, watch_tag(WATCH_ZYGOTE, 0));
-    return true;
-}
-
-static void orphan_slots(struct supervisor *supervisor)
-{
-    for (size_t i = 0; i < supervisor->slot_count; i++) {
-        struct slot *slot = &supervisor->slots[i];
-        if (slot->state == SLOT_LIVE) {
-            slot->is_orphan = true;
-        } else if (slot->state == SLOT_ASKED) {
-            slot->state = SLOT_NONE;
-        }
-    }
-}
-
-static void zygote_gone(struct supervisor *supervisor)
-{
-    if (supervisor->zygote.socket >= 0) {
-        log_event(LOG_WARN, "the zygote died", "pid=%d", supervisor->zygote.pid);
-    }
-    zygote_leave(&supervisor->zygote);
-    /* It may only have closed its socket: then it goes now. */
-    if (supervisor->zygote.pid > 0) {
-        kill(supervisor->zygote.pid, SIGKILL);
-    }
-    orphan_slots(supervisor);
-    supervisor->zygote_again_ms =
-        supervisor->now_us / 1000 + (supervisor->zygote_is_ready ? ZYGOTE_AGAIN_MS : AGAIN_MS);
-    supervisor->zygote_is_ready = false;
-}
-
-static void zygote_ready(struct supervisor *supervisor)
-{
-    char **names;
-    size_t count;
-    if (!names_read(supervisor->zygote.packet->text, supervisor->zygote.packet->head.text_size,
-                    (size_t)supervisor->zygote.packet->head.status, &names, &count)) {
-        /* It has run code of the user's: its memory may be spoilt. */
-        log_event(LOG_ERROR, "the zygote's list of functions makes no sense", "it is started anew");
-        zygote_gone(supervisor);
-        return;
-    }
-    if (supervisor->functions == NULL) {
-        supervisor->functions = names;
-        supervisor->function_count = count;
-        supervisor->zygote_is_ready = true;
-        return;
-    }
-    bool is_same = names_equal(names, count, supervisor->functions, supervisor->function_count);
-    names_free(names, count);
-    if (!is_same) {
-        /* Indexes would mean other functions: what was replaced on disk needs a new worker. */
-        log_event(LOG_ERROR, "modules changed on disk", "restart the worker to serve them");
-        zygote_gone(supervisor);
-        supervisor->zygote_again_ms = supervisor->now_us / 1000 + AGAIN_MS * 10;
-        return;
-    }
-    supervisor->zygote_is_ready = true;
-}
-
-static void refused(struct supervisor *supervisor)
-{
-    const struct zygote_packet *packet = supervisor->zygote.packet;
-    birth_refused(supervisor, bytes_dup_text(bytes_of(packet->text, packet->head.text_size)));
-}
-
-/* ---- birth and death of slots ---- */
-
-static struct slot *slot_of_state(struct supervisor *supervisor, enum slot_state state)
-{
-    for (size_t i = 0; i < supervisor->slot_count; i++) {
-        if (supervisor->slots[i].state == state) {
-            return &supervisor->slots[i];
-        }
-    }
-    return NULL;
-}
-
-/* Before its first task; what it starts has the same. */
-static void limit_memory(const struct options *options, pid_t pid)
-{
-    const struct rlimit space = {options->address_space_max, options->address_space_max};
-    const struct rlimit data = {options->data_max, options->data_max};
-    if ((options->address_space_max > 0 && prlimit(pid, RLIMIT_AS, &space, NULL) != 0) ||
-        (options->data_max > 0 && prlimit(pid, RLIMIT_DATA, &data, NULL) != 0)) {
-        log_event(LOG_ERROR, "a slot has no limit of the kernel's", "pid=%d why=\"%s\"", pid, strerror(errno));
-    }
-}
-
-/* By its place among the slots, so that one that replaces another has its CPU. */
-static void pin(const struct supervisor *supervisor, size_t index, pid_t pid)
-{
-    int cpu = supervisor->options->pins ? cpus_nth(index) : -1;
-    int err = cpu >= 0 ? cpus_bind(pid, cpu) : 0;
-    if (err != 0 && err != ESRCH) {
-        log_event(LOG_WARN, "a slot is not bound to a CPU", "pid=%d cpu=%d why=\"%s\"", pid, cpu, strerror(err));
-    }
 }
 
 static void watch_output(struct supervisor *supervisor, const struct slot *slot)
@@ -181,37 +70,15 @@ static void unwatch_output(struct supervisor *supervisor, const struct slot *slo
     }
 }
 
-static void slot_born(struct supervisor *supervisor, pid_t pid)
+void herd_watch_slot(struct supervisor *supervisor, const struct slot *slot)
 {
-    struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
-    int err = slot == NULL ? EEXIST : slot_open(slot, pid, supervisor->zygote.fds, supervisor->now_us / 1000);
-    if (err != 0) {
-        log_event(LOG_ERROR, "a slot could not be taken", "pid=%d why=\"%s\"", pid, strerror(err));
-        return; /* its socket is closed with the next packet: it ends */
-    }
-    slot->tasks_max = supervisor->options->slot_tasks_max;
-    limit_memory(supervisor->options, pid);
-    pin(supervisor, (size_t)(slot - supervisor->slots), pid);
-    group_open(&slot->group, &supervisor->yard.groups, pid);
     size_t index = (size_t)(slot - supervisor->slots);
     watch_add(supervisor, slot->fd, EPOLLIN, watch_tag(WATCH_SLOT, index));
     watch_add(supervisor, slot->pidfd, EPOLLIN | EPOLLONESHOT, watch_tag(WATCH_PIDFD, index));
     watch_output(supervisor, slot);
-    assign_lease(supervisor);
-    log_event(LOG_DEBUG, "slot", "pid=%d index=%zu", pid, index);
 }
 
-static void no_slot(struct supervisor *supervisor, int err)
-{
-    struct slot *slot = slot_of_state(supervisor, SLOT_ASKED);
-    log_event(LOG_ERROR, "a slot could not be forked", "why=\"%s\"", strerror(err));
-    supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS;
-    supervisor->stillborn++; /* those there are go to work without it */
-    supervisor->stillborn_ms = supervisor->now_us / 1000;
-    if (slot != NULL) {
-        slot->state = SLOT_NONE;
-    }
-}
+/* ---- birth and death of slots ---- */
 
 /* The slot says that it takes tasks. */
 static void slot_ready(struct supervisor *supervisor, struct slot *slot)
@@ -250,14 +117,18 @@ static void bury(struct supervisor *supervisor, struct slot *slot, const struct 
     slot_bury(slot, &supervisor->yard, death->status, death->cpu_us, death->peak_kib, supervisor->now_us);
 }
 
-static void slot_dead(struct supervisor *supervisor, const struct reaped *death)
+bool herd_slot_dead(struct supervisor *supervisor, const struct reaped *death)
 {
     for (size_t i = 0; i < supervisor->slot_count; i++) {
-        if (supervisor->slots[i].state == SLOT_LIVE && supervisor->slots[i].pid == death->pid) {
-            bury(supervisor, &supervisor->slots[i], death);
-            return;
+        struct slot *slot = &supervisor->slots[i];
+        if (slot->state == SLOT_LIVE && slot->pid == death->pid) {
+            if (!pidfd_has_ended(slot->pidfd)) {
+                return false;
+            }
+            bury(supervisor, slot, death);
         }
     }
+    return true;
 }
 
 static bool is_ours(void *self, pid_t pid)
@@ -291,53 +162,13 @@ void herd_reap(struct supervisor *supervisor)
     }
     if (was_any && deaths_are_complete(deaths, is_ours, supervisor, now_ms)) {
         for (size_t i = 0; i < deaths->count; i++) {
-            slot_dead(supervisor, &deaths->list[i]);
+            (void)herd_slot_dead(supervisor, &deaths->list[i]);
         }
         deaths->count = 0;
     }
 }
 
 /* ---- reading ---- */
-
-static void zygote_says(struct supervisor *supervisor)
-{
-    const struct zygote_head *head = &supervisor->zygote.packet->head;
-    struct reaped death = {
-        .pid = head->pid, .status = head->status, .cpu_us = head->cpu_us, .peak_kib = head->peak_kib};
-    switch ((enum zygote_word)head->word) {
-    case ZYGOTE_READY:
-        zygote_ready(supervisor);
-        break;
-    case ZYGOTE_REFUSED:
-        refused(supervisor);
-        break;
-    case ZYGOTE_SLOT:
-        slot_born(supervisor, head->pid);
-        break;
-    case ZYGOTE_NO_SLOT:
-        no_slot(supervisor, head->status);
-        break;
-    case ZYGOTE_DEAD:
-        slot_dead(supervisor, &death);
-        break;
-    case ZYGOTE_FORK:
-        break;
-    }
-}
-
-static void hear_zygote(struct supervisor *supervisor)
-{
-    enum zygote_heard heard = ZYGOTE_HEARD;
-    while (heard == ZYGOTE_HEARD) {
-        heard = zygote_hear(&supervisor->zygote);
-        if (heard == ZYGOTE_HEARD) {
-            zygote_says(supervisor);
-        }
-    }
-    if (heard == ZYGOTE_GONE) {
-        zygote_gone(supervisor);
-    }
-}
 
 /* Which events of a slot's socket to hear; none once its end was seen. */
 static void watch_slot(struct supervisor *supervisor, struct slot *slot)
@@ -418,7 +249,7 @@ static void herd_event(struct supervisor *supervisor, const struct epoll_event *
         supervisor_abandoned(supervisor);
         break;
     case WATCH_ZYGOTE:
-        hear_zygote(supervisor);
+        offspring_hear(supervisor);
         break;
     case WATCH_SLOT:
         hear_slot(supervisor, &supervisor->slots[index], event->events);
@@ -456,17 +287,6 @@ void herd_flush(struct supervisor *supervisor)
 
 /* ---- tending ---- */
 
-static void ask_for(struct supervisor *supervisor, struct slot *slot)
-{
-    int err = zygote_ask_slot(&supervisor->zygote);
-    if (err == 0) {
-        slot->state = SLOT_ASKED;
-        supervisor->missing--;
-    } else {
-        supervisor->ask_ms = supervisor->now_us / 1000 + AGAIN_MS / 10;
-    }
-}
-
 /* Nobody told how it died: its zygote died in between, or reaps no more. */
 static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
 {
@@ -481,7 +301,7 @@ static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
     if (!slot->is_orphan) {
         /* Without it what the slot left behind comes to us, and we clear it away. */
         log_event(LOG_WARN, "the zygote reaps no more", "pid=%d", supervisor->zygote.pid);
-        zygote_gone(supervisor);
+        offspring_give_up(supervisor);
         slot->dead_ms = now_ms;
         return now_ms;
     }
@@ -582,7 +402,11 @@ static int64_t tend_slot(struct supervisor *supervisor, struct slot *slot)
         if (now_ms < supervisor->ask_ms) {
             return supervisor->ask_ms;
         }
-        ask_for(supervisor, slot);
+        if (offspring_ask(supervisor, slot) == 0) {
+            supervisor->missing--;
+        } else {
+            supervisor->ask_ms = now_ms + AGAIN_MS / 10;
+        }
     }
     int64_t idle_ms = slot->state == SLOT_LIVE ? tend_idle(supervisor, slot) : INT64_MAX;
     return idle_ms < wake_ms ? idle_ms : wake_ms;
@@ -595,8 +419,7 @@ int64_t herd_tend(struct supervisor *supervisor)
     if (supervisor->zygote.socket < 0 && supervisor->exit_status < 0) {
         if (now_ms < supervisor->zygote_again_ms) {
             wake_ms = supervisor->zygote_again_ms;
-        } else if (!start_zygote(supervisor)) {
-            supervisor->zygote_again_ms = now_ms + AGAIN_MS;
+        } else if (!offspring_begin(supervisor)) {
             wake_ms = supervisor->zygote_again_ms;
         }
     }
@@ -616,24 +439,6 @@ int64_t herd_tend(struct supervisor *supervisor)
 
 /* ---- beginning and end ---- */
 
-static void first_zygote_died(struct supervisor *supervisor)
-{
-    int status = 0;
-    while (supervisor->zygote.pid > 0 && waitpid(supervisor->zygote.pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    supervisor->zygote.pid = 0;
-    if (supervisor->exit_status < 0) {
-        if (WIFSIGNALED(status)) {
-            complain("a module, or its initialiser, died while it was loaded, of signal %d (%s)", WTERMSIG(status),
-                     strsignal(WTERMSIG(status)));
-        } else {
-            complain("a module, or its initialiser, ended the process while it was loaded, with exit status %d",
-                     WEXITSTATUS(status));
-        }
-        supervisor->exit_status = 1;
-    }
-}
-
 static void watch_parent(struct supervisor *supervisor)
 {
     struct pollfd fds[PARENT_FD_COUNT];
@@ -649,7 +454,7 @@ bool herd_begin(struct supervisor *supervisor)
 {
     watch_add(supervisor, supervisor->signals, EPOLLIN, watch_tag(WATCH_SIGNALS, 0));
     watch_parent(supervisor);
-    if (!start_zygote(supervisor)) {
+    if (!offspring_begin(supervisor)) {
         supervisor->exit_status = 1;
     }
     while (supervisor->exit_status < 0 && !supervisor->zygote_is_ready) {
@@ -657,12 +462,7 @@ bool herd_begin(struct supervisor *supervisor)
                                                   {.fd = supervisor->signals, .events = POLLIN}};
         parent_poll_fds(&supervisor->parent, fds + 2);
         (void)poll(fds, 2 + PARENT_FD_COUNT, -1);
-        enum zygote_heard heard = zygote_hear(&supervisor->zygote);
-        if (heard == ZYGOTE_HEARD) {
-            zygote_says(supervisor);
-        } else if (heard == ZYGOTE_GONE) {
-            first_zygote_died(supervisor);
-        }
+        offspring_hear_first(supervisor);
         struct signalfd_siginfo info;
         if (fds[1].revents != 0 && read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info) &&
             info.ssi_signo != SIGCHLD) {

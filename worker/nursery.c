@@ -103,19 +103,19 @@ static int refuse(struct nursery *nursery)
 
 /* ---- the making of a slot ---- */
 
-static void fork_slot(struct nursery *nursery)
+static void fork_slot(struct nursery *nursery, uint64_t number)
 {
-    int fds[BIRTH_FD_COUNT] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    int fds[BIRTH_FD_COUNT] = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
     pid_t pid = 0;
     int err = nursery->slot_count == sizeof(nursery->slots) / sizeof(nursery->slots[0])
                   ? EAGAIN
-                  : birth_slot(&nursery->birth, fds, &pid);
+                  : birth_slot(&nursery->birth, number, fds, &pid);
     if (err == 0) {
         nursery->slots[nursery->slot_count++] = pid;
-        struct zygote_head head = {.word = ZYGOTE_SLOT, .pid = pid};
+        struct zygote_head head = {.word = ZYGOTE_SLOT, .pid = pid, .number = number};
         send_packet(nursery, &head, NULL, fds);
     } else {
-        struct zygote_head head = {.word = ZYGOTE_NO_SLOT, .status = err};
+        struct zygote_head head = {.word = ZYGOTE_NO_SLOT, .status = err, .number = number};
         send_packet(nursery, &head, NULL, NULL);
     }
     for (size_t i = 0; i < BIRTH_FD_COUNT; i++) {
@@ -246,7 +246,7 @@ static bool hear(struct nursery *nursery)
         return false;
     }
     if (head.word == ZYGOTE_FORK) {
-        fork_slot(nursery);
+        fork_slot(nursery, head.number);
     }
     return true;
 }

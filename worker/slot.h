@@ -34,6 +34,7 @@ struct slot_figures {
 
 struct slot {
     enum slot_state state;
+    uint64_t birth; /* its number among all slots of the worker */
     pid_t pid;
     int fd; /* -1: its end was seen */
     int pidfd;
@@ -49,7 +50,7 @@ struct slot {
     bool wants_write; /* its socket is full */
     struct buf in;    /* from its ring */
     struct capture capture;
-    bool is_muted;     /* its output is not read before: */
+    bool is_muted; /* its output is not read before: */
     int64_t output_ms;
     uint64_t ring_read;
     enum stop stop;
@@ -99,6 +100,10 @@ void slot_init(struct slot *slot);
 /* ---- slot_process.c ---- */
 /* fds: socket, page, pidfd, stdout, stderr: taken (set to -1). 0, or errno. */
 int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms);
+/* Whether a descriptor stands for the process of that pid, which is none of those that kill takes for many; or for one
+ * that is dead and reaped, to which nothing can be done any more. */
+bool pidfd_stands_for(int pidfd, pid_t pid);
+bool pidfd_has_ended(int pidfd);
 /* Frees everything; nothing may be queued. */
 void slot_close(struct slot *slot, struct slot_yard *yard);
 /* Send what was handed. */

@@ -9,7 +9,10 @@
 #include "worker/slot.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,6 +20,30 @@
 
 /* The kernel's count of whom it has killed is looked at this often while something runs. */
 #define YARD_LOOK_MS 500
+
+bool pidfd_stands_for(int pidfd, pid_t pid)
+{
+    char path[sizeof("/proc/self/fdinfo/") + 16];
+    char word[64];
+    int found = 0;
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+    FILE *file = pidfd >= 0 ? fopen(path, "re") : NULL;
+    while (file != NULL && found == 0 && fscanf(file, "%63s", word) == 1) {
+        if (strcmp(word, "Pid:") == 0 && fscanf(file, "%d", &found) != 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return pid > 1 && (found == pid || found == -1);
+}
+
+bool pidfd_has_ended(int pidfd)
+{
+    struct pollfd end = {.fd = pidfd, .events = POLLIN};
+    return pidfd < 0 || poll(&end, 1, 0) > 0;
+}
 
 int slot_open(struct slot *slot, pid_t pid, int fds[ZYGOTE_FD_COUNT], int64_t now_ms)
 {

@@ -1,7 +1,8 @@
 /*
  * supervisor_private.h: the supervisor's one struct, shared by supervisor.c (loop, broker, end), turn.c (what a turn
- * decides), herd.c (zygote and slots: birth, reading, death), refusals.c (what cannot be made), admission.c (what may
- * start while memory is short) and assign.c (what goes where, what takes too long).
+ * decides), herd.c (slots: reading, tending, death), offspring.c (the zygote, and slots from it), refusals.c (what
+ * cannot be made), admission.c (what may start while memory is short) and assign.c (what goes where, what takes too
+ * long).
  */
 #ifndef QUERN_WORKER_SUPERVISOR_PRIVATE_H
 #define QUERN_WORKER_SUPERVISOR_PRIVATE_H
@@ -36,6 +37,7 @@ struct supervisor {
     struct deaths deaths; /* of slots that outlived their zygote */
     struct zygote_plan plan;
     bool zygote_is_ready;
+    uint64_t births;         /* slots that were asked for, ever */
     int64_t zygote_again_ms; /* start it again then */
     char **functions;
     size_t function_count;
@@ -96,6 +98,24 @@ int64_t herd_tend(struct supervisor *supervisor);
 void herd_end(struct supervisor *supervisor);
 void herd_flush(struct supervisor *supervisor);
 void herd_reap(struct supervisor *supervisor);
+/* Settles and closes the slot of that pid. False: it is alive. */
+bool herd_slot_dead(struct supervisor *supervisor, const struct reaped *death);
+/* From now on they are heard. */
+void herd_watch_zygote(struct supervisor *supervisor);
+void herd_watch_slot(struct supervisor *supervisor, const struct slot *slot);
+
+/* ---- offspring.c ---- */
+/* Starts a zygote; false: that is tried again at zygote_again_ms. */
+bool offspring_begin(struct supervisor *supervisor);
+/* It is dead, or of no use: it is killed, and started again at zygote_again_ms. Slots there are go on until replaced.
+ */
+void offspring_give_up(struct supervisor *supervisor);
+/* Ask for one; 0, or errno. */
+int offspring_ask(struct supervisor *supervisor, struct slot *slot);
+/* All that it says. */
+void offspring_hear(struct supervisor *supervisor);
+/* One packet of the first zygote, whose end, or refusal, is the worker's. */
+void offspring_hear_first(struct supervisor *supervisor);
 
 /* ---- waits.c ---- */
 /* Answer slots that want to wait, and count who runs and who waits. */

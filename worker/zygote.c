@@ -104,9 +104,9 @@ int zygote_start(struct zygote *zygote, const struct zygote_plan *plan)
     return 0;
 }
 
-int zygote_ask_slot(struct zygote *zygote)
+int zygote_ask_slot(struct zygote *zygote, uint64_t number)
 {
-    struct zygote_head head = {.word = ZYGOTE_FORK};
+    struct zygote_head head = {.word = ZYGOTE_FORK, .number = number};
     ssize_t sent = send(zygote->socket, &head, sizeof(head), MSG_NOSIGNAL | MSG_DONTWAIT);
     return sent == (ssize_t)sizeof(head) ? 0 : errno;
 }

@@ -34,7 +34,7 @@ void zygote_init(struct zygote *zygote);
 /* 0, or errno. */
 int zygote_start(struct zygote *zygote, const struct zygote_plan *plan);
 /* 0, or errno. */
-int zygote_ask_slot(struct zygote *zygote);
+int zygote_ask_slot(struct zygote *zygote, uint64_t number);
 enum zygote_heard { ZYGOTE_HEARD, ZYGOTE_SILENT, ZYGOTE_GONE };
 /* The next packet in zygote->packet; does not block. GONE: its socket has ended. */
 enum zygote_heard zygote_hear(struct zygote *zygote);

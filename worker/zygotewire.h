@@ -11,12 +11,12 @@
 
 enum zygote_word {
     /* supervisor -> zygote */
-    ZYGOTE_FORK, /* make one slot */
+    ZYGOTE_FORK, /* make one slot; number: of the slot, never given twice */
     /* zygote -> supervisor */
     ZYGOTE_READY,   /* text: names of the functions by index, each with its NUL; count of them */
     ZYGOTE_REFUSED, /* text: why no tasks can be taken; the zygote ends */
-    ZYGOTE_SLOT,    /* pid; descriptors: socket, status page, pidfd, stdout, stderr */
-    ZYGOTE_NO_SLOT, /* error: errno */
+    ZYGOTE_SLOT,    /* number, pid; descriptors: socket, status page, pidfd, stdout, stderr */
+    ZYGOTE_NO_SLOT, /* number; error: errno */
     ZYGOTE_DEAD,    /* pid, status, cpu_us, peak_kib of a slot */
 };
 
@@ -28,6 +28,7 @@ struct zygote_head {
     int32_t pid;
     int32_t status; /* as waitpid gives it; count; errno */
     uint32_t text_size;
+    uint64_t number;
     uint64_t cpu_us;
     uint64_t peak_kib;
 };

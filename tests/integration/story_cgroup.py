@@ -1,9 +1,11 @@
 """Cgroups (v2) of a worker, with real processes: a group for each slot, killed at once, limited by the kernel, and none
 left behind. What the machine does not offer is skipped, and why is printed. modules/hogs.c brings the functions."""
 
+import ctypes
 import json
 import os
 import signal
+import struct
 
 import stage
 
@@ -29,6 +31,19 @@ def group_of(pid):
 def words(directory, name):
     with open(os.path.join(directory, name), encoding="utf-8") as file:
         return file.read().split()
+
+
+def forbid_clone3():
+    """For this process and all that it starts: as in a container whose filter does not know it."""
+    nr_clone3, enosys = 435, 38
+    load, equals, answer = 0x20, 0x15, 0x06  # BPF: a word of the call's data, a comparison, a verdict
+    code = b"".join(struct.pack("HBBI", *one) for one in ((load, 0, 0, 0), (equals, 0, 1, nr_clone3),
+                                                          (answer, 0, 0, 0x00050000 | enosys), (answer, 0, 0, 0x7FFF0000)))
+    room = ctypes.create_string_buffer(code)
+    program = ctypes.create_string_buffer(struct.pack("HP", len(code) // 8, ctypes.addressof(room)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(38, 1, 0, 0, 0) != 0 or prctl(22, 2, program, 0, 0) != 0:  # NO_NEW_PRIVS, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "no seccomp")
 
 
 def make_place():
@@ -80,11 +95,12 @@ class Groups(stage.Story):
             return False
         return "memory" in words(self.place, "cgroup.controllers")
 
-    def worker_here(self, *args, slots=1, **options):
+    def worker_here(self, *args, slots=1, before=lambda: None, **options):
         """A worker that is started in the story's cgroup."""
         def enter():
             with open(os.path.join(self.place, "cgroup.procs"), "w", encoding="ascii") as file:
                 file.write(str(os.getpid()))
+            before()
         worker = self.worker(*args, slots=slots, module=HOGS, preexec_fn=enter, **options)
         self.wait_workers()
         return worker
@@ -116,32 +132,62 @@ class Groups(stage.Story):
         """A task with a grandchild in a session of its own: their slot's pid and its."""
         task = self.quern("submit", "--detach", "family_hog", "1", LONG_MS).stdout.strip()
         grandchild = int(stage.wait_until(lambda: self.text("pid"), "the grandchild says its pid"))
-        slot = [int(name.split("-")[1]) for path, names, _ in os.walk(self.place) for name in names
-                if name.startswith("slot-") and str(grandchild) in words(os.path.join(path, name), "cgroup.procs")]
+        slot = [int(pid) for pid in words(group_of(grandchild), "cgroup.procs") if self.name_of(pid) == "quern-slot" and
+                int(pid) != grandchild]
+        self.assertEqual(len(slot), 1)
         return task, slot[0], grandchild
+
+    @staticmethod
+    def name_of(pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return None
 
 
 class Killing(Groups):
-    def test_each_slot_has_a_group_that_holds_all_it_starts(self):
+    def check_groups(self, *args, **options):
         self.broker()
-        worker = self.worker_here(env={"HOGS_PID": self.path("pid")}, slots=2)
+        worker = self.worker_here(*args, env={"HOGS_PID": self.path("pid")}, slots=2, **options)
         _, slot, grandchild = self.begin_family()
-        directory = os.path.join(self.place, f"quern-worker-{worker.pid}", f"slot-{slot}")
-        self.assertEqual(group_of(slot), directory)
+        directory = group_of(slot)
+        self.assertRegex(directory, f"^{self.place}/quern-worker-{worker.pid}/slot-[12]$")
         self.assertEqual(group_of(grandchild), directory)
         self.assertNotEqual(group_of(worker.pid), directory)
         self.assertIn("cgroup v2", self.status()["workers"][0]["memory"])
+        self.assertEqual([line for line in worker.log if "no cgroup" in line], [])
+
+    def test_each_slot_has_a_group_that_holds_all_it_starts(self):
+        self.check_groups()
+
+    def test_each_slot_that_is_started_afresh_has_one_too(self):
+        self.check_groups("--start", "spawn")
+
+    def test_where_nobody_can_be_born_in_a_group_slots_go_there_by_themselves(self):
+        self.check_groups(before=forbid_clone3)
+
+    def test_nor_when_they_are_started_afresh(self):
+        self.check_groups("--start", "spawn", before=forbid_clone3)
+
+    def test_what_a_command_starts_knows_nothing_of_groups(self):
+        self.broker()
+        self.worker_here("--allow-commands")
+        said = self.ask("quern.command", json.dumps(["env"]), "{}")["result"]["stdout"]
+        self.assertIn("QUERN_URL=", said)
+        self.assertNotIn("QUERN_SLOT_GROUP", said)
 
     def test_a_killed_task_leaves_nobody_when_its_end_is_told_and_its_group_goes(self):
         self.broker()
         self.worker_here(env={"HOGS_PID": self.path("pid")})
         task, slot, grandchild = self.begin_family()
+        directory = group_of(slot)
         self.quern("cancel", "--force", task)
         self.quern("result", task, "--wait", status=None)
         self.assertFalse(stage.is_alive(grandchild))
         self.assertFalse(stage.is_alive(slot))
         self.assertTrue(self.ask("hog", "1", "1")["ok"])
-        stage.wait_until(lambda: not any(f"slot-{slot}" in names for _, names, _ in os.walk(self.place)), "it is gone")
+        stage.wait_until(lambda: not os.path.exists(directory), "it is gone")
 
     def test_what_never_stands_still_is_dead_when_the_end_of_its_task_is_told(self):
         self.broker()
@@ -200,14 +246,6 @@ class Killing(Groups):
         self.assertEqual(self.below(), [])
         self.assertIn("cgroup v2: not used (--cgroup off)", self.quern("status").stdout)
         self.assertTrue(self.ask("hog", "1", "1")["ok"])
-
-    @staticmethod
-    def name_of(pid):
-        try:
-            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                return file.read().strip()
-        except OSError:
-            return None
 
 
 class Limits(Groups):

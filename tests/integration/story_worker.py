@@ -607,6 +607,37 @@ class Births(WorkerStory):
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("a module, or its initialiser, died while it was loaded", done.stderr)
 
+    def check_lie(self, word, pid_of, about, slots=2):
+        """Of one zygote that says something of a process: it is replaced, and nobody else notices."""
+        liar = os.path.join(stage.BUILD, "tests", "liar.so")
+        worker = self.begin("--module", liar, slots=slots, env={"LIAR": self.path("lie")})
+        task = self.quern("submit", "--detach", "effect", json.dumps(self.path("effects")), "2").stdout.strip()
+        stage.wait_until(lambda: self.lines_of("effects"), "it to run")
+        zygote = self.processes(worker, "quern-zygote")[0]
+        with open(self.path("new"), "w", encoding="ascii") as file:
+            file.write(f"{word} {pid_of(worker)}")
+        os.rename(self.path("new"), self.path("lie"))
+        self.assertIn(about, worker.wait_log("the zygote talks nonsense"))
+        stage.wait_until(lambda: not stage.is_alive(zygote), "it to be killed")
+        self.works()
+        self.quern("result", "--wait", task)
+        shown = self.quern("--json", "show", task).json
+        self.assertEqual((shown["attempts"], shown["failures"]), (1, []))
+        stage.wait_until(lambda: len(self.processes(worker, "quern-slot")) == slots, "slots")
+        self.works()
+        self.assertEqual(worker.end(), 0)
+
+    def test_a_zygote_that_tells_the_death_of_a_slot_that_lives_is_not_believed(self):
+        """Its task would be told as crashed, and run on."""
+        self.check_lie("dead", lambda worker: self.processes(worker, "quern-slot")[0], "the end of a slot that is alive", slots=1)
+
+    def test_a_slot_that_nobody_asked_for_is_not_taken(self):
+        """Whatever process it may be: it would be killed some day, with its whole group."""
+        self.check_lie("born", lambda worker: os.getpid(), "a slot")
+
+    def test_a_word_that_is_none_is_the_end_of_its_zygote(self):
+        self.check_lie("word", lambda worker: 0, "nothing that it may say")
+
     def test_a_slot_that_cannot_be_initialised_is_told_once_and_clearly(self):
         for start in ("fork-server", "spawn"):
             for how, text in (("slot-fail", "its initialiser of slots failed: the device is busy"),

@@ -127,7 +127,7 @@ static void test_where_it_may_not_write_there_are_none_and_it_says_so(void **sta
     groups_open(&groups, "/nowhere", false);
     assert_int_equal(groups.use, GROUPS_NONE);
     assert_string_equal(groups.why, "not writable here");
-    group_open(&group, &groups, getpid());
+    group_open(&group, &groups, 1);
     assert_false(group_kill(&group));
     assert_false(group_end(&group).was_killed);
     group_limit(&group, 1, 0);
