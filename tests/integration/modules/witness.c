@@ -77,6 +77,16 @@ static enum quern_err fail(struct quern_task *task, const struct order *order)
     return note(name, ".") ? quern_task_fail(task, "AsTold", "%s", order->key) : QUERN_OK;
 }
 
+/* The same, but its process dies. */
+static void die(const struct order *order)
+{
+    char name[WORD_SIZE_MAX + 8];
+    snprintf(name, sizeof(name), "fail-%s", order->key);
+    if (times_failed(order->key) < order->number && note(name, ".")) {
+        abort();
+    }
+}
+
 /* Processes that are hard to find: double-forked, in sessions of their own, deaf to SIGTERM. Their environment says
  * whose they are. */
 static void family(const struct order *order)
@@ -120,6 +130,8 @@ static enum quern_err act(struct quern_task *task, const struct order *order)
         usleep(order->number * 1000);
     } else if (strcmp(order->action, "fail") == 0) {
         return fail(task, order);
+    } else if (strcmp(order->action, "die") == 0) {
+        die(order);
     } else if (strcmp(order->action, "hog") == 0) {
         hog(order->number);
     } else if (strcmp(order->action, "hang") == 0) {
