@@ -201,13 +201,11 @@ static void condition_tell(struct quern_client *client, pthread_cond_t *conditio
 
 void client_tell(struct quern_client *client)
 {
+    futures_tell(client);
     if (client->settled_wake) {
         condition_tell(client, &client->settled, client->settled_waiters);
     }
     client->settled_wake = false;
-    if (client->sleeper_count > 0 && client_is_over(client)) {
-        futures_wake(client);
-    }
     watches_tell(client);
     cancels_go_on(client);
     if ((client->arrived_waiters > 0 || client->spin.condition == &client->arrived) && client_is_ready(client)) {

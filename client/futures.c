@@ -127,22 +127,45 @@ static void future_renumbered(struct owner *owner, uint64_t old_id, uint64_t id)
     }
 }
 
-static void sleepers_wake(const struct quern_future *future)
+static void sleeper_wake(struct quern_client *client, struct sleeper *sleeper)
 {
+    spin_tell(&client->spin, &sleeper->woken);
+    pthread_cond_signal(&sleeper->woken);
+}
+
+/* They are woken when the lock is about to be given back, for they want it. */
+static void sleepers_due(struct quern_future *future)
+{
+    struct quern_client *client = future->client;
     for (struct sleeper *sleeper = future->sleepers; sleeper != NULL; sleeper = sleeper->next) {
-        pthread_cond_signal(&sleeper->woken);
+        if (!sleeper->is_due) {
+            sleeper->is_due = true;
+            sleeper->due_next = client->due;
+            client->due = sleeper;
+        }
     }
 }
 
-void futures_wake(const struct quern_client *client)
+void futures_tell(struct quern_client *client)
+{
+    for (; client->due != NULL; client->due = client->due->due_next) {
+        sleeper_wake(client, client->due);
+    }
+    if (client->sleeper_count > 0 && client_is_over(client)) {
+        futures_wake(client);
+    }
+}
+
+void futures_wake(struct quern_client *client)
 {
     size_t at = 0;
     uint64_t id;
     void *value;
     while (client->sleeper_count > 0 && map_next(&client->futures, &at, &id, &value)) {
         const struct quern_future *future = owner_future(value);
-        if (future != NULL) {
-            sleepers_wake(future);
+        for (struct sleeper *sleeper = future == NULL ? NULL : future->sleepers; sleeper != NULL;
+             sleeper = sleeper->next) {
+            sleeper_wake(client, sleeper);
         }
     }
 }
@@ -156,7 +179,7 @@ static void future_complete(struct quern_future *future, struct delivery *delive
         future->delivery = delivery;
         queue_expect(&client->queue);
         client->pending_count--;
-        sleepers_wake(future);
+        sleepers_due(future);
         ties_done(future);
         callbacks_due(future);
         if (future->group != NULL) {
@@ -307,6 +330,22 @@ bool quern_future_cancelled(const struct quern_future *future)
     return future_look(future) == QUERN_STATE_CANCELLED;
 }
 
+static void sleeper_leave(const struct sleeper *sleeper, struct quern_future *future)
+{
+    struct sleeper **at = &future->sleepers;
+    while (*at != sleeper) {
+        at = &(*at)->next;
+    }
+    *at = sleeper->next;
+    at = &future->client->due;
+    while (sleeper->is_due && *at != NULL && *at != sleeper) {
+        at = &(*at)->due_next;
+    }
+    if (sleeper->is_due && *at != NULL) { /* woken by something else first */
+        *at = sleeper->due_next;
+    }
+}
+
 /* Until it is done or the client is over. */
 static enum quern_err future_sleep(struct quern_future *future, int64_t deadline_ms)
 {
@@ -317,11 +356,7 @@ static enum quern_err future_sleep(struct quern_future *future, int64_t deadline
     client->wanting++;
     enum quern_err err = client_wait_away(client, &sleeper.woken, &client->sleeper_count, deadline_ms);
     client->wanting--;
-    struct sleeper **at = &future->sleepers;
-    while (*at != &sleeper) {
-        at = &(*at)->next;
-    }
-    *at = sleeper.next;
+    sleeper_leave(&sleeper, future);
     pthread_cond_destroy(&sleeper.woken);
     return err;
 }

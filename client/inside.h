@@ -105,15 +105,16 @@ struct quern_client {
     unsigned arrived_waiters;
     unsigned settled_waiters;
     unsigned sleeper_count; /* who wait for one future, each with a condition of its own */
+    struct sleeper *due;    /* of them, those to be woken */
     unsigned room_waiters;
     unsigned flush_waiters;
     unsigned wanting;  /* threads that wait for outcomes */
     bool settled_wake; /* somebody who waits for settled has what he waits for */
     struct spin spin;
-    uint64_t refs;     /* the opener, futures, outcomes handed out, threads inside a wait */
-    bool is_closing;   /* no further submits */
-    bool has_parted;   /* no I/O thread: nothing comes any more, what came can be taken */
-    bool is_closed;    /* nor a ledger */
+    uint64_t refs;   /* the opener, futures, outcomes handed out, threads inside a wait */
+    bool is_closing; /* no further submits */
+    bool has_parted; /* no I/O thread: nothing comes any more, what came can be taken */
+    bool is_closed;  /* nor a ledger */
     bool is_operator;
 
     struct client_ledger ledger;
@@ -169,6 +170,8 @@ struct owner_kind {
 struct sleeper {
     pthread_cond_t woken;
     struct sleeper *next; /* of the same future */
+    struct sleeper *due_next;
+    bool is_due; /* the future is done: client_tell wakes it */
 };
 
 struct quern_future {
@@ -262,8 +265,10 @@ enum quern_err outcome_verdict(const struct quern_outcome *outcome);
 void futures_lost(struct quern_client *client, struct unfinished *lost);
 /* True: the outcome belonged to a future, or to an item of a map. */
 bool futures_outcome(struct quern_client *client, struct delivery *delivery);
+/* Wake who waits for one future that is done; once the client is over, all who do. */
+void futures_tell(struct quern_client *client);
 /* All who wait for one future look again. */
-void futures_wake(const struct quern_client *client);
+void futures_wake(struct quern_client *client);
 /* The client closes: nothing will come any more. */
 void futures_end(struct quern_client *client);
 

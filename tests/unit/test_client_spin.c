@@ -9,7 +9,8 @@
 
 #include <cmocka.h>
 
-#include "client/spin.h"
+#include "client/inside.h"
+#include "client_calls.h"
 
 static pthread_cond_t settled = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
@@ -119,6 +120,32 @@ static void test_after_a_look_that_was_worth_it_the_rests_are_short_again(void *
     assert_int_equal(spin.again_us, SPIN_REST_MS_MIN * 1000);
 }
 
+/* A thread that looks for one future's outcome, played: it is told when that has come, and not by another's. */
+static void test_who_looks_for_a_future_is_told_of_it(void **state)
+{
+    struct quern_future *futures[2];
+    struct quern_client *client = open_by_hand(*state, futures, 2);
+    struct sleeper sleeper = {.next = NULL};
+    condition_init(&sleeper.woken);
+    pthread_mutex_lock(&client->lock);
+    futures[0]->sleepers = &sleeper;
+    spin_begin(&client->spin, &sleeper.woken);
+    pthread_mutex_unlock(&client->lock);
+    end_as(*state, 2, TASK_DONE);
+    assert_int_equal(quern_wait(&futures[1], 1, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+    assert_false(atomic_load(&client->spin.is_told));
+    end_as(*state, 1, TASK_DONE);
+    assert_int_equal(quern_wait(&futures[0], 1, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+    pthread_mutex_lock(&client->lock); /* behind the frame that brought it */
+    assert_true(atomic_load(&client->spin.is_told));
+    assert_null(client->due);
+    futures[0]->sleepers = NULL;
+    spin_end(&client->spin, 0);
+    pthread_mutex_unlock(&client->lock);
+    pthread_cond_destroy(&sleeper.woken);
+    close_all(client, futures, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +157,7 @@ int main(void)
         cmocka_unit_test(test_a_look_ends_by_itself),
         cmocka_unit_test(test_after_looks_in_vain_the_rests_grow_to_their_limit),
         cmocka_unit_test(test_after_a_look_that_was_worth_it_the_rests_are_short_again),
+        WITH_FAKE(test_who_looks_for_a_future_is_told_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
