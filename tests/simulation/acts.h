@@ -36,9 +36,14 @@
     X(8, client_pause)                                                                                                 \
     X(4, broker_pause)                                                                                                 \
     X(10, stall)                                                                                                       \
+    X(12, full)                                                                                                        \
     X(6, clock)                                                                                                        \
     X(5, worker_rival)                                                                                                 \
     X(20, stranger)                                                                                                    \
+    X(30, repeat)                                                                                                      \
+    X(25, forge)                                                                                                       \
+    X(20, impostor)                                                                                                    \
+    X(40, intruder)                                                                                                    \
     X(30, crash)                                                                                                       \
     X(4, stop)                                                                                                         \
     X(15, stats)

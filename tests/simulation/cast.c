@@ -55,6 +55,22 @@ void worker_enter(struct chaos *chaos, size_t index)
     chaos->workers[index] = worker;
 }
 
+/* So little could all be taken by handlers that wait for tasks there is no room for: those bounds are in GiB. */
+static void draw_memory(struct chaos *chaos, struct limits *limits)
+{
+    if (percent(chaos, 20)) {
+        limits->volatile_bytes_max = below(chaos, 2000);
+    }
+    if (chaos->nested_percent == 0 && percent(chaos, 20)) {
+        limits->task_bytes_max = below(chaos, 4000);
+    }
+    if (chaos->nested_percent == 0 && percent(chaos, 10)) {
+        limits->unacked_count_max = 1 + below(chaos, 10);
+    } else if (chaos->nested_percent == 0 && percent(chaos, 10)) {
+        limits->unacked_bytes_max = below(chaos, 1000);
+    }
+}
+
 static void draw_limits(struct chaos *chaos)
 {
     struct limits *limits = &chaos->world->limits;
@@ -77,6 +93,7 @@ static void draw_limits(struct chaos *chaos)
     if (percent(chaos, 20)) {
         limits->batch_row_count_max = 4 + below(chaos, 10);
     }
+    draw_memory(chaos, limits);
     if (!chaos->is_gentle && percent(chaos, 60)) {
         limits->heartbeat_ms = 300;
         limits->dead_ms = 1000;

@@ -31,6 +31,7 @@ struct chaos {
     int64_t worker_returns_at[4];
     struct worker *rivals[RIVAL_COUNT_MAX]; /* second ones of a name */
     size_t rival_count;
+    struct client *intruder; /* NULL: not yet, or it was thrown out */
     bool is_gentle;
     bool is_tame;
     unsigned real_percent; /* of peers that are the product's own code; the others are models */

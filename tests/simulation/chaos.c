@@ -76,6 +76,18 @@ void chaos_step(struct chaos *chaos)
 
 /* ---- the end: faults stop ---- */
 
+/* Outcomes that nobody will take stay for a day and more: where few may stay, the next broker is given more room. */
+static void raise_limits(struct world *world)
+{
+    const struct limits usual = limits_default();
+    struct limits *limits = &world->limits;
+    if (limits->unacked_count_max != usual.unacked_count_max || limits->unacked_bytes_max != usual.unacked_bytes_max) {
+        limits->unacked_count_max = usual.unacked_count_max;
+        limits->unacked_bytes_max = usual.unacked_bytes_max;
+        broker_crash(world);
+    }
+}
+
 static void mend(struct chaos *chaos)
 {
     struct world *world = chaos->world;
@@ -85,6 +97,11 @@ static void mend(struct chaos *chaos)
     }
     world->stopped_until = 0;
     world->stalled_until = 0;
+    world->full_until = 0;
+    if (chaos->intruder != NULL) {
+        sim_peer_die(&chaos->intruder->peer, true);
+        chaos->intruder = NULL;
+    }
     for (size_t i = 0; i < chaos->rival_count; i++) {
         if (!chaos->rivals[i]->peer.is_dead) {
             sim_peer_die(&chaos->rivals[i]->peer, true);
@@ -99,6 +116,7 @@ static void mend(struct chaos *chaos)
             sim_peer_die(&actor->client->peer, true);
         }
     }
+    raise_limits(world);
     if (world->core == NULL) {
         broker_start(world);
     }

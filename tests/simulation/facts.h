@@ -70,6 +70,7 @@ struct ledger {
 struct oracle {
     struct map jobs;
     struct map ledgers;
+    struct map cancels; /* tasks that somebody has asked to cancel, also before they were submitted */
     struct oracle_counts counts;
     uint64_t series_last; /* the highest number of a series on disk, ever */
 };

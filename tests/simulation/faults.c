@@ -140,7 +140,18 @@ void act_broker_pause(struct chaos *chaos)
     }
 }
 
-/* The disk does not answer, or is full until somebody makes room. */
+/* The disk has no room for a batch, and then again it has: somebody makes room, and somebody else takes it. */
+void act_full(struct chaos *chaos)
+{
+    struct world *world = chaos->world;
+    if (!chaos->is_tame) {
+        world->full_until = world->now + (int64_t)below(chaos, chaos->is_gentle ? 1000 : 5000);
+        world->full_percent = percent(chaos, 50) ? 100 : 20 + (unsigned)below(chaos, 60);
+        world_say(world, "the disk is full for %u%% of batches until %" PRId64, world->full_percent, world->full_until);
+    }
+}
+
+/* The disk does not answer. */
 void act_stall(struct chaos *chaos)
 {
     struct world *world = chaos->world;

@@ -312,6 +312,12 @@ GETTER(memstore_worker, worker_row, WORKERS)
 GETTER_AT(memstore_task_at, task_row, TASKS)
 GETTER_AT(memstore_outcome_at, outcome_row, OUTCOMES)
 GETTER_AT(memstore_session_at, session_row, SESSIONS)
+GETTER_AT(memstore_series_at, series_row, SERIES)
+
+size_t memstore_task_count(const struct memstore *store)
+{
+    return store->tables[TASKS].count;
+}
 
 size_t memstore_failure_count(const struct memstore *store, uint64_t task)
 {

@@ -37,6 +37,8 @@ const struct worker_row *memstore_worker(const struct memstore *store, uint64_t 
 const struct task_row *memstore_task_at(const struct memstore *store, size_t index);
 const struct outcome_row *memstore_outcome_at(const struct memstore *store, size_t index);
 const struct session_row *memstore_session_at(const struct memstore *store, size_t index);
+const struct series_row *memstore_series_at(const struct memstore *store, size_t index);
+size_t memstore_task_count(const struct memstore *store);
 size_t memstore_failure_count(const struct memstore *store, uint64_t task);
 
 struct uuid memstore_uuid(const struct memstore *store);

@@ -35,6 +35,7 @@ void oracle_free(struct oracle **oracle)
     }
     map_fini(&(*oracle)->jobs);
     map_fini(&(*oracle)->ledgers);
+    map_fini(&(*oracle)->cancels);
     free(*oracle);
     *oracle = NULL;
 }
@@ -81,6 +82,7 @@ void oracle_submitted(struct world *world, const struct client *client, const st
     job->is_volatile = client->is_volatile;
     job->is_named = client->session_name[0] != '\0';
     job->epoch = memstore_epoch(world->disk);
+    job->is_cancelling = map_get(&world->oracle->cancels, id) != NULL;
     job->submitted_at = world->now;
     job->not_before = submit->spec.delay_ms <= DURATION_MS_MAX ? world->now + (int64_t)submit->spec.delay_ms
                                                                : (int64_t)submit->spec.delay_ms - WALL_START;
@@ -101,6 +103,7 @@ void oracle_cancelling(struct world *world, uint64_t task)
     if (job != NULL) {
         job->is_cancelling = true;
     }
+    map_put(&world->oracle->cancels, task, world);
 }
 
 void oracle_closing(struct world *world, uint64_t session)

@@ -40,7 +40,7 @@ bool oracle_is_drained(struct world *world, bool explain);
 /* Counts, for reports and for tests that something happened at all. */
 struct oracle_counts {
     uint64_t submitted, accepted, outcomes, lost, done, failed, cancelled, taken, starts, restarts, tokens, receipts,
-        dispatches;
+        dispatches, refused_full, refused_disk;
 };
 struct oracle_counts oracle_counts(const struct world *world);
 unsigned oracle_starts(const struct world *world, uint64_t task);  /* attempts of it that really started */

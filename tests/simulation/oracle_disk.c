@@ -14,6 +14,7 @@
 
 #define EMPTY_LINE_EVERY 5u
 #define RESULT_SIZE 128u
+#define ARGS_SIZE_MAX 4096u /* of one task */
 
 static unsigned count_ended(const struct job *job, enum cause cause)
 {
@@ -216,6 +217,8 @@ void fate_note(struct world *world, struct job *job, const struct outcome_row *r
         check_failure(world, job, row);
     } else {
         counts->cancelled++;
+        bool is_asked = job->is_cancelling || !job->is_named || ledger_of(world, job->session)->is_closing;
+        WORLD_CHECK(world, is_asked, "task %" PRIx64 " is cancelled, and nobody asked for it", row->id);
         WORLD_CHECK(world, row->state == TASK_CANCELLED, "outcome of %" PRIx64 " in state %u", row->id, row->state);
     }
 }
@@ -385,8 +388,25 @@ static void check_taken(struct world *world, uint64_t id)
     }
 }
 
+/* What is refused for want of room has none: soft by one message, whose run has one set of arguments after the other.
+ */
+static void check_room(struct world *world)
+{
+    const struct limits *limits = &world->limits;
+    size_t count = memstore_task_count(world->disk);
+    WORLD_CHECK(world, count <= limits->task_count_max, "%zu tasks are on disk, task_count_max is %" PRIu64, count,
+                limits->task_count_max);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count && limits->task_bytes_max < MIB; i++) {
+        bytes += memstore_task_at(world->disk, i)->args.n;
+    }
+    WORLD_CHECK(world, bytes <= limits->task_bytes_max + ARGS_SIZE_MAX,
+                "%" PRIu64 " bytes of tasks are on disk, task_bytes_max is %" PRIu64, bytes, limits->task_bytes_max);
+}
+
 void oracle_after_apply(struct world *world, const struct change *changes, size_t count)
 {
+    check_room(world);
     for (size_t i = 0; i < count; i++) {
         const struct change *change = &changes[i];
         if (change->kind == CHANGE_SESSION) {

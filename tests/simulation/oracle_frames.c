@@ -71,6 +71,8 @@ static void sent_accepted(struct world *world, const struct msg_ACCEPTED *accept
 
 static void sent_refused(struct world *world, const struct wire *wire, const struct msg_REFUSED *refused)
 {
+    world->oracle->counts.refused_full += refused->code == QUERN_FULL ? refused->count : 0;
+    world->oracle->counts.refused_disk += refused->code == QUERN_DISK ? refused->count : 0;
     if (wire->maker->kind != PEER_CLIENT) {
         return;
     }

@@ -34,22 +34,6 @@ struct buf *sim_peer_out(struct peer *peer)
     return &peer->out;
 }
 
-static void push(struct fifo *fifo, struct buf *frame)
-{
-    if (fifo->head + fifo->count == fifo->cap) {
-        if (fifo->head > 0) {
-            memmove(fifo->items, fifo->items + fifo->head, fifo->count * sizeof *fifo->items);
-        }
-        fifo->head = 0;
-        if (fifo->count == fifo->cap) {
-            fifo->cap = fifo->cap ? fifo->cap * 2 : 8;
-            fifo->items = xrealloc(fifo->items, fifo->cap * sizeof *fifo->items);
-        }
-    }
-    fifo->items[fifo->head + fifo->count++] = *frame;
-    *frame = (struct buf){0};
-}
-
 void sim_peer_flush(struct peer *peer)
 {
     if (peer->out.n == 0) {
@@ -60,7 +44,8 @@ void sim_peer_flush(struct peer *peer)
         return;
     }
     peer->sent = peer->world->now;
-    push(&peer->wire->to_broker, &peer->out);
+    wire_say(peer->wire, buf_bytes(&peer->out));
+    buf_fini(&peer->out);
 }
 
 static void beat(struct peer *peer)
@@ -161,8 +146,9 @@ static void error(struct peer *peer, const struct msg_ERROR *error)
 {
     world_say(peer->world, "%s: error %s for %s: %.*s", peer->name, quern_err_word((enum quern_err)error->code),
               message_word((unsigned)error->kind), (int)error->text.n, (const char *)error->text.p);
-    WORLD_CHECK(peer->world, error->code == QUERN_NEED_HELLO, "%s, which keeps to the protocol, is told of error %s",
-                peer->name, quern_err_word((enum quern_err)error->code));
+    WORLD_CHECK(peer->world, error->code == QUERN_NEED_HELLO || peer->is_odd,
+                "%s, which keeps to the protocol, is told of error %s", peer->name,
+                quern_err_word((enum quern_err)error->code));
     sim_peer_drop_wire(peer, true);
 }
 

@@ -225,7 +225,8 @@ static void check_errors(struct client *client, struct bytes frame)
         return;
     }
     while (message_next(&cursor, &message, &unknown, &why) == QUERN_OK) {
-        WORLD_CHECK(client->peer.world, message.kind != MSG_ERROR || message.ERROR.code == QUERN_NEED_HELLO,
+        WORLD_CHECK(client->peer.world,
+                    message.kind != MSG_ERROR || message.ERROR.code == QUERN_NEED_HELLO || client->peer.is_odd,
                     "%s, which keeps to the protocol, is told of error %s for %s: %.*s", client->peer.name,
                     quern_err_word((enum quern_err)message.ERROR.code), message_word((unsigned)message.ERROR.kind),
                     (int)message.ERROR.text.n, (const char *)message.ERROR.text.p);

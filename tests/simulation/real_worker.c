@@ -204,7 +204,7 @@ static void hear_message(struct worker *worker, const struct message *message)
         hear_dispatch(worker, message->DISPATCH.items);
         break;
     case MSG_ERROR:
-        WORLD_CHECK(world, message->ERROR.code == QUERN_NEED_HELLO,
+        WORLD_CHECK(world, message->ERROR.code == QUERN_NEED_HELLO || worker->peer.is_odd,
                     "%s, which keeps to the protocol, is told of error "
                     "%s for %s",
                     worker->peer.name, quern_err_word((enum quern_err)message->ERROR.code),

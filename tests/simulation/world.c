@@ -1,5 +1,5 @@
 /*
- * world.c owns virtual time, the broker's life and death, its batches on their way to disk, and the pipes.
+ * world.c owns virtual time, the broker's life and death, and its batches on their way to disk.
  * It must not know what messages mean (peers and oracle do), nor the core's insides.
  * Start reading at broker_step.
  */
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define CHECK_EVERY_STEPS 8u
+#define FULL_RETRY_MS 200
 
 /* ---- chance: splitmix64 ---- */
 
@@ -75,111 +76,6 @@ void world_fail(struct world *world, const char *format, ...)
     fprintf(stderr, "\n");
     fflush(stderr);
     exit(99);
-}
-
-/* ---- pipes ---- */
-
-static void fifo_push(struct fifo *fifo, struct bytes frame)
-{
-    if (fifo->head + fifo->count == fifo->cap) {
-        if (fifo->head > 0) {
-            memmove(fifo->items, fifo->items + fifo->head, fifo->count * sizeof *fifo->items);
-            fifo->head = 0;
-        } else {
-            fifo->cap = fifo->cap ? fifo->cap * 2 : 8;
-            fifo->items = xrealloc(fifo->items, fifo->cap * sizeof *fifo->items);
-        }
-    }
-    struct buf copy = {0};
-    buf_put(&copy, frame.p, frame.n);
-    fifo->items[fifo->head + fifo->count++] = copy;
-}
-
-static struct buf fifo_pop(struct fifo *fifo)
-{
-    fifo->count--;
-    return fifo->items[fifo->head++];
-}
-
-static void fifo_keep(struct fifo *fifo, size_t keep)
-{
-    while (fifo->count > keep) {
-        buf_fini(&fifo->items[fifo->head + --fifo->count]);
-    }
-}
-
-static void fifo_fini(struct fifo *fifo)
-{
-    fifo_keep(fifo, 0);
-    free(fifo->items);
-    *fifo = (struct fifo){0};
-}
-
-static struct wire *wire_of(const struct world *world, uint64_t conn)
-{
-    for (size_t i = world->wire_count; i-- > 0;) {
-        if (world->wires[i]->conn == conn) {
-            return world->wires[i];
-        }
-    }
-    return NULL;
-}
-
-struct wire *world_wire_make(struct world *world, struct peer *peer)
-{
-    struct wire *wire = xcalloc(1, sizeof *wire);
-    wire->conn = ++world->conn_last;
-    wire->life = world->life;
-    wire->peer = peer;
-    wire->maker = peer;
-    if (world->wire_count == world->wire_cap) {
-        world->wire_cap = world->wire_cap ? world->wire_cap * 2 : 16;
-        world->wires = xrealloc(world->wires, world->wire_cap * sizeof(struct wire *));
-    }
-    world->wires[world->wire_count++] = wire;
-    return wire;
-}
-
-struct bytes wire_newest(const struct wire *wire)
-{
-    size_t count = wire->to_broker.count;
-    return count == 0 ? (struct bytes){NULL, 0} : buf_bytes(&wire->to_broker.items[wire->to_broker.head + count - 1]);
-}
-
-void world_stranger(struct world *world, struct bytes frame)
-{
-    if (world->core == NULL) {
-        return;
-    }
-    struct wire *wire = world_wire_make(world, &world->stranger);
-    wire->peer = NULL; /* it goes when all is read */
-    wire->wants_closed = true;
-    fifo_push(&wire->to_broker, frame);
-}
-
-void wires_sweep(struct world *world)
-{
-    for (size_t i = world->wire_count; i-- > 0;) {
-        struct wire *wire = world->wires[i];
-        bool is_of_use =
-            world->core != NULL && wire->life == world->life && (wire->to_broker.count > 0 || wire->wants_closed);
-        if (wire->peer == NULL && !is_of_use) {
-            fifo_fini(&wire->to_broker);
-            fifo_fini(&wire->to_peer);
-            free(wire);
-            world->wires[i] = world->wires[--world->wire_count];
-        }
-    }
-}
-
-void wire_lose(struct world *world, struct wire *wire, bool to_broker, size_t keep)
-{
-    struct fifo *fifo = to_broker ? &wire->to_broker : &wire->to_peer;
-    if (fifo->count > keep) {
-        world_say(world, "wire %" PRIu64 " loses %zu frames to %s", wire->conn, fifo->count - keep,
-                  to_broker ? "broker" : "peer");
-    }
-    fifo_keep(fifo, keep);
 }
 
 /* ---- the broker: one step ---- */
@@ -319,6 +215,7 @@ static void end_core(struct world *world)
         free(world->loads[i]);
     }
     world->load_count = 0;
+    world->is_full = false;
     world->stopped_until = 0;
     update_fini(&world->update);
     core_close(&world->core);
@@ -337,6 +234,7 @@ void broker_crash(struct world *world)
         world->lost_batches += !world->sealed[i].is_applied && world->sealed[i].batch->count > 0;
     }
     world->lost_batches += had_open;
+    world->full_ends += world->is_full;
     world->crash_count++;
     world_say(world, "broker crashes: %zu sealed%s", world->sealed_count, had_open ? ", one open" : "");
     end_core(world);
@@ -353,13 +251,20 @@ void broker_stop(struct world *world)
     if (world->core == NULL) {
         return;
     }
-    commit(world);
-    core_give_back(world->core);
-    commit(world);
+    world->stopped_until = 0;
+    world->stalled_until = 0; /* it waits */
+    bool is_drained = commit(world);
+    if (is_drained) {
+        core_give_back(world->core);
+        is_drained = commit(world);
+    }
     core_stop(world->core, &world->update);
     carry_out(world);
-    memstore_mark_clean(world->disk);
-    world_say(world, "broker stops cleanly");
+    if (is_drained) {
+        memstore_mark_clean(world->disk);
+    }
+    world->full_ends += !is_drained;
+    world_say(world, is_drained ? "broker stops cleanly" : "broker stops, and a batch finds no room");
     end_core(world);
 }
 
@@ -373,10 +278,10 @@ void broker_tick(struct world *world)
 
 void broker_stats(struct world *world, bool disk_low)
 {
-    struct store_stats stats = {.disk_low = disk_low};
+    struct store_stats stats = {.disk_low = disk_low || world->is_full};
     struct event event = {.kind = EVENT_STATS, .stats = &stats};
-    if (world->core != NULL) {
-        world->disk_low = disk_low;
+    if (world->core != NULL && !is_stopped(world)) {
+        world->disk_low = stats.disk_low;
         broker_step(world, &event);
     }
 }
@@ -394,6 +299,34 @@ bool broker_seal(struct world *world)
     return true;
 }
 
+/* As the journal does it: the batch stays as it is, submits are refused, loads are answered, and it tries again. */
+static bool finds_no_room(struct world *world)
+{
+    if (world->is_full && (world->full_retry_at > world->now || is_stopped(world))) {
+        return true;
+    }
+    if (world->full_until <= world->now || is_stopped(world) || !rng_percent(&world->rng, world->full_percent)) {
+        return false;
+    }
+    world->full_retry_at = world->now + FULL_RETRY_MS;
+    if (!world->is_full) {
+        world->is_full = true;
+        world->full_batches++;
+        world_say(world, "the disk is full");
+        broker_stats(world, true);
+    }
+    return true;
+}
+
+static void has_room_again(struct world *world)
+{
+    if (world->is_full) {
+        world->is_full = false;
+        world_say(world, "the disk has room");
+        broker_stats(world, world->full_until > world->now); /* told before anybody hears of the commit */
+    }
+}
+
 bool broker_apply(struct world *world)
 {
     if (world->stalled_until > world->now) {
@@ -401,6 +334,9 @@ bool broker_apply(struct world *world)
     }
     for (size_t i = 0; world->core != NULL && i < world->sealed_count; i++) {
         if (!world->sealed[i].is_applied) {
+            if (finds_no_room(world)) {
+                return false;
+            }
             apply(world, world->sealed[i].batch, false);
             /* The outcome of a commit may be unknown, and the same batch applied again (idempotent rows). */
             if (rng_percent(&world->rng, 10)) {
@@ -409,6 +345,7 @@ bool broker_apply(struct world *world)
             world->sealed[i].is_applied = true;
             world->sealed[i].applied_as = world->applied_count;
             world_say(world, "batch %" PRIu64 " is on disk", world->sealed[i].batch->number);
+            has_room_again(world);
             return true;
         }
     }
@@ -477,7 +414,9 @@ bool wire_deliver_to_broker(struct world *world, struct wire *wire)
     struct buf frame = fifo_pop(&wire->to_broker);
     struct event event = {.kind = EVENT_FRAME, .conn = wire->conn, .frame = buf_bytes(&frame), .peer = "simulated"};
     broker_step(world, &event);
-    buf_fini(&frame);
+    struct buf *kept = &wire->said[wire->said_count++ % SAID_COUNT];
+    buf_fini(kept);
+    *kept = frame;
     return true;
 }
 
@@ -502,16 +441,17 @@ bool wire_deliver_to_peer(struct world *world, struct wire *wire)
 
 /* ---- for scenarios ---- */
 
-void commit(struct world *world)
+bool commit(struct world *world)
 {
     for (unsigned i = 0; world->core != NULL && i < 8; i++) {
         while (broker_apply(world) || broker_notice(world)) {
         }
         if (!core_wants_commit(world->core, INT64_MAX)) {
-            return;
+            break;
         }
         broker_seal(world);
     }
+    return world->sealed_count == 0;
 }
 
 static bool deliver_some(struct world *world)
@@ -543,8 +483,7 @@ void settle(struct world *world)
             did = true;
         }
         if (world->core != NULL && (world->sealed_count > 0 || core_wants_commit(world->core, INT64_MAX))) {
-            commit(world);
-            did = true;
+            did = commit(world) || did;
         }
         if (!did) {
             return;
@@ -626,9 +565,7 @@ void world_free(struct world **world_in)
         end_core(world);
     }
     for (size_t i = 0; i < world->wire_count; i++) {
-        fifo_fini(&world->wires[i]->to_broker);
-        fifo_fini(&world->wires[i]->to_peer);
-        free(world->wires[i]);
+        wire_free(&world->wires[i]);
     }
     for (size_t i = 0; i < world->peer_count; i++) {
         peer_free(world->peers[i]);

@@ -37,6 +37,8 @@ struct fifo {
 
 struct peer;
 
+#define SAID_COUNT 4u
+
 /* One connection: two first-in-first-out pipes. */
 struct wire {
     uint64_t conn; /* its number at the broker */
@@ -53,6 +55,8 @@ struct wire {
     bool wants_closed;        /* the broker learns that it is gone once to_broker is empty */
     struct fifo to_broker;
     struct fifo to_peer;
+    struct buf said[SAID_COUNT]; /* frames the broker has read, the last ones: somebody may say them again */
+    size_t said_count;           /* ever */
 };
 
 /* ---- peers: what clients and workers have in common; one struct per process ---- */
@@ -81,6 +85,7 @@ struct peer {
     bool is_dead;
     bool is_welcomed; /* on this wire */
     bool is_auto;     /* connects, beats and acts by itself as time passes */
+    bool is_odd;      /* keeps to no protocol, or somebody speaks in its name: it may be told of errors */
     bool is_denied;   /* the broker ended it for good: code in denied */
     enum quern_err denied;
     int64_t paused_until; /* stopped by SIGSTOP until then */
@@ -306,10 +311,14 @@ struct world {
     size_t load_count;
     size_t load_cap;
     bool disk_low;
-    int64_t wall_ahead;     /* of where the wall clock began */
-    bool clock_has_jumped;  /* what is kept by the wall clock comes early or late */
-    int64_t stopped_until;  /* the broker: SIGSTOP */
-    int64_t stalled_until;  /* its disk: full, or it does not answer */
+    int64_t wall_ahead;    /* of where the wall clock began */
+    bool clock_has_jumped; /* what is kept by the wall clock comes early or late */
+    int64_t stopped_until; /* the broker: SIGSTOP */
+    int64_t stalled_until; /* its disk does not answer */
+    int64_t full_until;    /* its disk has no room for some of the batches */
+    unsigned full_percent; /* of tries to commit that meet that */
+    bool is_full;          /* a batch did not fit, and waits */
+    int64_t full_retry_at;
     uint64_t applied_count; /* batches on disk, ever */
     uint64_t sending_for;   /* what leaves now waited for the batch with that count */
     size_t send_left;       /* frames the broker may still send before it crashes; SIZE_MAX: it does not */
@@ -319,6 +328,9 @@ struct world {
     uint64_t death_count;     /* of other parties, and of slots */
     uint64_t lost_batches;    /* sealed or open batches with rows that died with a broker */
     uint64_t unheard_batches; /* on disk, but the broker died before it knew */
+    uint64_t full_batches;    /* that did not fit on the disk at first */
+    uint64_t full_ends;       /* brokers that ended on request with such a batch, or were killed with it */
+    uint64_t hostile_count;   /* things that no honest peer does */
     bool workers_are_swept;   /* every start finds too many rows of workers */
     bool names_are_shared;    /* two workers of one name: who comes second speaks for one that lives */
     bool workers_were_hurt;   /* anything that may cost an attempt */
@@ -359,7 +371,7 @@ void broker_restart(struct world *world);
 void broker_stop(struct world *world); /* cleanly: commits, says BYE */
 void broker_tick(struct world *world);
 bool broker_seal(struct world *world);   /* false: as many as may be are under way */
-bool broker_apply(struct world *world);  /* the oldest sealed one to disk; false: there is none */
+bool broker_apply(struct world *world);  /* the oldest sealed one to disk; false: there is none, or no room for it */
 bool broker_notice(struct world *world); /* the core is told of the oldest applied one; its gated frames leave */
 bool broker_answer_load(struct world *world);
 void broker_stats(struct world *world, bool disk_low);
@@ -370,13 +382,21 @@ bool wire_deliver_to_peer(struct world *world, struct wire *wire);
 void wire_lose(struct world *world, struct wire *wire, bool to_broker, size_t keep); /* all but the first keep frames */
 void wires_sweep(struct world *world); /* forget those that nobody holds */
 struct wire *world_wire_make(struct world *world, struct peer *peer);
-/* Somebody without manners sends these bytes on a connection of his own, which nobody reads. */
-void world_stranger(struct world *world, struct bytes frame);
+/* Somebody without manners sends these bytes on a connection of his own, which nobody reads; NULL: the broker is down.
+ */
+struct wire *world_stranger(struct world *world, struct bytes frame);
+void wire_say(struct wire *wire, struct bytes frame);             /* one more frame to the broker */
+struct bytes wire_said(const struct wire *wire, uint64_t before); /* one the broker has read; nothing: none */
 /* What is in a pipe, to be copied: the newest frame to the broker; nothing: none. */
 struct bytes wire_newest(const struct wire *wire);
+void fifo_push(struct fifo *fifo, struct bytes frame);
+struct buf fifo_pop(struct fifo *fifo);
+void fifo_keep(struct fifo *fifo, size_t keep);                 /* the first ones */
+struct wire *wire_of(const struct world *world, uint64_t conn); /* NULL: gone */
+void wire_free(struct wire **wire);
 
 /* ---- for scenarios ---- */
-void commit(struct world *world);                 /* seal, apply, notice, until nothing is open */
+bool commit(struct world *world);                 /* seal, apply, notice, until nothing is open; false: no room */
 void deliver(struct world *world);                /* everything on its way arrives, nothing commits */
 void settle(struct world *world);                 /* deliver and commit until nothing moves */
 void pass(struct world *world, int64_t ms);       /* time passes; automatic peers act, things arrive and commit */
