@@ -11,12 +11,13 @@ import unittest
 import stage
 
 HEIR = os.path.join(stage.BUILD, "tests", "heir")
+TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 IS_ROOT = os.geteuid() == 0
 
 
 def why_not():
     """What keeps this machine from having hosts; None: nothing."""
-    missing = [name for name in ("unshare", "nsenter", "ip") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+    missing = [name for name in ("unshare", "nsenter", "ip") if shutil.which(name, path=TOOLS) is None]
     if missing:
         return f"not installed: {' '.join(missing)}"
     user = [] if IS_ROOT else ["--user", "--map-root-user"]
@@ -29,7 +30,7 @@ def why_not():
 class Hosts(stage.Story):
     def setUp(self):
         super().setUp()
-        self.env["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+        self.env["PATH"] = TOOLS
         self.holders = {}
         user = [] if IS_ROOT else ["--user", "--map-root-user"]
         self.mill = self.host("mill", ["unshare", *user])

@@ -53,7 +53,8 @@ class Map(stage.Story):
         with open(self.path("starts"), encoding="ascii") as file:
             starts = collections.Counter(line.split()[0] for line in file)
         # Twice where the second try went well; three crashes quarantine, two failures are all that was asked for.
-        self.assertEqual({key: count for key, count in starts.items() if count != 1}, {"k60": 2, "k61": 2, "k140": 3, "k141": 2})
+        self.assertEqual({key: count for key, count in starts.items() if count != 1},
+                         {"k60": 2, "k61": 2, "k140": 3, "k141": 2})
         self.assertEqual({key: row["error"]["cause"] for key, row in rows.items() if not row["ok"]},
                          {"k140": "quarantined", "k141": "error"})
 
