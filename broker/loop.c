@@ -25,6 +25,8 @@
 #define STOP_BATCH_COUNT_MAX 8u
 /* A full disk must not keep a broker from ending for ever. */
 #define STOP_COMMIT_MS_MAX 30000
+/* Turns without poll while something is sent in each: then signals and the parent have theirs. */
+#define TURN_UNPOLLED_COUNT_MAX 16u
 /* A core that knows of no time to wake is asked again after this, so that no forgotten timer can stop a broker. */
 #define SLEEP_MS_MAX 60000
 
@@ -45,6 +47,9 @@ struct loop {
     int64_t wake_ms;
     int64_t ticked_ms; /* monotonic time of the last tick: one a millisecond is enough */
     bool is_quiet;     /* the router said it has nothing, and nothing was sent since: only then may poll sleep */
+    bool hears_router; /* or its time is over */
+    bool hears_signal;
+    unsigned unpolled_count;
     bool is_stopping;
     size_t chance_left;
     uint64_t chance[CHANCE_COUNT];
@@ -180,6 +185,9 @@ static void take_frames(struct loop *loop)
 {
     struct router_event said;
 
+    if (loop->is_quiet && !loop->hears_router) {
+        return;
+    }
     for (unsigned i = 0; i < TURN_FRAME_COUNT_MAX; i++) {
         struct event event = {.kind = EVENT_CLOSED};
 
@@ -204,7 +212,7 @@ static void take_signals(struct loop *loop)
 {
     struct signalfd_siginfo info;
 
-    while (read(loop->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+    while (loop->hears_signal && read(loop->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (!loop->is_stopping) {
             log_event(LOG_INFO, "stopping", "signal=%s", strsignal((int)info.ssi_signo));
         }
@@ -250,6 +258,7 @@ static void loop_wait(struct loop *loop, int timeout_ms)
     int router_fd[ROUTER_FD_COUNT_MAX];
     struct pollfd fds[ROUTER_FD_COUNT_MAX + 2 + PARENT_FD_COUNT];
     size_t count = router_fds(loop->router, router_fd);
+    size_t router_count = count;
 
     for (size_t i = 0; i < count; i++) {
         fds[i] = (struct pollfd){.fd = router_fd[i], .events = POLLIN};
@@ -262,13 +271,30 @@ static void loop_wait(struct loop *loop, int timeout_ms)
     } else if (fds[count].revents != 0 || fds[count + 1].revents != 0) {
         look_at_parent(loop);
     }
+    loop->hears_router = false;
+    for (size_t i = 0; i < router_count; i++) {
+        loop->hears_router = loop->hears_router || fds[i].revents != 0;
+    }
+    loop->hears_signal = fds[router_count + 1].revents != 0;
+}
+
+/* Sleep until there is something to do. Between a send and the look whether it uncovered input, poll has nothing new.
+ */
+static void loop_listen(struct loop *loop)
+{
+    if (loop->is_quiet || ++loop->unpolled_count >= TURN_UNPOLLED_COUNT_MAX) {
+        loop->unpolled_count = 0;
+        loop_wait(loop, sleep_ms(loop));
+    } else {
+        loop->hears_router = loop->hears_signal = false;
+    }
     loop_look_at_clock(loop);
 }
 
 /* One turn. Nothing in it waits except loop_wait; input is always read (credit, not silence, holds a peer back). */
 static void loop_turn(struct loop *loop)
 {
-    loop_wait(loop, sleep_ms(loop));
+    loop_listen(loop);
     take_signals(loop);
     take_frames(loop);
     take_journal_events(loop);

@@ -25,6 +25,7 @@ struct io {
     struct dealer *dealer; /* NULL once the ledger has ended */
     bool is_up;            /* as told to on_connection */
     bool was_up;           /* ever */
+    bool must_read;        /* the dealer may have something */
 };
 
 bool io_poke(struct quern_client *client)
@@ -258,13 +259,14 @@ static void on_down(struct io *io, const char *why)
     connection_tell(io, false, why == NULL ? "the connection broke" : why);
 }
 
-/* True: something came. */
+/* True: there may be more. */
 static bool io_read(struct io *io)
 {
     struct dealer_event event;
-    unsigned count = 0;
-    while (io->dealer != NULL && count < IO_READ_COUNT_MAX && dealer_next(io->dealer, &event)) {
-        count++;
+    for (unsigned count = 0; io->dealer != NULL && count < IO_READ_COUNT_MAX; count++) {
+        if (!dealer_next(io->dealer, &event)) {
+            return false;
+        }
         if (event.kind == DEALER_UP) {
             on_up(io);
         } else if (event.kind == DEALER_FRAME) {
@@ -273,7 +275,7 @@ static bool io_read(struct io *io)
             on_down(io, event.why);
         }
     }
-    return count > 0;
+    return io->dealer != NULL;
 }
 
 static void io_tick(struct io *io)
@@ -339,11 +341,13 @@ static void io_sleep(struct io *io)
     for (size_t i = 0; i < dealer_count; i++) {
         fds[count++] = (struct pollfd){.fd = dealer_fd[i], .events = POLLIN};
     }
-    (void)poll(fds, count, timeout_until(io_wake_ms(io)));
-    if (fds[0].revents != 0) {
+    bool is_woken = poll(fds, count, timeout_until(io_wake_ms(io))) > 0 && fds[0].revents != 0;
+    if (is_woken) {
         eventfd_t value;
         (void)eventfd_read(io->client->wake_fd, &value);
     }
+    /* Woken for something to send: nothing has come. */
+    io->must_read = !is_woken || dealer_count == 0 || fds[1].revents != 0;
     pthread_mutex_lock(&io->client->lock);
     io->client->is_sleeping = false;
     pthread_mutex_unlock(&io->client->lock);
@@ -372,10 +376,12 @@ static void io_open(struct io *io)
 
 static void *io_main(void *context)
 {
-    struct io io = {.client = context};
+    struct io io = {.client = context, .must_read = true};
     io_open(&io);
     for (;;) {
-        bool has_read = io_read(&io);
+        bool is_settled = io.dealer == NULL || dealer_wake_ms(io.dealer) == INT64_MAX;
+        io.must_read = io.must_read || !is_settled;
+        io.must_read = io.must_read && io_read(&io);
         if (io.dealer != NULL) {
             io_tick(&io);
         }
@@ -383,7 +389,9 @@ static void *io_main(void *context)
         if (io_must_stop(&io) && !has_written) {
             break; /* the goodbye has been written */
         }
-        if (!has_read && !has_written) {
+        if (has_written) {
+            io.must_read = io.must_read || dealer_has_input(io.dealer);
+        } else if (!io.must_read) {
             io_sleep(&io);
         }
     }

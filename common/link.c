@@ -128,12 +128,23 @@ int link_fd(void *socket)
     return fd;
 }
 
-void link_refresh(void *socket)
+static int link_events(void *socket)
 {
     int events = 0;
     size_t size = sizeof events;
     while (zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) != 0 && errno == EINTR) {
     }
+    return events;
+}
+
+void link_refresh(void *socket)
+{
+    (void)link_events(socket);
+}
+
+bool link_has_input(void *socket)
+{
+    return (link_events(socket) & ZMQ_POLLIN) != 0;
 }
 
 void *link_monitor_open(void *zmq_context, void *socket, int events)
@@ -189,6 +200,14 @@ bool link_monitor_next(void *monitor, int *event_out, int *value_out)
     *event_out = event;
     *value_out = value;
     return true;
+}
+
+bool monitor_may_wait(struct monitor_rest *rest)
+{
+    bool may_wait = rest->has_moved && rest->wait_count < MONITOR_WAIT_COUNT_MAX;
+    rest->has_moved = false;
+    rest->wait_count = may_wait ? rest->wait_count + 1 : 0;
+    return may_wait;
 }
 
 void link_socket_close(void **socket, void **monitor, int linger_ms)

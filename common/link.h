@@ -102,6 +102,9 @@ enum quern_err dealer_send(struct dealer *dealer, struct buf *frame);
  * backoff: wait as after a failed attempt. */
 void dealer_reconnect(struct dealer *dealer, bool backoff, const char *why);
 
+/* After sending: false: poll will say when dealer_next has something. */
+bool dealer_has_input(const struct dealer *dealer);
+
 /* The url in use or tried now. */
 const char *dealer_url(const struct dealer *dealer);
 

@@ -57,6 +57,7 @@ struct dealer {
     unsigned failed_count; /* attempts, or connections that did not last, in a row */
     bool owes_down;        /* UP was told, DOWN not yet */
     bool is_lost;          /* the connection broke; what arrived before may still be read */
+    struct monitor_rest rest;
     char why[WHY_SIZE_MAX];
     zmq_msg_t frame;
 };
@@ -309,7 +310,11 @@ static void connection_lost(struct dealer *dealer)
 static bool connected_next(struct dealer *dealer, struct dealer_event *event_out)
 {
     if (next_frame(dealer, event_out)) {
+        dealer->rest.has_moved = true;
         return true;
+    }
+    if (!dealer->is_lost && monitor_may_wait(&dealer->rest)) {
+        return false;
     }
     /* Gone: once more, for what came in between. */
     if (is_gone(dealer)) {
@@ -365,12 +370,18 @@ enum quern_err dealer_send(struct dealer *dealer, struct buf *frame)
     }
     int error = link_send(dealer->socket, frame);
     if (error == 0) {
+        dealer->rest.has_moved = true;
         return QUERN_OK;
     }
     CHECK_THAT(error == EAGAIN, "%s", zmq_strerror(error));
     dealer->is_lost = true;
     say_why(dealer, "the broker is gone, or does not read");
     return QUERN_CLOSED;
+}
+
+bool dealer_has_input(const struct dealer *dealer)
+{
+    return dealer->state != DEALER_CONNECTED || dealer->is_lost || link_has_input(dealer->socket);
 }
 
 void dealer_reconnect(struct dealer *dealer, bool backoff, const char *why)

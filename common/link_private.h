@@ -27,10 +27,21 @@ void link_set_common(void *socket, const char *url);
 int link_fd(void *socket);
 /* Makes libzmq look at its mailbox now; a send alone looks only about once a millisecond. */
 void link_refresh(void *socket);
+/* The same; true: something can be received. */
+bool link_has_input(void *socket);
 /* Watch a socket's connections: the reading end, or NULL. events: ZMQ_EVENT_... */
 void *link_monitor_open(void *context, void *socket, int events);
 /* The next event, false if there is none now. */
 bool link_monitor_next(void *monitor, int *event_out, int *value_out);
+/* A look at a monitor costs two system calls, and what it has to say keeps its descriptor readable until somebody
+ * looks. So it may wait while frames come and go, but not for ever. */
+#define MONITOR_WAIT_COUNT_MAX 16u
+struct monitor_rest {
+    bool has_moved;      /* a frame came or went since the socket was found empty */
+    unsigned wait_count; /* in a row */
+};
+/* The socket was found empty: false: look at its monitor, too. */
+bool monitor_may_wait(struct monitor_rest *rest);
 /* Close a socket and its monitor; both may be NULL. */
 void link_socket_close(void **socket, void **monitor, int linger_ms);
 /* Send the frame as the last part, without copying a large one; the memory is taken. 0, or an errno. */

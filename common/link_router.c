@@ -42,6 +42,7 @@ struct listener {
     enum link_transport transport;
     char url[URL_SIZE_MAX + 1]; /* the real one */
     struct claim claim;
+    struct monitor_rest rest;
 };
 
 struct router {
@@ -432,6 +433,7 @@ static bool next_frame(struct router *router, struct router_event *event_out)
     for (size_t idle_count = 0; idle_count < router->listener_count;) {
         enum received received = listener_receive(router, router->turn, event_out);
         if (received == RECEIVED_FRAME) {
+            router->listeners[router->turn].rest.has_moved = true;
             if (++router->turn_frame_count >= TURN_FRAME_COUNT_MAX) {
                 turn_next(router);
             }
@@ -445,7 +447,7 @@ static bool next_frame(struct router *router, struct router_event *event_out)
             continue;
         }
         peers_drained(&router->peers, router->turn);
-        if (!monitor_read(router, router->turn)) {
+        if (monitor_may_wait(&router->listeners[router->turn].rest) || !monitor_read(router, router->turn)) {
             turn_next(router);
             idle_count++;
         }
@@ -501,6 +503,7 @@ enum quern_err router_send(struct router *router, uint64_t conn, struct buf *fra
     if (error == 0) {
         /* Where to is settled: the frame cannot be refused now, only lost with the connection. */
         CHECK(link_send(socket, frame) == 0);
+        router->listeners[peer->listener].rest.has_moved = true;
         return QUERN_OK;
     }
     CHECK_THAT(error == EAGAIN || error == EHOSTUNREACH, "%s", zmq_strerror(error));

@@ -101,7 +101,7 @@ static bool read_broker(struct supervisor *supervisor)
     return true;
 }
 
-/* True: something was sent, so the dealer wants to be looked at again. */
+/* True: the dealer may have something that makes nothing readable any more. */
 static bool write_broker(struct supervisor *supervisor)
 {
     bool was_any = false;
@@ -109,7 +109,7 @@ static bool write_broker(struct supervisor *supervisor)
         was_any = true;
         (void)dealer_send(supervisor->dealer, &supervisor->frame);
     }
-    return was_any;
+    return was_any && dealer_has_input(supervisor->dealer);
 }
 
 /* ---- the end ---- */
@@ -145,7 +145,11 @@ static void sleep_until(struct supervisor *supervisor, int64_t wake_ms)
     }
     int64_t left_ms = wake_ms - clock_mono_ms();
     int timeout = wake_ms == INT64_MAX ? -1 : left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
-    (void)poll(fds, 1 + count, timeout);
+    bool is_due = poll(fds, 1 + count, timeout) <= 0;
+    supervisor->hears_herd = is_due || fds[0].revents != 0;
+    for (size_t i = 0; i < count; i++) {
+        supervisor->hears_broker = supervisor->hears_broker || is_due || fds[1 + i].revents != 0;
+    }
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -157,15 +161,19 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t turn(struct supervisor *supervisor)
 {
     supervisor->now_us = clock_mono_us();
-    herd_events(supervisor);
+    if (supervisor->hears_herd) {
+        herd_events(supervisor);
+    }
     waits_look(supervisor);
-    bool again = read_broker(supervisor);
+    bool must_read = supervisor->hears_broker || dealer_wake_ms(supervisor->dealer) != INT64_MAX;
+    supervisor->hears_broker = must_read && read_broker(supervisor);
     act_on(supervisor, dialogue_tick(&supervisor->dialogue, supervisor->now_us / 1000));
     assign_check(supervisor);
     int64_t wake_ms = herd_tend(supervisor);
     wake_ms = earlier(wake_ms, turn_decide(supervisor));
     herd_flush(supervisor);
-    again = write_broker(supervisor) || again;
+    supervisor->hears_broker = write_broker(supervisor) || supervisor->hears_broker;
+    bool again = supervisor->hears_broker;
     if (supervisor->is_draining) {
         again = dialogue_is_over(&supervisor->dialogue) || again;
     }
@@ -209,6 +217,8 @@ static void supervisor_init(struct supervisor *supervisor, const struct options 
 {
     *supervisor = (struct supervisor){.options = options,
                                       .exit_status = -1,
+                                      .hears_herd = true,
+                                      .hears_broker = true,
                                       .check_ms = INT64_MAX,
                                       .lease_told_ms = INT64_MIN,
                                       .name = {.file = -1, .socket = -1},

@@ -57,6 +57,8 @@ struct supervisor {
     struct slot_yard yard;
     struct dialogue dialogue;
     struct dealer *dealer;
+    bool hears_herd;   /* signals, zygote or slots have something to say, */
+    bool hears_broker; /* or the dealer */
     struct buf frame;
     int64_t now_us;
     int64_t handed_us;      /* when an attempt was last handed to a slot */

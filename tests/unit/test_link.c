@@ -523,6 +523,22 @@ static void test_the_default_directory_is_made_for_us_alone(void **state)
     }
 }
 
+/* A connection's end is said by its monitor: under constant traffic it must still be heard. */
+static void test_a_monitor_is_looked_at_also_while_frames_never_cease(void **state)
+{
+    struct monitor_rest rest = {0};
+    (void)state;
+    assert_false(monitor_may_wait(&rest)); /* nothing moved: what else should there be? */
+    for (unsigned i = 0; i < MONITOR_WAIT_COUNT_MAX; i++) {
+        rest.has_moved = true;
+        assert_true(monitor_may_wait(&rest));
+    }
+    rest.has_moved = true;
+    assert_false(monitor_may_wait(&rest));
+    rest.has_moved = true;
+    assert_true(monitor_may_wait(&rest));
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -554,6 +570,7 @@ int main(int argc, char **argv)
         test(tcp_needs_to_be_allowed),
         test(addresses_that_are_none_are_refused),
         test(the_default_directory_is_made_for_us_alone),
+        test(a_monitor_is_looked_at_also_while_frames_never_cease),
     };
     return cmocka_run_group_tests_name("link", tests, NULL, NULL);
 }

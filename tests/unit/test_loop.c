@@ -352,8 +352,6 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct signalfd_siginfo info = {.ssi_signo = 15};
 
-    (void)fds;
-    (void)count;
     world.polls++;
     assert_true(world.polls < 40000);                                           /* a loop that never ends */
     world.now_ms += world.in_commit != NULL && timeout_ms > 1 ? 1 : timeout_ms; /* the journal will wake it */
@@ -363,7 +361,14 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
         world.is_signalled = true;
         assert_int_equal(write(signal_pipe[1], &info, sizeof(info)), sizeof(info));
     }
-    return 0;
+    if (count == 1) {
+        return 0; /* at the end, for the journal */
+    }
+    assert_int_equal(count, 3 + PARENT_FD_COUNT); /* router, journal, signals, parent */
+    bool has_frame = world.frame_next < world.frame_count && world.frame_next < world.frame_allowed;
+    fds[0].revents = has_frame ? POLLIN : 0;
+    fds[2].revents = world.is_signalled ? POLLIN : 0;
+    return has_frame + world.is_signalled;
 }
 
 /* ---- tests ---- */
