@@ -15,14 +15,18 @@
 
 /* ---- deliveries ---- */
 
-/* NULL: no memory. */
+/* Its outcome is the caller's to set, whole. NULL: no memory. */
 static struct delivery *delivery_try(struct quern_client *client, size_t size)
 {
     struct delivery *delivery = spares_try(&client->delivery_spares, sizeof(*delivery) + size);
     if (delivery == NULL) {
         return NULL;
     }
-    *delivery = (struct delivery){.client = client, .refs = 1, .memory_size = size, .losses = client->ledger.losses};
+    memset((char *)delivery + sizeof(delivery->outcome), 0, sizeof(*delivery) - sizeof(delivery->outcome));
+    delivery->client = client;
+    delivery->refs = 1;
+    delivery->memory_size = size;
+    delivery->losses = client->ledger.losses;
     return delivery;
 }
 

@@ -58,12 +58,30 @@ static void ranges_insert(struct ranges *ranges, size_t index, struct range rang
     ranges->count++;
 }
 
+/* True: the range that grew last ended right before first, and has grown. */
+static bool ranges_grow(struct ranges *ranges, uint64_t first, uint64_t last)
+{
+    if (ranges->grown >= ranges->count) {
+        return false;
+    }
+    struct range *range = &ranges->at[ranges->grown];
+    bool is_last = ranges->grown + 1 == ranges->count;
+    bool grows =
+        first > 0 && range->last == first - 1 && (is_last || (range[1].first > last && range[1].first - last > 1));
+    range->last = grows ? last : range->last;
+    return grows;
+}
+
 void ranges_add(struct ranges *ranges, uint64_t first, uint64_t last)
 {
     CHECK(first <= last);
+    if (ranges_grow(ranges, first, last)) {
+        return;
+    }
     /* A range that ends right before first is merged too. */
     size_t index = ranges_find(ranges, first == 0 ? 0 : first - 1);
     size_t end = index;
+    ranges->grown = index;
     while (end < ranges->count && (last == UINT64_MAX || ranges->at[end].first <= last + 1)) {
         first = ranges->at[end].first < first ? ranges->at[end].first : first;
         last = ranges->at[end].last > last ? ranges->at[end].last : last;

@@ -1,6 +1,6 @@
 /*
  * ranges: a set of numbers kept as sorted, disjoint, non-adjacent ranges. Here: completion numbers.
- * Knows nothing of them. Growing at either end costs O(1); in the middle a memmove.
+ * Knows nothing of them. Growing at either end, or where it grew last, costs O(1); in the middle a memmove.
  */
 #ifndef QUERN_COMMON_RANGES_H
 #define QUERN_COMMON_RANGES_H
@@ -19,6 +19,7 @@ struct ranges {
     struct range *at;
     size_t count;
     size_t cap;
+    size_t grown; /* index of the range that grew last, if it is still there */
 };
 
 void ranges_fini(struct ranges *ranges);

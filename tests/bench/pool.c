@@ -3,7 +3,7 @@
  * that a program would use. Prints one line of JSON. Start at main; the figures are put side by side by
  * tests/bench/run.
  *
- *     bench_pool one|submit|map|open [--count N] [--slots N] [--database FILE]
+ *     bench_pool one|submit|map|open [--count N] [--slots N] [--database FILE] [--window N]
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -146,6 +146,8 @@ static void bench_submit(struct quern_client *client, size_t count)
 
 /* ---- map of x * x ---- */
 
+static size_t window_count; /* 0: the default */
+
 static bool is_square(const struct quern_outcome *outcome, uint64_t x)
 {
     struct quern_reader reader;
@@ -174,6 +176,9 @@ static enum quern_err next_number(void *context, struct quern_writer *args)
 static void bench_map(struct quern_client *client, size_t count)
 {
     struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
+    if (window_count > 0) {
+        options.window_count = window_count;
+    }
     struct numbers numbers = {.count = count};
     struct quern_map *map = NULL;
     struct quern_map_item item;
@@ -206,7 +211,9 @@ static const struct {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench_pool one|submit|map|open [--count 1..%d] [--slots N] [--database FILE]\n", COUNT_MAX);
+    fprintf(stderr,
+            "usage: bench_pool one|submit|map|open [--count 1..%d] [--slots N] [--database FILE] [--window N]\n",
+            COUNT_MAX);
     return 2;
 }
 
@@ -230,6 +237,7 @@ int main(int argc, char **argv)
     static const struct option words[] = {{"count", required_argument, NULL, 'n'},
                                           {"slots", required_argument, NULL, 's'},
                                           {"database", required_argument, NULL, 'd'},
+                                          {"window", required_argument, NULL, 'w'},
                                           {NULL, 0, NULL, 0}};
     struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
     long long count = COUNT_DEFAULT;
@@ -239,6 +247,7 @@ int main(int argc, char **argv)
         count = word == 'n' ? strtoll(optarg, NULL, 10) : count;
         options.slots = word == 's' ? (unsigned)strtoul(optarg, NULL, 10) : options.slots;
         options.database = word == 'd' ? optarg : options.database;
+        window_count = word == 'w' ? strtoul(optarg, NULL, 10) : window_count;
         if (word == '?' || count < 1 || count > COUNT_MAX) {
             return usage();
         }

@@ -53,7 +53,7 @@ struct quern_map_options {
     size_t size;
     struct quern_call call; /* of every item; args and ordinal are not looked at */
     enum quern_order order;
-    size_t window_count; /* items submitted and not given yet, 1..10,000,000, default 4,000 */
+    size_t window_count; /* items submitted and not given yet, 1..10,000,000, default 8,000 */
     /* Inputs are read while the arguments of unfinished items and the results that are here and were not given are
      * less than this, default 64 MiB. Results are not known before they are here: those of items that are submitted
      * already, at most window_count, may come beyond it. For large results give a small window_count. */
@@ -65,7 +65,7 @@ struct quern_map_options {
 };
 #define QUERN_MAP_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        .size = sizeof(struct quern_map_options), .call = QUERN_CALL_INIT, .window_count = 4000,                       \
+        .size = sizeof(struct quern_map_options), .call = QUERN_CALL_INIT, .window_count = 8000,                       \
         .window_bytes = (size_t)64 << 20, .timeout_ms = QUERN_FOREVER                                                  \
     }
 
