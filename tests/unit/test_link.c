@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/limits.h"
+#include "common/link_private.h"
 #include "tests/unit/link_world.h"
 #include "tests/unit/zmtp_peer.h"
 
