@@ -285,9 +285,11 @@ enum quern_err config_check(const struct config *config, char **why_out)
                       "limits: lease_ms must be at least twice heartbeat_ms, or busy workers lose their tasks");
     }
     if (limits->client_window_count == 0 || limits->client_window_bytes == 0 || limits->batch_row_count_max == 0 ||
-        limits->batch_bytes_max == 0 || limits->retention_row_count == 0) {
+        limits->batch_bytes_max == 0 || limits->retention_row_count == 0 || limits->batch_submit_count_max == 0 ||
+        limits->batch_submit_bytes_max == 0) {
         return refuse(why_out, "limits: client_window_count, client_window_bytes, batch_row_count_max, "
-                               "batch_bytes_max and retention_row_count must not be 0");
+                               "batch_bytes_max, batch_submit_count_max, batch_submit_bytes_max and "
+                               "retention_row_count must not be 0");
     }
     return QUERN_OK;
 }

@@ -257,6 +257,7 @@ static void conn_free(struct conn *conn)
 void conn_close(struct core *core, struct conn *conn)
 {
     query_conn_closed(core, conn);
+    backlog_drop(core, conn);
     if (conn->session != NULL) {
         session_left(core, conn->session);
     }
@@ -349,6 +350,7 @@ void conns_fini(struct core *core)
 {
     for (struct conn *conn = core->conn_list; conn != NULL;) {
         struct conn *next = conn->next;
+        backlog_drop(core, conn);
         conn_free(conn);
         conn = next;
     }

@@ -471,6 +471,25 @@ static bool take_next(struct core *core, struct conn *conn, struct cursor *curso
     return true;
 }
 
+/* Up to the end, or to a submit that has no room in the open batch. */
+void take_messages(struct core *core, uint64_t id, struct cursor *cursor)
+{
+    struct conn *conn = conn_find(core, id);
+    uint32_t count = 0;
+    while (conn != NULL && !conn->is_denied && !backlog_must_wait(core, conn, cursor) &&
+           take_next(core, conn, cursor)) {
+        conn = conn_find(core, id); /* a message may have ended its connection */
+        if (conn != NULL && ++count > FRAME_MESSAGE_COUNT_MAX) {
+            conn_error(core, conn, QUERN_PROTOCOL, 0, "a frame of too many messages");
+            conn->errors = PEER_ERROR_COUNT_MAX;
+        }
+        if (conn != NULL && conn->errors >= PEER_ERROR_COUNT_MAX) {
+            conn_kick(core, conn);
+            return;
+        }
+    }
+}
+
 static void take_frame(struct core *core, uint64_t id, struct bytes frame)
 {
     struct cursor cursor;
@@ -487,12 +506,14 @@ static void take_frame(struct core *core, uint64_t id, struct bytes frame)
         take_malformed(core, conn, err, 0, "these bytes are not a frame of the protocol");
         return;
     }
-    while (conn != NULL && !conn->is_denied && take_next(core, conn, &cursor)) {
-        conn = conn_find(core, id); /* a message may have ended its connection */
-        if (conn != NULL && conn->errors >= PEER_ERROR_COUNT_MAX) {
-            conn_kick(core, conn);
-            return;
-        }
+    if (conn != NULL && conn->backlog == NULL) {
+        take_messages(core, id, &cursor);
+        conn = conn_find(core, id);
+    }
+    if (conn != NULL && !conn->is_denied && !cursor_done(&cursor) && !backlog_add(core, conn, &cursor)) {
+        core->counters.protocol_errors++;
+        conn_deny(core, conn, QUERN_PROTOCOL, NULL, "SUBMIT goes on far beyond the credit that was given");
+        backlog_drop(core, conn);
     }
 }
 
@@ -525,6 +546,7 @@ static int64_t wake_at(const struct core *core)
     wake = core->balance_ms < wake ? core->balance_ms : wake;
     wake = due < wake ? due : wake;
     wake = expiry < wake ? expiry : wake;
+    wake = backlog_is_due(core) ? core->now : wake;
     if (core->open.lazy_since != 0 && core->open.lazy_since + (int64_t)core->limits.lazy_commit_ms < wake) {
         wake = core->open.lazy_since + (int64_t)core->limits.lazy_commit_ms;
     }
@@ -592,6 +614,7 @@ void core_step(struct core *core, const struct event *event, struct update *upda
         core->disk_low = event->stats->disk_low;
         break;
     }
+    backlog_run(core);
     expiries_due(core);
     tasks_wake_due(core);
     sweep(core);

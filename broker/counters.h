@@ -10,6 +10,7 @@
     X(peers_kicked, "connections broken by the broker")                                                                \
     X(submitted, "tasks accepted")                                                                                     \
     X(resubmitted, "submits that were there already")                                                                  \
+    X(held_back, "times a client's submits had to wait for the next batch")                                            \
     X(refused, "submits refused")                                                                                      \
     X(dispatched, "attempts handed to workers")                                                                        \
     X(finished_stale, "reports of attempts whose token does not count")                                                \

@@ -142,6 +142,21 @@ static uint64_t volatile_args(const struct core *core)
     return bytes;
 }
 
+/* Who has a backlog stands in line for the next batch. */
+static void check_backlogs(const struct core *core)
+{
+    size_t count = 0;
+    size_t bytes = 0;
+    const struct conn *before = NULL;
+    for (const struct conn *conn = core->backlog_first; conn != NULL; conn = conn->backlog_after) {
+        CHECK(conn->backlog != NULL && conn->backlog_before == before && !conn->is_denied);
+        bytes += conn->backlog_bytes;
+        before = conn;
+        count++;
+    }
+    CHECK(core->backlog_last == before && core->backlog_count == count && core->backlog_bytes == bytes);
+}
+
 void core_check(const struct core *core)
 {
     size_t at = 0;
@@ -150,6 +165,7 @@ void core_check(const struct core *core)
     check_tasks(core);
     check_lanes(core);
     check_workers(core);
+    check_backlogs(core);
     while (map_next(&core->sessions, &at, &id, &value)) {
         const struct session *session = value;
         check_session(value);

@@ -14,11 +14,13 @@
 #include "broker/heaptrim.h"
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/random.h"
 
-/* Frames taken before commits and signals get their turn again. */
+/* Frames, and bytes of them, taken before commits and signals get their turn again, and what was said leaves. */
 #define TURN_FRAME_COUNT_MAX 256u
+#define TURN_BYTES_MAX (64 * KIB)
 /* Batches without rows that may count as committed in one turn. */
 #define TURN_EMPTY_BATCH_COUNT_MAX 64u
 /* Commits after a signal to end; each may let the core write something more. */
@@ -172,6 +174,12 @@ static void loop_commit_open(struct loop *loop)
     }
     loop->in_commit = batch;
     journal_commit(loop->journal, batch);
+    if (!loop->is_stopping) { /* what had to wait for the next batch may have room in it */
+        struct event tick = {.kind = EVENT_TICK};
+
+        loop_step(loop, &tick);
+        loop_carry_out(loop);
+    }
 }
 
 static bool may_commit(const struct loop *loop)
@@ -184,11 +192,12 @@ static bool may_commit(const struct loop *loop)
 static void take_frames(struct loop *loop)
 {
     struct router_event said;
+    size_t bytes = 0;
 
     if (loop->is_quiet && !loop->hears_router) {
         return;
     }
-    for (unsigned i = 0; i < TURN_FRAME_COUNT_MAX; i++) {
+    for (unsigned i = 0; i < TURN_FRAME_COUNT_MAX && bytes < TURN_BYTES_MAX; i++) {
         struct event event = {.kind = EVENT_CLOSED};
 
         if (!router_next(loop->router, &said)) {
@@ -199,6 +208,7 @@ static void take_frames(struct loop *loop)
         if (said.kind == ROUTER_FRAME) {
             event.kind = EVENT_FRAME;
             event.frame = said.frame;
+            bytes += said.frame.n;
             heaptrim_saw_frame(&loop->heaptrim, said.frame.n, loop->mono_ms);
             event.peer = router_peer_text(loop->router, said.conn);
             event.is_remote = router_peer_is_remote(loop->router, said.conn);

@@ -511,6 +511,14 @@ struct conn {
     uint64_t received_bytes;
     uint64_t granted_count;
     uint64_t granted_bytes;
+    struct piece *backlog; /* what it sent and must wait (backlog.c), in order */
+    struct piece *backlog_end;
+    size_t backlog_bytes;
+    struct conn *backlog_before; /* in the line of those who have some */
+    struct conn *backlog_after;
+    uint64_t batch; /* of its submits this batch has: */
+    uint64_t batch_count;
+    uint64_t batch_bytes;
     struct worker *worker;
     struct conn *prev;
     struct conn *next;
@@ -562,6 +570,8 @@ struct open_batch {
     struct token *amo; /* dispatches that wait for this batch */
     size_t amo_count, amo_cap;
     size_t bytes;
+    uint64_t submit_count; /* of the tasks: new ones */
+    uint64_t submit_bytes; /* their arguments */
     bool meta_changed;
     bool is_urgent;
     int64_t lazy_since; /* 0: nothing lazy */
@@ -577,6 +587,17 @@ void batch_amo(struct core *core, struct token token);
 void batch_forget_series(struct core *core, const struct series *series);
 void batch_forget_session(struct core *core, struct session *session);
 void batch_committed(struct core *core, uint64_t number);
+
+/* ---- backlog.c: what clients sent faster than the disk takes it ---- */
+/* The next message is a submit that has no room in the open batch. */
+bool backlog_must_wait(const struct core *core, const struct conn *conn, const struct cursor *cursor);
+/* Keeps a copy of the rest of a frame. False: of this client too much is kept already. */
+bool backlog_add(struct core *core, struct conn *conn, const struct cursor *cursor);
+void backlog_drop(struct core *core, struct conn *conn);
+void backlog_count(struct core *core, struct conn *conn, size_t size); /* a durable submit came into the open batch */
+bool backlog_is_due(const struct core *core);                          /* there is a batch that may have room */
+void backlog_run(struct core *core);
+void take_messages(struct core *core, uint64_t conn, struct cursor *cursor); /* of core.c */
 
 /* ---- backup.c ---- */
 
@@ -637,6 +658,11 @@ struct core {
     int64_t claims_until; /* attempts of unknown tasks are kept until then */
     uint64_t claim_bytes; /* of reports kept with them */
     struct map claims;    /* by task id */
+    struct conn *backlog_first; /* clients with a backlog */
+    struct conn *backlog_last;
+    size_t backlog_count;
+    size_t backlog_bytes;   /* of all */
+    uint64_t backlog_batch; /* that has taken of it what it could */
 
     /* of the step under way */
     struct update *update;

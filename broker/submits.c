@@ -191,9 +191,13 @@ static void task_begin(struct core *core, struct task *task, uint64_t delay_ms)
     core->counters.submitted++;
 }
 
-static void item_accept(struct core *core, struct session *session, uint64_t id, struct call *call,
+static void item_accept(struct core *core, struct conn *conn, uint64_t id, struct call *call,
                         const struct item_submit *item, uint64_t delay_ms)
 {
+    struct session *session = conn->session;
+    if (!session->is_volatile) {
+        backlog_count(core, conn, item->args.n);
+    }
     call->refs++;
     struct task *task = task_new(core, id, session, call, item->args);
     task->ordinal = item->ordinal;
@@ -229,7 +233,7 @@ static void item_take(struct core *core, struct conn *conn, const struct msg_SUB
     series->submitted_high = sequence;
     batch_series(core, series);
     if (err == QUERN_OK) {
-        item_accept(core, conn->session, id_make((uint32_t)series->id, sequence), call, item, submit->delay_ms);
+        item_accept(core, conn, id_make((uint32_t)series->id, sequence), call, item, submit->delay_ms);
         answer_add(core, conn, answer, sequence, MSG_ACCEPTED, QUERN_OK);
     } else {
         core->counters.refused++;
@@ -314,11 +318,11 @@ void clients_grant(struct core *core)
     }
 }
 
-/* Credit is soft, and submits that are repeated after a reconnect count anew; but a peer that pays no heed to it would
- * fill the memory of all. Two windows more are as much as an honest one can come to. */
-static bool is_beyond_credit(const struct core *core, const struct conn *conn)
+/* Credit is soft by an item; but a peer that pays no heed to it would fill the memory of all, and one message of
+ * millions would hold up everybody. A whole frame more than was given is as much as a clumsy one can come to. */
+static bool is_beyond_credit(const struct core *core, const struct conn *conn, const struct msg_SUBMIT *submit)
 {
-    return conn->received_count > conn->granted_count + 2 * core->limits.client_window_count ||
+    return conn->received_count + submit->items.count > conn->granted_count + BATCH_COUNT_SOFT ||
            conn->received_bytes > conn->granted_bytes + 2 * core->limits.client_window_bytes + PAYLOAD_SIZE_MAX;
 }
 
@@ -337,7 +341,7 @@ void client_submit(struct core *core, struct conn *conn, const struct msg_SUBMIT
         conn_deny(core, conn, QUERN_PROTOCOL, NULL, why);
         return;
     }
-    if (is_beyond_credit(core, conn)) {
+    if (is_beyond_credit(core, conn, submit)) {
         core->counters.protocol_errors++;
         conn_deny(core, conn, QUERN_PROTOCOL, NULL, "SUBMIT goes on far beyond the credit that was given");
         return;

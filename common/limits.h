@@ -61,6 +61,9 @@
 /* Levels of nesting in a message, itself included, and in a payload where it is decoded (arguments, JSON). */
 #define ENVELOPE_DEPTH_MAX 8u
 #define VALUE_DEPTH_MAX 64u
+/* What is longer is malformed: nobody is to be busy with one frame for long. */
+#define LIST_ITEM_COUNT_MAX 65536u
+#define FRAME_MESSAGE_COUNT_MAX 65536u
 /* Protocol errors after which a peer is dropped. */
 #define PEER_ERROR_COUNT_MAX 8u
 /* Messages of unknown kinds after which it is dropped too: a newer peer may send some, each is answered. */
@@ -187,6 +190,8 @@
       "arguments and outcomes of volatile sessions, all in memory; beyond it their submits are refused")               \
     X(resident_bytes_max, 128 * MIB, "outcomes kept in memory until their client takes them; others are read back")    \
     X(batch_row_count_max, 65536, "row changes in one batch")                                                          \
+    X(batch_submit_count_max, 4096, "submits in one batch; who sends more than a few waits for the next one")          \
+    X(batch_submit_bytes_max, 1 * MIB, "bytes of the same")                                                            \
     X(batch_bytes_max, 2 * MIB, "bytes that wait for the disk; beyond it no credit and no dispatch until a commit")    \
     X(wal_bytes_max, 256 * MIB, "write-ahead log kept after a burst")                                                  \
     X(disk_reserve_bytes, 64 * MIB, "free disk below the log's limit plus this: submits are refused")                  \

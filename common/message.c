@@ -530,6 +530,10 @@ ITEM_LIST(X)
             *why_out = "a list of '" #item "' is not an array";                                                        \
             return false;                                                                                              \
         }                                                                                                              \
+        if (list->count > LIST_ITEM_COUNT_MAX) {                                                                       \
+            *why_out = "a list of '" #item "' has too many items";                                                     \
+            return false;                                                                                              \
+        }                                                                                                              \
         first = cursor->p;                                                                                             \
         for (uint32_t i = 0; i < list->count; i++) {                                                                   \
             if (!item_##item##_read(cursor, &each, i == 0, why_out)) {                                                 \
@@ -603,6 +607,16 @@ static enum quern_err message_read(struct cursor *cursor, struct message *messag
         return rest_skip(&fields) ? QUERN_UNSUPPORTED : QUERN_PROTOCOL;
     }
     return is_read ? QUERN_OK : QUERN_PROTOCOL;
+}
+
+uint64_t message_peek(const struct cursor *cursor)
+{
+    struct cursor ahead = *cursor;
+    uint32_t count;
+    uint64_t kind;
+
+    return !cursor_done(&ahead) && array_read(&ahead, &count) && count > 0 && u64_read(&ahead, UINT32_MAX, &kind) ? kind
+                                                                                                                  : 0;
 }
 
 enum quern_err message_next(struct cursor *cursor, struct message *message_out, uint64_t *unknown_out,

@@ -98,6 +98,8 @@ void frame_begin(struct buf *frame, uint32_t generation);
 /* Reads the head; the cursor then stands at the first message. QUERN_VERSION: a newer major version (generation_out is
  * set, so that it can be answered); QUERN_PROTOCOL: not a frame. */
 QUERN_MUST_USE enum quern_err frame_open(struct bytes frame, uint32_t *generation_out, struct cursor *cursor_out);
+/* The kind of the next message, without a look at its fields; 0: none, or malformed. */
+uint64_t message_peek(const struct cursor *cursor);
 /* Decodes the next message. QUERN_OK; QUERN_END at the end of the frame; QUERN_UNSUPPORTED: a kind this version does
  * not know, stepped over, *unknown_out is its number; QUERN_PROTOCOL: malformed, a value out of bounds or over its
  * limit: what, in *why_out (static text), and message_out->kind says which message if that could be read, else 0; if

@@ -92,6 +92,7 @@ static void draw_limits(struct chaos *chaos)
     }
     if (percent(chaos, 20)) {
         limits->batch_row_count_max = 4 + below(chaos, 10);
+        limits->batch_submit_count_max = 1 + limits->batch_row_count_max % 4;
     }
     draw_memory(chaos, limits);
     if (!chaos->is_gentle && percent(chaos, 60)) {

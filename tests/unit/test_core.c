@@ -114,6 +114,7 @@ static void test_credit_that_was_withheld_comes_with_the_commit(void **state)
     (void)state;
     scene_begin(&scene);
     scene.core->limits.batch_bytes_max = 4 * MIB;
+    scene.core->limits.batch_submit_bytes_max = UINT64_MAX;
     client_comes(&scene);
     for (uint64_t i = 1; i <= 32; i++) {
         submit(&scene, i, args);
@@ -262,6 +263,8 @@ static void expect_only_the_immodest_is_denied(struct bytes args, uint64_t run_c
     scene.core->limits.client_window_count = 50;
     scene.core->limits.client_window_bytes = 2 * MIB;
     scene.core->limits.batch_row_count_max = 0; /* behind at once: no credit is given until a commit */
+    scene.core->limits.batch_submit_count_max = UINT64_MAX;
+    scene.core->limits.batch_submit_bytes_max = UINT64_MAX;
     client_comes(&scene);
     uint64_t modest = scene.series;
     struct msg_HELLO_CLIENT hello = {.instance = {{9}}, .pid = 9};
@@ -287,17 +290,17 @@ static void expect_only_the_immodest_is_denied(struct bytes args, uint64_t run_c
     scene_end(&scene);
 }
 
-/* Credit of one window, and two more that a resend may come to: then it is over, by number and by size. */
+/* Credit of one window, and a frame or two windows' bytes more: then it is over, by number and by size. */
 static void test_who_submits_far_beyond_its_credit_is_denied_alone(void **state)
 {
     struct bytes big = bytes_of(calloc(1, MIB), MIB);
     (void)state;
-    expect_only_the_immodest_is_denied(bytes_text("\xc0"), 10, 170);
+    expect_only_the_immodest_is_denied(bytes_text("\xc0"), 10, 50 + BATCH_COUNT_SOFT + 4);
     expect_only_the_immodest_is_denied(big, 1, 24); /* 3 windows of 2 MiB, and one argument of 16 MiB */
     free((void *)(uintptr_t)big.p);
 }
 
-/* Up to there it is soft: a client that begins anew may repeat what it had sent. */
+/* Up to there it is soft: a clumsy client may go over it by a frame. */
 static void test_who_is_a_little_beyond_its_credit_goes_on(void **state)
 {
     struct scene scene;

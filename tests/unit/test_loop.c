@@ -135,6 +135,8 @@ static void play(const char *text, uint64_t conn, struct update *update)
             update->loads[0] = calloc(1, sizeof(struct load));
             update->load_count = 1;
             break;
+        case ' ':
+            break; /* for its length */
         default:
             fail();
         }
@@ -376,6 +378,7 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 /* Set before run_world, for one run. */
 static const char *next_on_commit;
 static bool next_wake_is_past;
+static bool next_comes_at_once; /* all frames before the first poll */
 
 static bool run_world(int slow, unsigned polls, const char *const frames[], size_t count)
 {
@@ -386,6 +389,8 @@ static bool run_world(int slow, unsigned polls, const char *const frames[], size
     world.now_ms = 1000;
     world.wake_ms = next_wake_is_past ? 0 : INT64_MAX;
     world.on_commit = next_on_commit;
+    world.frame_allowed = next_comes_at_once ? count : 0;
+    next_comes_at_once = false;
     next_wake_is_past = false;
     next_on_commit = NULL;
     world.slow = slow;
@@ -450,6 +455,39 @@ static void test_input_is_read_and_answered_while_a_commit_runs(void **state)
     assert_true(run_world(10, 30, frames, 4));
     assert_string_equal(world.trace, "frame1 commit1 frame2 send2 frame3 send3 frame4 send4 committed1 committed2 "
                                      "send99 ");
+}
+
+/* Frames are taken in a heap, but not so many that what the first ones brought about waits for long. */
+static void test_what_was_said_leaves_between_large_frames(void **state)
+{
+    static char large[2][TURN_BYTES_MAX + 1];
+    const char *const small[] = {"n", "n"};
+    const char *const both[] = {large[0], large[1], "n"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        memset(large[i], ' ', TURN_BYTES_MAX);
+        large[i][0] = 'n';
+    }
+    next_comes_at_once = true;
+    assert_true(run_world(1, 10, small, 2));
+    assert_string_equal(world.trace, "frame1 frame2 send1 send2 committed1 send99 ");
+    next_comes_at_once = true;
+    assert_true(run_world(1, 10, both, 3));
+    assert_string_equal(world.trace, "frame1 send1 frame2 send2 frame3 send3 committed1 send99 ");
+}
+
+/* What had no room in the batch that goes to the disk has some in the next: the core is asked at once. */
+static void test_the_core_has_its_turn_when_a_batch_goes_to_the_disk(void **state)
+{
+    const char *const without[] = {"n"};
+    const char *const with[] = {"w"};
+
+    (void)state;
+    assert_true(run_world(3, 20, without, 1));
+    unsigned ticks = world.ticks;
+    assert_true(run_world(3, 20, with, 1));
+    assert_int_equal(world.ticks, ticks + 1);
 }
 
 static void test_a_kick_comes_after_the_frame_that_explains_it(void **state)
@@ -538,6 +576,8 @@ int main(void)
         cmocka_unit_test(test_a_gate_without_rows_waits_for_the_batch_before_it),
         cmocka_unit_test(test_a_batch_without_rows_never_reaches_the_disk),
         cmocka_unit_test(test_input_is_read_and_answered_while_a_commit_runs),
+        cmocka_unit_test(test_what_was_said_leaves_between_large_frames),
+        cmocka_unit_test(test_the_core_has_its_turn_when_a_batch_goes_to_the_disk),
         cmocka_unit_test(test_a_kick_comes_after_the_frame_that_explains_it),
         cmocka_unit_test(test_loads_go_to_the_journal),
         cmocka_unit_test(test_the_end_gives_numbers_back_before_its_last_batch),

@@ -296,6 +296,29 @@ static void test_a_bomb_in_a_list_is_refused(void **state)
     assert_refused(FRAME("\x92\x2a\xdd\x00\x00\x00\x02\x93\x01\x02\x03"), "token");
 }
 
+/* Nor do millions that are there: reading them would hold up everybody else. */
+static void test_a_list_without_measure_is_refused_unread(void **state)
+{
+    (void)state;
+    for (uint32_t count = LIST_ITEM_COUNT_MAX; count <= LIST_ITEM_COUNT_MAX + 1; count++) {
+        struct buf frame = {0};
+        frame_begin(&frame, 1);
+        put_array(&frame, 2);
+        put_u64(&frame, MSG_RETURNED);
+        put_array(&frame, count);
+        for (uint32_t i = 0; i < count; i++) {
+            buf_put(&frame, "\x93\x01\x02\x03", 4);
+        }
+        if (count <= LIST_ITEM_COUNT_MAX) {
+            struct message message = assert_read(&frame);
+            assert_int_equal(message.RETURNED.items.count, count);
+            buf_fini(&frame);
+        } else {
+            assert_refused(frame, "too many items");
+        }
+    }
+}
+
 static void test_names_are_bounded_exactly(void **state)
 {
     char name[FUNCTION_NAME_SIZE_MAX + 1];
@@ -737,6 +760,7 @@ int main(void)
         cmocka_unit_test(test_a_number_over_its_bound_is_refused),
         cmocka_unit_test(test_every_field_is_checked_for_its_type),
         cmocka_unit_test(test_a_bomb_in_a_list_is_refused),
+        cmocka_unit_test(test_a_list_without_measure_is_refused_unread),
         cmocka_unit_test(test_names_are_bounded_exactly),
         cmocka_unit_test(test_payloads_are_bounded_exactly),
         cmocka_unit_test(test_a_tagged_payload_is_refused_for_now),
