@@ -150,6 +150,37 @@ static void test_ordinals_name_their_predecessors(void **state)
     desk_free(desk);
 }
 
+/* Without: the broker, which is where it was, takes line 1 for one behind line 3, refuses it, and all of them go round.
+ */
+static void test_a_line_that_is_sent_again_names_the_predecessor_it_had(void **state)
+{
+    (void)state;
+    struct desk *desk = desk_welcomed();
+    put(desk, "a", 1, true);
+    put(desk, "b", 2, true);
+    put(desk, "c", 3, true);
+    listen(desk);
+    assert_int_equal(find_said(desk, MSG_SUBMIT)->message.SUBMIT.predecessor, 0);
+    come_again(desk, welcome_default()); /* nothing of it had come to the broker */
+    listen(desk);
+    const struct said *submit = find_said(desk, MSG_SUBMIT);
+    assert_int_equal(submit->message.SUBMIT.sequence, 1);
+    assert_int_equal(submit->message.SUBMIT.predecessor, 0);
+    assert_int_equal(submit->count, 3);
+    say_accepted(desk, 1, 1);
+    struct msg_WELCOME_CLIENT welcome = welcome_default();
+    welcome.submitted_high = 1;
+    welcome.ordinal_high = 1;
+    come_again(desk, welcome);
+    put(desk, "d", 4, true);
+    listen(desk);
+    submit = find_said(desk, MSG_SUBMIT);
+    assert_int_equal(submit->message.SUBMIT.sequence, 2);
+    assert_int_equal(submit->message.SUBMIT.predecessor, 1);
+    assert_int_equal(submit->count, 3);
+    desk_free(desk);
+}
+
 static void test_an_ordinal_must_rise(void **state)
 {
     (void)state;
@@ -385,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_credit_counts_anew_after_a_reconnect),
         cmocka_unit_test(test_the_window_is_bounded_by_count_and_bytes),
         cmocka_unit_test(test_ordinals_name_their_predecessors),
+        cmocka_unit_test(test_a_line_that_is_sent_again_names_the_predecessor_it_had),
         cmocka_unit_test(test_an_ordinal_must_rise),
         cmocka_unit_test(test_refused_ordinals_go_again_in_order_under_fresh_numbers),
         cmocka_unit_test(test_full_is_told_to_who_does_not_wait_and_retried_for_who_does),
