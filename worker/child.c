@@ -235,9 +235,10 @@ static void measure(struct child *child, struct slot_result *result)
 static void fail_unencodable(struct quern_task *task, enum quern_err err)
 {
     quern_task_fail(task, "Unencodable", "the result cannot be encoded: %s",
-                    err == QUERN_TOO_BIG ? "it is over 16 MiB"
-                    : err == QUERN_OK    ? "an array or map was left incomplete, or several values were written"
-                                         : quern_err_text(err));
+                    err == QUERN_TOO_BIG   ? "it is over 16 MiB"
+                    : err == QUERN_OK      ? "an array or map was left incomplete"
+                    : err == QUERN_INVALID ? "more than one value was written, or something that is no msgpack value"
+                                           : quern_err_text(err));
     task->cause = CAUSE_UNENCODABLE;
 }
 

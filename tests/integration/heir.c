@@ -7,6 +7,8 @@
  *                                the sum of the squares, and leaves the rest
  *     heir group SESSION         a group that fails fast, and stops what runs: says what it reports
  *     heir kind SESSION KIND     durable or volatile: what the session and a task of it say of its durability
+ *     heir tell SESSION NAME...  a call of each function at once: says all that its outcome tells of a failure, bytes
+ *                                that cannot be printed as \\xHH
  *     heir cancel SESSION        one task that runs: says what is known of it and what becomes of cancels
  */
 #include <quern/client.h>
@@ -200,6 +202,49 @@ static int say_kind(struct quern_client *client)
     return EXIT_SUCCESS;
 }
 
+static void put_bytes(const char *what, const void *p, size_t n)
+{
+    const unsigned char *bytes = p;
+
+    (void)printf("|%s=", what);
+    for (size_t i = 0; i < n; i++) {
+        (void)printf(bytes[i] >= ' ' && bytes[i] < 0x7f ? "%c" : "\\x%02x", bytes[i]);
+    }
+}
+
+static int tell_one(const char *function, struct quern_future **future)
+{
+    struct quern_outcome *outcome = NULL;
+
+    if (quern_future_wait(*future, QUERN_FOREVER, &outcome) != QUERN_OK) {
+        return fail("wait");
+    }
+    (void)printf("%s|%s|%s", function, quern_state_word(outcome->state), quern_cause_word(outcome->cause));
+    put_bytes("kind", outcome->kind, strlen(outcome->kind));
+    put_bytes("message", outcome->message, strlen(outcome->message));
+    put_bytes("detail", outcome->detail, outcome->detail_size);
+    put_bytes("result", outcome->result, outcome->result_size);
+    say("");
+    quern_outcome_release(&outcome);
+    quern_future_release(future);
+    return EXIT_SUCCESS;
+}
+
+static int tell(struct quern_client *client, char *const names[], size_t count)
+{
+    struct quern_future **futures = calloc(count, sizeof(*futures));
+    int status = EXIT_SUCCESS;
+
+    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++) {
+        status = submit(client, NULL, names[i], 1, &futures[i]) == QUERN_OK ? EXIT_SUCCESS : fail("submit");
+    }
+    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++) {
+        status = tell_one(names[i], &futures[i]);
+    }
+    free(futures);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
@@ -222,6 +267,8 @@ int main(int argc, char **argv)
         status = run_group(client);
     } else if (strcmp(argv[1], "kind") == 0) {
         status = say_kind(client);
+    } else if (strcmp(argv[1], "tell") == 0 && argc > 3) {
+        status = tell(client, argv + 3, (size_t)argc - 3);
     } else if (strcmp(argv[1], "cancel") == 0) {
         status = run_cancel(client);
     }

@@ -65,6 +65,24 @@ class Futures(stage.Story):
                          ["attempt 1 on a worker", "running", "ok", "cancelled", "cancelled"])
         self.assertEqual(self.quern("submit", "square", "7").stdout.strip(), "49")  # the slot is replaced
 
+    def test_what_cannot_be_encoded_fails_its_task_alone_and_all_that_was_said_arrives(self):
+        """Of a result, and of texts; neighbours in the same slot are done."""
+        self.broker()
+        self.worker(slots=1, module=os.path.join(stage.BUILD, "tests", "unruly.so"))
+        cannot = "the result cannot be encoded"
+        incomplete = f"{cannot}: an array or map was left incomplete"
+        several = f"{cannot}: more than one value was written, or something that is no msgpack value"
+        self.assertEqual(self.run_heir("tell", "t", "good", "open_array", "open_array_detailed", "good", "two_values",
+                                       "fail_half_written", "good"),
+                         ["good|done|none|kind=|message=|detail=|result=\\x02",
+                          f"open_array|failed|unencodable|kind=Unencodable|message={incomplete}|detail=|result=",
+                          f"open_array_detailed|failed|unencodable|kind=Unencodable|message={incomplete}"
+                          r"|detail=line 1\x0aline 2|result=",
+                          "good|done|none|kind=|message=|detail=|result=\\x02",
+                          f"two_values|failed|unencodable|kind=Unencodable|message={several}|detail=|result=",
+                          r"fail_half_written|failed|error|kind=Gr??e|message=zu gro?: 7|detail=\xff\x00\xfe|result=",
+                          "good|done|none|kind=|message=|detail=|result=\\x02"])
+
     def test_a_failed_group_stops_what_runs_in_the_groups_within(self):
         self.broker()
         self.worker(slots=2)

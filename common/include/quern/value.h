@@ -87,8 +87,8 @@ struct quern_writer *quern_writer_new(void);
 void quern_writer_free(struct quern_writer *writer); /* NULL is fine */
 void quern_writer_reset(struct quern_writer *writer);
 
-/* The first error: TOO_BIG (over 16 MiB), INVALID (a key or element is missing when an array or map is closed, too many
- * elements, nested too deep), NO_MEMORY. After an error every write does nothing. */
+/* The first error: TOO_BIG (over 16 MiB), INVALID (a second value, or more of them than an array or map announced; no
+ * msgpack; nested too deep), NO_MEMORY. After an error every write does nothing. */
 enum quern_err quern_writer_error(const struct quern_writer *writer);
 /* What was written; valid until the next call. Nothing if there was an error or a level is open still. */
 void quern_writer_bytes(const struct quern_writer *writer, const void **p_out, size_t *n_out);

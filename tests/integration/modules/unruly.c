@@ -251,6 +251,25 @@ static enum quern_err open_array(struct quern_task *task, struct quern_reader *a
     return QUERN_OK;
 }
 
+/* It has said more than its result. */
+static enum quern_err open_array_detailed(struct quern_task *task, struct quern_reader *args,
+                                          struct quern_writer *result)
+{
+    quern_task_detail(task, "line 1\nline 2", 13);
+    return open_array(task, args, result);
+}
+
+/* It fails in its own words, with a result half written; and with words that are not UTF-8. */
+static enum quern_err fail_half_written(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    (void)open_array(task, args, result);
+    quern_task_detail(task, "\xff\x00\xfe", 3);
+    return quern_task_fail(task,
+                           "Gr\xf6\xdf"
+                           "e",
+                           "zu gro\xdf: %d", 7);
+}
+
 static enum quern_err two_values(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     (void)task;
@@ -446,6 +465,8 @@ static const struct quern_function functions[] = {
     {"block_all", block_all},
     {"raw", raw},
     {"open_array", open_array},
+    {"open_array_detailed", open_array_detailed},
+    {"fail_half_written", fail_half_written},
     {"two_values", two_values},
     {"big", big},
     {"long_text", long_text},
