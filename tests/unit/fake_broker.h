@@ -223,6 +223,8 @@ static inline void fake_ack(struct fake *fake, uint64_t first, uint64_t last)
         struct fake_task *task = &fake->tasks[fake->completed[completion]];
         fake->acked_count += !task->is_acked;
         task->is_acked = true;
+        free((void *)(uintptr_t)task->args.p); /* never sent again */
+        task->args = (struct bytes){NULL, 0};
     }
 }
 
