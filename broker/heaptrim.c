@@ -6,6 +6,7 @@
 #include "broker/heaptrim.h"
 
 #include <malloc.h>
+#include <stdbool.h>
 
 void heaptrim_prepare(void)
 {
@@ -17,7 +18,7 @@ void heaptrim_prepare(void)
 
 void heaptrim_init(struct heaptrim *trim)
 {
-    trim->due_ms = INT64_MAX;
+    *trim = (struct heaptrim){.due_ms = INT64_MAX};
 }
 
 void heaptrim_saw_frame(struct heaptrim *trim, size_t size, int64_t mono_ms)
@@ -27,10 +28,21 @@ void heaptrim_saw_frame(struct heaptrim *trim, size_t size, int64_t mono_ms)
     }
 }
 
-void heaptrim_look(struct heaptrim *trim, int64_t mono_ms)
+static bool is_fewer(uint64_t count, uint64_t before)
 {
-    if (trim->due_ms <= mono_ms) {
-        trim->due_ms = INT64_MAX;
+    return count < before && before - count >= HEAPTRIM_FEWER_COUNT;
+}
+
+void heaptrim_look(struct heaptrim *trim, uint64_t count, int64_t mono_ms)
+{
+    trim->most_count = count > trim->most_count ? count : trim->most_count;
+    bool begins = trim->due_ms == INT64_MAX && is_fewer(count, trim->most_count);
+    bool is_due = trim->due_ms <= mono_ms;
+    if (begins || (is_due && is_fewer(count, trim->due_count))) {
+        trim->due_ms = mono_ms + HEAPTRIM_QUIET_MS;
+        trim->due_count = count;
+    } else if (is_due) {
+        *trim = (struct heaptrim){.due_ms = INT64_MAX, .most_count = count};
         (void)malloc_trim(0);
     }
 }

@@ -1,10 +1,11 @@
 /*
  * heaptrim.h: large payloads stay in the heap while they come and go, and the heap goes back to the kernel when no more
- * come.
+ * come. So does what a burst of small blocks leaves: malloc by itself gives back only the heap's end.
  *
  * A megabyte that is mapped for itself costs 256 page faults, more than all else that the broker does with it. So
  * blocks of such a size are kept in the heap, and once a while has passed without any, what is free there is given
- * back.
+ * back. To look through the heap takes a while, too: for small blocks it is done when many more were used than are now,
+ * and hardly fewer become used any more.
  */
 #ifndef QUERN_BROKER_HEAPTRIM_H
 #define QUERN_BROKER_HEAPTRIM_H
@@ -21,15 +22,20 @@
 #define HEAPTRIM_STEP_SIZE (4 * 1024 * 1024)
 /* Without a large frame for so long: the heap is trimmed. */
 #define HEAPTRIM_QUIET_MS 1000
+/* So many small blocks fewer are worth a trim: about 20 MB. */
+#define HEAPTRIM_FEWER_COUNT 65536u
 
 struct heaptrim {
-    int64_t due_ms; /* INT64_MAX: nothing large came since the last time */
+    int64_t due_ms;      /* INT64_MAX: nothing to give back */
+    uint64_t most_count; /* small blocks used at once since the last time */
+    uint64_t due_count;  /* used when due_ms was set */
 };
 
 /* Settings of the whole process: before its threads start. */
 void heaptrim_prepare(void);
 void heaptrim_init(struct heaptrim *trim);
 void heaptrim_saw_frame(struct heaptrim *trim, size_t size, int64_t mono_ms);
-void heaptrim_look(struct heaptrim *trim, int64_t mono_ms);
+/* count: small blocks in use. */
+void heaptrim_look(struct heaptrim *trim, uint64_t count, int64_t mono_ms);
 
 #endif

@@ -309,7 +309,7 @@ static void loop_turn(struct loop *loop)
     take_frames(loop);
     take_journal_events(loop);
     tick_if_due(loop);
-    heaptrim_look(&loop->heaptrim, loop->mono_ms);
+    heaptrim_look(&loop->heaptrim, core_block_count(loop->core), loop->mono_ms);
 
     /* What may be lost without breaking a promise goes out now: execution overlaps the commit of its submit. */
     loop_carry_out(loop);
