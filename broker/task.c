@@ -26,6 +26,9 @@ static const uint32_t task_rule[] = {
     [TASK_LEASED] = TO(RUNNING) | TO(READY) | TO(BACKOFF) | TO_FINAL,
     [TASK_RUNNING] = TO(READY) | TO(BACKOFF) | TO_FINAL,
     [TASK_BACKOFF] = TO(READY) | TO(LEASED) | TO_FINAL,
+    [TASK_DONE] = 0, /* a final state is never left */
+    [TASK_FAILED] = 0,
+    [TASK_CANCELLED] = 0,
 };
 
 bool task_is_final(enum task_state state)
