@@ -55,6 +55,9 @@
 #define PAYLOAD_SIZE_MAX (16u * 1024u * 1024u)
 /* One ZeroMQ message: a payload, its arguments beside it where asked for, and room for an envelope. */
 #define FRAME_SIZE_MAX (34u * 1024u * 1024u)
+/* Bytes that a local socket holds on their way out: a megabyte goes through in a step or two, not in ten, each of which
+ * has both ends switch. The kernel may allow less (net.core.wmem_max). */
+#define LOCAL_BUFFER_SIZE (1024 * 1024)
 /* A batch is closed when it has grown to this; an empty one takes a message of any legal size. */
 #define BATCH_SIZE_SOFT (256u * 1024u)
 #define BATCH_COUNT_SOFT 4096u

@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -145,6 +146,16 @@ void link_refresh(void *socket)
 bool link_has_input(void *socket)
 {
     return (link_events(socket) & ZMQ_POLLIN) != 0;
+}
+
+void link_widen(int fd)
+{
+    int domain = 0;
+    socklen_t domain_size = sizeof domain;
+    int size = LOCAL_BUFFER_SIZE;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) == 0 && domain == AF_UNIX) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    }
 }
 
 void *link_monitor_open(void *zmq_context, void *socket, int events)

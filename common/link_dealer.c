@@ -249,6 +249,8 @@ static void attempt_follow(struct dealer *dealer)
             link_refresh(dealer->socket); /* so that the first send finds the connection */
         } else if (event != ZMQ_EVENT_CONNECTED || is_own_echo(value)) {
             attempt_failed(dealer);
+        } else {
+            link_widen(value);
         }
     }
     if (dealer->state == DEALER_CONNECTING && clock_mono_ms() >= dealer->due_ms) {

@@ -42,6 +42,9 @@ struct monitor_rest {
 };
 /* The socket was found empty: false: look at its monitor, too. */
 bool monitor_may_wait(struct monitor_rest *rest);
+/* The descriptor of a connection, if it is local: room for large frames on their way out. It is libzmq's, and may be
+ * another's by now, whom it does not harm. */
+void link_widen(int fd);
 /* Close a socket and its monitor; both may be NULL. */
 void link_socket_close(void **socket, void **monitor, int linger_ms);
 /* Send the frame as the last part, without copying a large one; the memory is taken. 0, or an errno. */

@@ -289,6 +289,7 @@ static bool monitor_read(struct router *router, size_t index)
         is_news = true;
         if (event == ZMQ_EVENT_ACCEPTED) {
             peers_accepted(&router->peers, index, value, clock_mono_ms());
+            link_widen(value);
         } else if (event == ZMQ_EVENT_DISCONNECTED) {
             log_disconnected(router, index, value);
             peers_disconnected(&router->peers, index, value);

@@ -256,6 +256,8 @@ int birth_slot(const struct birth *birth, uint64_t number, int fds[BIRTH_FD_COUN
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return errno;
     }
+    int room = LOCAL_BUFFER_SIZE;
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
     fds[BIRTH_SOCKET] = pair[0];
     fds[BIRTH_SLOT_SOCKET] = pair[1];
     fds[BIRTH_PAGE] = statuspage_create();

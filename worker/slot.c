@@ -304,6 +304,7 @@ static bool settle_all(struct slot *slot, const struct slot_yard *yard)
         }
         size_t body_size = result.result_size + result.kind_size + (size_t)result.message_size + result.detail_size;
         if (slot->in.n - at < sizeof(result) + body_size) {
+            buf_reserve(&slot->in, at + sizeof(result) + body_size - slot->in.n); /* once, not at each doubling */
             break;
         }
         if (!settle(slot, yard, &result, slot->in.p + at + sizeof(result))) {

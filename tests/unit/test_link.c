@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -37,6 +38,37 @@ static void test_frames_go_both_ways_over_ipc(void **state)
     snprintf(text, sizeof text, "uid %u pid %d", (unsigned)geteuid(), (int)getpid());
     assert_string_equal(router_peer_text(world->router, world->conn), text);
     assert_int_equal(world->heard_count, 1);
+}
+
+/* Sockets of this process whose kernel takes more on its way out than one that nobody has touched. */
+static unsigned wide_sockets(void)
+{
+    int pair[2];
+    int plain = 0;
+    socklen_t size = sizeof plain;
+    unsigned count = 0;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &plain, &size), 0);
+    for (int fd = 0; fd < 1024; fd++) {
+        int room = 0;
+        size = sizeof room;
+        count += getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) == 0 && room > plain;
+    }
+    close(pair[0]);
+    close(pair[1]);
+    return count;
+}
+
+/* A megabyte in steps of the default size has both ends of each hop switch ten times. */
+static void test_a_local_connection_has_room_for_a_large_frame_at_both_ends(void **state)
+{
+    (void)state;
+    unsigned before = wide_sockets();
+    world_open_router(world);
+    world_open_dealer(world, world->url);
+    UNTIL(world, world->up_count == 1);
+    world_check_echo(world, "hello");
+    assert_int_equal(wide_sockets(), before + 2);
 }
 
 static void test_frames_go_both_ways_over_tcp_on_a_free_port(void **state)
@@ -547,6 +579,7 @@ int main(int argc, char **argv)
     link_main(argc, argv);
     const struct CMUnitTest tests[] = {
         test(frames_go_both_ways_over_ipc),
+        test(a_local_connection_has_room_for_a_large_frame_at_both_ends),
         test(frames_go_both_ways_over_tcp_on_a_free_port),
         test(the_largest_payload_fits_into_a_frame),
         test(frames_of_one_connection_keep_their_order),
