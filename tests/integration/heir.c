@@ -6,8 +6,6 @@
  *     heir take SESSION COUNT    futures for what was left; takes COUNT as they complete, says how many there were and
  *                                the sum of the squares, and leaves the rest
  *     heir group SESSION         a group that fails fast, and stops what runs: says what it reports
- *     heir stream SESSION COUNT  COUNT calls of `square`, a few hundred in a set at any time: says the sum of the
- *                                squares, and how much memory the program took at most, in KiB
  *     heir kind SESSION KIND     durable or volatile: what the session and a task of it say of its durability
  *     heir tell SESSION NAME...  a call of each function at once: says all that its outcome tells of a failure, bytes
  *                                that cannot be printed as \\xHH
@@ -20,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 static int fail(const char *what)
@@ -131,45 +128,6 @@ static int take(struct quern_client *client, long count)
     free(ids);
     (void)printf("found %zu, sum %" PRId64 "\n", found, sum);
     return status;
-}
-
-/* As they complete; for each that is taken the next one is added. */
-static int stream(struct quern_client *client, long count)
-{
-    enum { WIDTH = 300 };
-    struct quern_set *set = NULL;
-    struct quern_future *future = NULL;
-    struct rusage usage;
-    int64_t sum = 0;
-    long begun = 0;
-
-    if (quern_as_completed(NULL, 0, QUERN_FOREVER, &set) != QUERN_OK) {
-        return fail("as_completed");
-    }
-    for (long taken = 0; taken < count; taken++) {
-        struct quern_outcome *outcome = NULL;
-        struct quern_reader reader;
-        int64_t number = 0;
-        for (; begun < count && begun < taken + WIDTH; begun++) {
-            if (submit(client, NULL, "square", begun + 1, &future) != QUERN_OK ||
-                quern_set_add(set, future) != QUERN_OK) {
-                return fail("submit");
-            }
-        }
-        if (quern_set_next(set, QUERN_FOREVER, &future) != QUERN_OK ||
-            quern_future_result(future, 0, &outcome) != QUERN_OK) {
-            return fail("next");
-        }
-        quern_reader_init(&reader, outcome->result, outcome->result_size);
-        (void)quern_read_i64(&reader, &number);
-        sum += number;
-        quern_outcome_release(&outcome);
-        quern_future_release(&future);
-    }
-    quern_set_close(&set);
-    (void)getrusage(RUSAGE_SELF, &usage);
-    (void)printf("sum %" PRId64 ", memory %ld\n", sum, usage.ru_maxrss);
-    return EXIT_SUCCESS;
 }
 
 static int run_group(struct quern_client *client)
@@ -307,8 +265,6 @@ int main(int argc, char **argv)
         status = take(client, strtol(argv[3], NULL, 10));
     } else if (strcmp(argv[1], "group") == 0) {
         status = run_group(client);
-    } else if (strcmp(argv[1], "stream") == 0 && argc == 4) {
-        status = stream(client, strtol(argv[3], NULL, 10));
     } else if (strcmp(argv[1], "kind") == 0) {
         status = say_kind(client);
     } else if (strcmp(argv[1], "tell") == 0 && argc > 3) {
