@@ -114,6 +114,7 @@ static void bury(struct supervisor *supervisor, struct slot *slot, const struct 
     } else if (!slot->is_doomed && !supervisor->is_draining) {
         slot_died_unused(supervisor, slot, death);
     }
+    slot->is_survived = death->is_survived;
     slot_bury(slot, &supervisor->yard, death->status, death->cpu_us, death->peak_kib, supervisor->now_us);
 }
 
@@ -306,10 +307,14 @@ static int64_t bury_unreported(struct supervisor *supervisor, struct slot *slot)
         return now_ms;
     }
     bool is_zygote_dying = supervisor->zygote.pid > 0 && supervisor->zygote.socket < 0;
-    if ((is_zygote_dying || reaper_kill_strays(is_ours, supervisor)) && now_ms < due_ms + REAPER_STRAYS_MS) {
+    bool is_left = is_zygote_dying || reaper_kill_strays(is_ours, supervisor);
+    if (is_left && now_ms >= due_ms + REAPER_PATIENCE_MS) {
+        (void)reaper_freeze_strays(is_ours, supervisor);
+    }
+    if (is_left && now_ms < due_ms + REAPER_STRAYS_MS) {
         return now_ms + REAPER_LOOK_MS;
     }
-    bury(supervisor, slot, &(struct reaped){.pid = slot->pid, .status = DEATH_UNKNOWN});
+    bury(supervisor, slot, &(struct reaped){.pid = slot->pid, .status = DEATH_UNKNOWN, .is_survived = is_left});
     return now_ms;
 }
 
@@ -494,7 +499,8 @@ bool herd_await_slots(struct supervisor *supervisor)
 
 void herd_end(struct supervisor *supervisor)
 {
-    int64_t until_ms = clock_mono_ms() + HERD_END_MS;
+    int64_t began_ms = clock_mono_ms();
+    int64_t until_ms = began_ms + HERD_END_MS;
     for (size_t i = 0; i < supervisor->slot_count; i++) {
         struct slot *slot = &supervisor->slots[i];
         if (slot->state == SLOT_LIVE) {
@@ -510,7 +516,8 @@ void herd_end(struct supervisor *supervisor)
     while (clock_mono_ms() < until_ms) {
         herd_reap(supervisor);
         if (supervisor->zygote.pid <= 0) {
-            bool was_any = reaper_kill_strays(is_ours, supervisor);
+            bool was_any = clock_mono_ms() < began_ms + REAPER_PATIENCE_MS ? reaper_kill_strays(is_ours, supervisor)
+                                                                           : reaper_freeze_strays(is_ours, supervisor);
             if (!was_any && (supervisor->guest_count > 0 || waitpid(-1, NULL, WNOHANG) < 0)) {
                 break;
             }

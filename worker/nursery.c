@@ -51,6 +51,7 @@ struct nursery {
     pid_t slots[SLOT_COUNT_MAX * 4]; /* alive; while some wait there are more; a replaced one may still be dying */
     size_t slot_count;
     struct deaths deaths;
+    bool has_strays; /* whose slot was reported: they are killed as long as there are any */
 };
 
 /* ---- talking ---- */
@@ -156,9 +157,11 @@ static void report_deaths(struct nursery *nursery)
         struct zygote_head head = {.word = ZYGOTE_DEAD,
                                    .pid = reaped->pid,
                                    .status = reaped->status,
+                                   .number = reaped->is_survived,
                                    .cpu_us = reaped->cpu_us,
                                    .peak_kib = reaped->peak_kib};
         send_packet(nursery, &head, NULL, NULL);
+        nursery->has_strays = nursery->has_strays || reaped->is_survived;
     }
     nursery->deaths.count = 0;
 }
@@ -168,6 +171,7 @@ static void reap(struct nursery *nursery)
     struct reaped reaped;
     int64_t now_ms = clock_mono_ms();
     bool was_any = nursery->deaths.count > 0;
+    nursery->has_strays = nursery->has_strays && reaper_freeze_strays(is_slot, nursery);
     while (reaper_next(&reaped)) {
         was_any = true;
         if (forget_slot(nursery, reaped.pid)) {
@@ -183,14 +187,16 @@ static void reap(struct nursery *nursery)
 /* Leave nothing behind. */
 static void clear_away(struct nursery *nursery)
 {
-    int64_t until_ms = clock_mono_ms() + NURSERY_CLEAR_MS;
+    int64_t began_ms = clock_mono_ms();
+    int64_t until_ms = began_ms + NURSERY_CLEAR_MS;
     for (size_t i = 0; i < nursery->slot_count; i++) {
         kill(-nursery->slots[i], SIGKILL);
         kill(nursery->slots[i], SIGKILL);
     }
     struct reaped reaped;
     while (clock_mono_ms() < until_ms) {
-        bool was_any = reaper_kill_strays(NULL, NULL);
+        bool was_any = clock_mono_ms() < began_ms + REAPER_PATIENCE_MS ? reaper_kill_strays(NULL, NULL)
+                                                                       : reaper_freeze_strays(NULL, NULL);
         while (reaper_next(&reaped)) {
             was_any = true;
         }
@@ -255,10 +261,11 @@ static void serve(struct nursery *nursery)
 {
     for (;;) {
         struct pollfd fds[2] = {{.fd = nursery->socket, .events = POLLIN}, {.fd = nursery->signals, .events = POLLIN}};
-        if (poll(fds, 2, nursery->deaths.count > 0 ? REAPER_LOOK_MS : -1) < 0) {
+        bool is_looking = nursery->deaths.count > 0 || nursery->has_strays;
+        if (poll(fds, 2, is_looking ? REAPER_LOOK_MS : -1) < 0) {
             continue;
         }
-        if (fds[1].revents != 0 || nursery->deaths.count > 0) {
+        if (fds[1].revents != 0 || is_looking) {
             struct signalfd_siginfo info;
             (void)!read(nursery->signals, &info, sizeof(info));
             reap(nursery);

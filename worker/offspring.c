@@ -196,8 +196,11 @@ static void no_slot(struct supervisor *supervisor, uint64_t birth, int err)
 static void zygote_says(struct supervisor *supervisor)
 {
     const struct zygote_head *head = &supervisor->zygote.packet->head;
-    struct reaped death = {
-        .pid = head->pid, .status = head->status, .cpu_us = head->cpu_us, .peak_kib = head->peak_kib};
+    struct reaped death = {.pid = head->pid,
+                           .status = head->status,
+                           .cpu_us = head->cpu_us,
+                           .peak_kib = head->peak_kib,
+                           .is_survived = head->number != 0};
     switch ((enum zygote_word)head->word) {
     case ZYGOTE_READY:
         zygote_ready(supervisor);

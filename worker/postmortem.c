@@ -141,10 +141,8 @@ static struct outcome of_crash(const struct death *death, const char *id, char *
     return outcome;
 }
 
-struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
+static struct outcome of_death(const struct death *death, const char *id, char *text)
 {
-    char id[ID_TEXT_SIZE];
-    id_text(death->attempt->token.task, id);
     if (death->stop != STOP_NONE) {
         return of_stop(death, id, text);
     }
@@ -155,6 +153,21 @@ struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
         return of_oom(death, id, text); /* one that dies slowly may have seemed to hang up */
     }
     return death->misdeed != MISDEED_NONE && was_killed ? of_misdeed(death, id, text) : of_crash(death, id, text);
+}
+
+struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE])
+{
+    static const char survived[] = "; something that it had started could not be killed, and may still run";
+    char id[ID_TEXT_SIZE];
+    id_text(death->attempt->token.task, id);
+    struct outcome outcome = of_death(death, id, text);
+    size_t size = strlen(text);
+    if (death->is_survived) {
+        size = size < DEATH_TEXT_SIZE - sizeof(survived) ? size : DEATH_TEXT_SIZE - sizeof(survived);
+        memcpy(text + size, survived, sizeof(survived));
+        outcome.message = bytes_text(text);
+    }
+    return outcome;
 }
 
 bool death_dumped_core(const struct death *death)

@@ -33,6 +33,7 @@ struct death {
     const struct attempt *attempt;
     enum stop stop;
     enum misdeed misdeed;
+    bool is_survived; /* not all that it had started could be killed */
     const char *host;
     pid_t pid;
     int32_t status; /* as waitpid gives it, or DEATH_UNKNOWN; not looked at for a stop */
@@ -48,7 +49,7 @@ struct death {
 };
 
 /* text is the room for the message that the outcome then looks into. */
-#define DEATH_TEXT_SIZE 512u
+#define DEATH_TEXT_SIZE 640u
 struct outcome postmortem(const struct death *death, char text[DEATH_TEXT_SIZE]);
 /* The kernel wrote a core of it. */
 bool death_dumped_core(const struct death *death);

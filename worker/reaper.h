@@ -18,6 +18,7 @@ struct reaped {
     int32_t status; /* as waitpid gives it */
     uint64_t cpu_us;
     uint64_t peak_kib;
+    bool is_survived; /* by something that it started, and that could not be killed */
 };
 
 #define REAPER_CHILD_COUNT_MAX 4096u
@@ -26,6 +27,11 @@ struct reaped {
 #define REAPER_STRAYS_MS 3000
 /* While reports wait, strays are looked for again after this. */
 #define REAPER_LOOK_MS 10
+/* What is not gone after this gets away from its killer, or is born as fast as it dies: */
+#define REAPER_PATIENCE_MS 50
+/* then all of it is stopped before any is killed, until so many looks in a row find nobody new, for so long at most. */
+#define REAPER_QUIET_COUNT 3u
+#define REAPER_FREEZE_US 100000
 
 /* Reap one dead child, and kill what is left of its process group if it led one; false: none is dead now. */
 bool reaper_next(struct reaped *reaped_out);
@@ -34,6 +40,10 @@ size_t reaper_children(pid_t *pids, size_t max);
 /* SIGKILL every child for which is_known answers false (NULL: every one); true if there was any. They are to be reaped,
  * and then this is to be called again: their children come to us. */
 bool reaper_kill_strays(bool (*is_known)(void *self, pid_t pid), void *self);
+
+/* The same for those that do not stand still to be killed: all that is below such children is stopped (a stopped
+ * process has no children, and leaves no gap that another fills), then killed. */
+bool reaper_freeze_strays(bool (*is_known)(void *self, pid_t pid), void *self);
 
 /* Slots that are dead and reaped, but not reported: first everything that they left behind is killed. */
 struct deaths {
@@ -44,8 +54,8 @@ struct deaths {
 
 void deaths_add(struct deaths *deaths, const struct reaped *reaped, int64_t now_ms);
 bool deaths_has(const struct deaths *deaths, pid_t pid);
-/* Kills strays; true: none is left, and those in the list may be reported (and then taken from it). */
-bool deaths_are_complete(const struct deaths *deaths, bool (*is_known)(void *self, pid_t pid), void *self,
-                         int64_t now_ms);
+/* Kills strays; true: none is left, and those in the list may be reported (and then taken from it). Or it took too
+ * long, and the list says so. */
+bool deaths_are_complete(struct deaths *deaths, bool (*is_known)(void *self, pid_t pid), void *self, int64_t now_ms);
 
 #endif

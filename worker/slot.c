@@ -476,6 +476,7 @@ static void bury_running(struct slot *slot, const struct slot_yard *yard, struct
     death->attempt = attempt;
     death->stop = slot->stop_number == attempt->number ? slot->stop : STOP_NONE;
     death->misdeed = slot->misdeed;
+    death->is_survived = slot->is_survived;
     death->started_wall_ms = is_said && wall_ms > 0 ? (uint64_t)wall_ms : 0;
     death->run_us = started_us > 0 && started_us < now_us ? (uint64_t)(now_us - started_us) : 0;
     death->cpu_us = death->cpu_us > counted ? death->cpu_us - counted : 0;

@@ -62,6 +62,7 @@ struct slot {
     bool has_ended;
     struct slot_figures ended;
     enum misdeed misdeed; /* it was killed for that */
+    bool is_survived;     /* by something that it started, and that could not be killed */
     int64_t hung_up_ms;   /* its end of the socket was closed then; 0: it is open */
     bool is_spent;        /* it has run its share, or grown too large: to be replaced when idle */
     uint64_t tasks_max;   /* its share; 0: no limit */

@@ -17,7 +17,7 @@ enum zygote_word {
     ZYGOTE_REFUSED, /* text: why no tasks can be taken; the zygote ends */
     ZYGOTE_SLOT,    /* number, pid; descriptors: socket, status page, pidfd, stdout, stderr */
     ZYGOTE_NO_SLOT, /* number; error: errno */
-    ZYGOTE_DEAD,    /* pid, status, cpu_us, peak_kib of a slot */
+    ZYGOTE_DEAD,    /* pid, status, cpu_us, peak_kib of a slot; number: not 0 if something that it started lives on */
 };
 
 #define ZYGOTE_TEXT_SIZE_MAX (WORKER_FUNCTION_COUNT_MAX * (FUNCTION_NAME_SIZE_MAX + 1u))

@@ -388,6 +388,23 @@ class Killing(WorkerStory):
         self.assertEqual(self.quern("--json", "show", task).json["cause"], "timeout")
         self.works()
 
+    def test_what_grows_again_wherever_it_is_cut_is_gone_when_the_end_of_its_task_is_told(self):
+        """Forty processes, each in a session of its own, that give way to children and replace whoever is missing."""
+        self.begin(slots=1, module=os.path.join(stage.BUILD, "tests", "hogs.so"))
+        for options in ([], ["--timeout", "1"]):
+            path = self.path("hydra" + "".join(options))
+            task = self.quern("submit", "--detach", *options, "hydra", json.dumps(path), "60000", "40").stdout.strip()
+            stage.wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > 50, "it to grow")
+            if not options:
+                self.quern("cancel", "--force", task)
+            self.quern("result", task, "--wait", status=None)
+            size = os.path.getsize(path)
+            shown = self.quern("--json", "show", task).json
+            self.assertEqual((shown["state"], shown["cause"]), ("failed", "timeout") if options else ("cancelled", None))
+            self.assertNotIn("could not be killed", shown["message"])
+            self.assertTrue(self.ask("hog", "1", "1")["ok"])
+            self.assertEqual(os.path.getsize(path), size)
+
     def test_a_slot_that_ends_by_itself_takes_along_what_it_started(self):
         self.begin(slots=1)
         task, pids = self.tree("exit", "--at-most-once")

@@ -108,6 +108,20 @@ static void test_who_was_killed_for_memory_says_for_whose(void **state)
     assert_int_equal(postmortem(&death, text).cause, CAUSE_TIMEOUT);
 }
 
+/* Whoever reads the outcome must not believe that the machine is clean. */
+static void test_what_outlives_its_task_is_said(void **state)
+{
+    (void)state;
+    struct death death = death_of(STOP_KILLED, MISDEED_NONE, SIGKILL);
+    (void)postmortem(&death, text);
+    assert_null(strstr(text, "could not be killed"));
+    death.is_survived = true;
+    struct outcome outcome = postmortem(&death, text);
+    assert_says("was killed as asked");
+    assert_says("something that it had started could not be killed, and may still run");
+    assert_int_equal(outcome.message.n, strlen(text));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +129,7 @@ int main(void)
         cmocka_unit_test(test_a_stop_counts_more_than_how_the_slot_died_of_it),
         cmocka_unit_test(test_what_we_killed_a_slot_for_is_said_instead_of_our_signal),
         cmocka_unit_test(test_who_was_killed_for_memory_says_for_whose),
+        cmocka_unit_test(test_what_outlives_its_task_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

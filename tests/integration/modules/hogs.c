@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,10 @@
 /* What no test asks for: a mistake must not eat the machine. */
 #define HOG_MIB_MAX 400
 #define RUNAWAY_S_MAX 20
+#define HEAD_COUNT_MAX 40
+#define HEAD_TRIES 200
+#define HEAD_LIFE_US 500
+#define HYDRA_BIRTH_COUNT_MAX 10000
 
 static unsigned char *preloaded;
 static size_t preloaded_size;
@@ -159,6 +164,72 @@ static enum quern_err runaway(struct quern_task *task, struct quern_reader *args
     return QUERN_OK;
 }
 
+/* One head of a hydra: it holds a lock, which goes with it however it ends. */
+static bool head_lock(int fd, int64_t head, bool is_asking)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = head, .l_len = 1};
+    return fcntl(fd, is_asking ? F_GETLK : F_SETLK, &lock) == 0 && (!is_asking || lock.l_type == F_UNLCK);
+}
+
+/* The lock of a head that is missing, or that gives way to us. */
+static bool head_take(int fd, int64_t head)
+{
+    for (int i = 0; i < HEAD_TRIES; i++) {
+        if (head_lock(fd, head, false)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It grows another wherever one is missing (only then: no more than twice as many processes), and gives way to its
+ * child again and again: each in a session of its own, a byte in the file for each. */
+static void hydra_live(int fd, int64_t heads, int64_t head)
+{
+    struct stat births;
+    while (fstat(fd, &births) == 0 && births.st_size < HYDRA_BIRTH_COUNT_MAX) {
+        setsid();
+        if (!head_take(fd, head) || write(fd, ".", 1) != 1) {
+            _exit(0);
+        }
+        usleep(HEAD_LIFE_US);
+        bool is_new = false;
+        for (int64_t i = 1; i < heads && !is_new; i++) {
+            int64_t other = (head + i) % heads;
+            if (head_lock(fd, other, true) && fork() == 0) {
+                head = other;
+                is_new = true;
+            }
+        }
+        if (!is_new && fork() != 0) {
+            _exit(0);
+        }
+    }
+    _exit(0);
+}
+
+/* hydra(FILE, MS, HEADS): starts so many, never more than twice as many processes, and HYDRA_BIRTH_COUNT_MAX in all. */
+static enum quern_err hydra(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    const char *path;
+    size_t size;
+    int64_t ms;
+    int64_t heads;
+    char name[512];
+    if (quern_read_str(args, &path, &size) != QUERN_OK || quern_read_i64(args, &ms) != QUERN_OK ||
+        quern_read_i64(args, &heads) != QUERN_OK || size >= sizeof name || heads < 1 || heads > HEAD_COUNT_MAX) {
+        return quern_task_fail_args(task, args, "hydra takes a file, ms and heads");
+    }
+    snprintf(name, sizeof name, "%.*s", (int)size, path);
+    int fd = open(name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd >= 0 && fork() == 0) {
+        hydra_live(fd, heads, 0);
+    }
+    hold(ms);
+    quern_write_nil(result);
+    return QUERN_OK;
+}
+
 /* reads(MS): every byte that was preloaded, in a child too; takes nothing. */
 static enum quern_err reads(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -245,6 +316,7 @@ static const struct quern_function functions[] = {{"hog", hog},
                                                   {"ask_malloc", ask_malloc},
                                                   {"fails_first", fails_first},
                                                   {"runaway", runaway},
+                                                  {"hydra", hydra},
                                                   {"hog_shared", hog_shared},
                                                   {NULL, NULL}};
 
