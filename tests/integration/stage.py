@@ -191,6 +191,12 @@ class Story(unittest.TestCase):
             self.keep_evidence()
         else:
             shutil.rmtree(self.directory, ignore_errors=True)
+        self.assertEqual(self.races(), [], "ThreadSanitizer has seen races")
+
+    def races(self):
+        """What ThreadSanitizer says goes by otherwise: most programs end by SIGKILL, whatever it would exit with."""
+        return [f"{program.name}: {' '.join(program.log[i:i + 12])}" for program in self.programs
+                for i, line in enumerate(program.log) if "WARNING: ThreadSanitizer" in line]
 
     def keep_evidence(self):
         for number, program in enumerate(self.programs):

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "client/inside.h"
 #include "client_calls.h"
 
 /* ---- windows ---- */
@@ -31,6 +32,89 @@ static void test_submit_waits_for_the_window_or_says_full(void **state)
     call.wait_ms = QUERN_FOREVER;
     assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_OK);
     assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+struct submitter {
+    struct quern_client *client;
+    struct quern_call call;
+    enum quern_err err;
+};
+
+static void *submit_and_wait(void *context)
+{
+    struct submitter *submitter = context;
+    submitter->err = quern_submit(submitter->client, &submitter->call, NULL, NULL);
+    return NULL;
+}
+
+/* A thread sleeps in quern_submit behind a full window until answers come; then everything goes out, once. */
+static void waits_behind(struct fake *fake, struct quern_client *client, const struct quern_call *call, uint32_t count)
+{
+    struct submitter submitter = {.client = client, .call = *call};
+    pthread_t thread;
+    unsigned waiters = 0;
+    submitter.call.wait_ms = 0;
+    assert_int_equal(quern_submit(client, &submitter.call, NULL, NULL), QUERN_FULL);
+    submitter.call.wait_ms = QUERN_FOREVER;
+    assert_int_equal(pthread_create(&thread, NULL, submit_and_wait, &submitter), 0);
+    while (waiters == 0) {
+        pthread_mutex_lock(&client->lock);
+        waiters = client->room_waiters;
+        pthread_mutex_unlock(&client->lock);
+        sched_yield();
+    }
+    fake_lock(fake);
+    fake->holds_answers = false;
+    fake_unlock(fake);
+    pthread_join(thread, NULL);
+    assert_int_equal(submitter.err, QUERN_OK);
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    fake_lock(fake);
+    for (uint32_t sequence = 1; sequence <= count + 1; sequence++) {
+        fake_complete(fake, sequence);
+    }
+    fake_unlock(fake);
+    for (uint32_t i = 0; i <= count; i++) {
+        take(client);
+    }
+    assert_int_equal(next_now(client), QUERN_END);
+    fake_lock(fake);
+    assert_int_equal(fake->submit_count, count + 1);
+    fake_unlock(fake);
+}
+
+static void test_a_submit_that_waits_for_the_window_of_counts_goes_on(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("\x90");
+    fake_lock(fake);
+    fake->holds_answers = fake->is_by_hand = true; /* no outcome comes in front of its acceptance */
+    fake_unlock(fake);
+    submit_plain(client, CLIENT_SUBMIT_COUNT_MAX);
+    waits_behind(fake, client, &call, CLIENT_SUBMIT_COUNT_MAX);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+static void test_a_submit_that_waits_for_the_window_of_bytes_goes_on(void **state)
+{
+    enum { SIZE = 16 * 1024 * 1024, COUNT = CLIENT_SUBMIT_BYTES_MAX / SIZE };
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_call call = call_of("");
+    char *args = calloc(1, SIZE);
+    memcpy(args, "\x91\xc6\x00\xff\xff\xfa", 6); /* [one bin of the rest] */
+    call.args = args;
+    call.args_size = SIZE;
+    fake_lock(fake);
+    fake->holds_answers = fake->is_by_hand = true; /* no outcome comes in front of its acceptance */
+    fake_unlock(fake);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_OK);
+    }
+    waits_behind(fake, client, &call, COUNT);
+    free(args);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
@@ -155,6 +239,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FAKE(test_submit_waits_for_the_window_or_says_full),
+        WITH_FAKE(test_a_submit_that_waits_for_the_window_of_counts_goes_on),
+        WITH_FAKE(test_a_submit_that_waits_for_the_window_of_bytes_goes_on),
         WITH_FAKE(test_the_brokers_credit_is_respected),
         WITH_FAKE(test_no_more_outcomes_come_than_the_window_holds),
         WITH_FAKE(test_waiting_for_the_last_of_many_futures_cannot_deadlock),
