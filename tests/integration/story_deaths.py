@@ -51,11 +51,11 @@ class Deaths(stage.Story):
         """One slot is busy with a bystander, the other with the victim; others wait behind it."""
         self.bystander = self.detach("until", json.dumps(self.path("end")))
         stage.wait_until(lambda: self.running(self.bystander), "the bystander to run")
+        self.before = self.slots()  # now: where all is slow, a victim's time may be over before all of it is set up
+        self.assertEqual(len(self.before), 2)
         task = self.detach("die", json.dumps(how), json.dumps(self.path("go")), json.dumps(self.path("late")), *options)
         stage.wait_until(lambda: self.running(task), "the victim to run")
         self.behind = [self.detach("quick") for _ in range(BEHIND_COUNT)]
-        self.before = self.slots()
-        self.assertEqual(len(self.before), 2)
         return task
 
     def check_others(self):

@@ -24,6 +24,7 @@ MANY = 10000
 DESCRIPTORS_WANTED = 2 * MANY
 BOUND_MIB = 3000 if stage.is_sanitized() else 500  # with ten thousand connections; a connection is to cost tens of KiB
 P99_BOUND_MS = 10000  # nobody is shut out; the figure itself is printed
+OWN_LINES = 10  # of the log, that are about no stranger
 ALONE_COUNT = 300
 ALONE_S = 10
 FLOOD_COUNT = 100000
@@ -54,6 +55,7 @@ class Stranger:
         self.stream = socket.socket(socket.AF_UNIX)
         self.stream.settimeout(stage.PATIENCE_S)
         self.generation = 1
+        story.stranger_count += 1
         try:
             self.stream.connect(story.url.removeprefix("ipc://"))
             if handshake:
@@ -119,9 +121,12 @@ def submits(series, sequence, count, function="square"):
 
 
 class Strangers(stage.Story):
+    bound_mib = BOUND_MIB
+
     def setUp(self):
         super().setUp()
         self.open = []
+        self.stranger_count = 0
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < DESCRIPTORS_WANTED:
             self.skipTest(f"{DESCRIPTORS_WANTED} descriptors are wanted, RLIMIT_NOFILE allows {hard}")
@@ -167,7 +172,11 @@ class Strangers(stage.Story):
         self.assertLess(p99_ms, P99_BOUND_MS)
 
     def check_alive(self):
+        """Good peers are served, what the strangers cost is bounded, and each of them is told of once."""
         self.assertTrue(self.process.is_running())
+        self.assertLess(self.rss_mib(), self.memory + self.bound_mib)
+        lines = [line for line in self.process.log if "quern-broker ready" not in line]
+        self.assertLessEqual(len(lines), self.stranger_count + OWN_LINES, lines[-5:])
         self.assertEqual(self.quern("submit", "square", "9").stdout, "81\n")
 
     def while_it_goes_on(self, step, what):
@@ -367,7 +376,7 @@ class Liars(Strangers):
         self.while_it_goes_on(step, "floods of submits")
         print(f"    {dict(outcome)}", flush=True)
         # What was accepted is kept: some hundred bytes for each, and what is under way.
-        self.assertLess(self.rss_mib(), self.memory + BOUND_MIB + outcome["submits"] * 512 / 2**20)
+        self.bound_mib = BOUND_MIB + outcome["submits"] * 512 / 2**20
         self.check_alive()
 
     def running(self):

@@ -236,6 +236,27 @@ static void test_23_leased_rows_wait_for_the_grace_period(void **state)
     scene_end(w);
 }
 
+/* No less: its worker may run it until its lease is over, and has heard of nothing. */
+static void test_23_the_grace_period_is_a_whole_lease(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    uint64_t t = put_settled(c, PLAIN);
+    sim_worker_start(w1, t, false);
+    settle(w);
+    crash_and_start(w);
+    w->workers_were_hurt = true; /* nobody hears of w1 any more */
+    pass_still(w, (int64_t)w->limits.lease_ms - 100);
+    struct worker *w2 = worker_hire(w, "w2", 1, 0);
+    assert_null(sim_worker_held(w2, t));
+    pass_still(w, 200);
+    settle(w);
+    assert_non_null(sim_worker_held(w2, t));
+    scene_end(w);
+}
+
 /* The claim window: the lease row of a ready task may be the one thing that was lost. */
 static void test_23_a_ready_row_waits_for_claims_after_an_unclean_end(void **state)
 {
@@ -456,6 +477,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_16_a_receipt_names_its_token),
         cmocka_unit_test(test_22_at_most_once_of_unknown_fate_is_lost),
         cmocka_unit_test(test_23_leased_rows_wait_for_the_grace_period),
+        cmocka_unit_test(test_23_the_grace_period_is_a_whole_lease),
         cmocka_unit_test(test_23_a_ready_row_waits_for_claims_after_an_unclean_end),
         cmocka_unit_test(test_23_ready_tasks_go_when_every_worker_on_record_has_come_back),
         cmocka_unit_test(test_23_a_new_process_of_that_name_speaks_for_the_dead_one),

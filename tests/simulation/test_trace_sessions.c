@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "real_client.h"
 #include "scenario.h"
 
 /* ---- instances and lists ---- */
@@ -69,6 +70,32 @@ static void test_05_a_number_of_a_series_is_never_given_again(void **state)
     }
     assert_null(memstore_series(w->disk, last - SESSION_SERIES_COUNT_MAX));
     assert_non_null(memstore_series(w->disk, last - SESSION_SERIES_COUNT_MAX + 1));
+    scene_end(w);
+}
+
+/* What is tried again by hand is a new task each time, in a series that no client has. */
+static void test_05_the_broker_submits_under_numbers_of_its_own(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = client_open(w, "s");
+    struct worker *w1 = worker_hire(w, "w1", 1, 0);
+    uint64_t t = put_settled(c, PLAIN);
+    sim_worker_start(w1, t, false);
+    sim_worker_finish(w1, t, FINISHED_DONE, CAUSE_NONE);
+    settle(w);
+    die(w, w1); /* what nobody runs stands on disk to be looked at */
+    settle(w);
+    for (unsigned i = 0; i < 3; i++) {
+        struct msg_RETRY retry = {.request = sim_client_ask(c, MSG_RETRY, t)->number, .task = t};
+        msg_RETRY_put(sim_peer_out(&c->peer), &retry);
+        sim_peer_flush(&c->peer);
+        settle(w);
+    }
+    assert_int_equal(tasks_stored(w), 4);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_not_equal(id_series(memstore_task_at(w->disk, i)->id), id_series(t));
+    }
     scene_end(w);
 }
 
@@ -410,6 +437,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_05_a_series_is_durable_before_it_is_used),
         cmocka_unit_test(test_05_the_same_instance_keeps_its_series),
         cmocka_unit_test(test_05_a_number_of_a_series_is_never_given_again),
+        cmocka_unit_test(test_05_the_broker_submits_under_numbers_of_its_own),
         cmocka_unit_test(test_06_a_late_hello_of_the_dead_changes_nothing),
         cmocka_unit_test(test_06_a_late_echo_of_an_older_connection_changes_nothing),
         cmocka_unit_test(test_06_a_late_echo_does_not_take_the_session_back),

@@ -170,14 +170,19 @@ static struct attempt *dispatch(struct scene *scene, uint64_t task)
     return ledger_find(&scene->ledger, (struct token){task, scene->ledger.epoch, 1});
 }
 
-static void revoke(struct scene *scene, uint64_t task, bool is_forced)
+static void revoke_of(struct scene *scene, uint32_t epoch, uint64_t task, bool is_forced)
 {
-    struct item_revoke item = {.task = task, .epoch = scene->ledger.epoch, .attempt = 1, .force = is_forced};
+    struct item_revoke item = {.task = task, .epoch = epoch, .attempt = 1, .force = is_forced};
     struct buf items = {0};
     item_revoke_put(&items, &item);
     struct message message = {.kind = MSG_REVOKE, .REVOKE = {.items = {.count = 1, .items = buf_bytes(&items)}}};
     assert_int_equal(hear(scene, scene->dialogue.lease.generation, &message), DIALOGUE_OK);
     buf_fini(&items);
+}
+
+static void revoke(struct scene *scene, uint64_t task, bool is_forced)
+{
+    revoke_of(scene, scene->ledger.epoch, task, is_forced);
 }
 
 static void expect_returned(struct scene *scene, uint64_t task)
@@ -451,6 +456,30 @@ static void test_drop_of_what_runs_stops_it(void **state)
     end(&scene);
 }
 
+/* It holds two attempts of one task: each goes only by its own name. */
+static void test_a_revoke_names_its_token(void **state)
+{
+    (void)state;
+    struct scene scene;
+    begin(&scene);
+    connect_as(&scene, 1);
+    struct attempt *former = dispatch(&scene, 1);
+    ledger_hand(&scene.ledger, former);
+    ledger_start(&scene.ledger, former);
+    connect_as(&scene, 2);
+    dispatch(&scene, 1); /* the same task, by a broker that takes the former attempt for lost */
+    scene.slot_has_started = true;
+    revoke_of(&scene, 1, 1, false);
+    expect_silence(&scene);
+    assert_int_equal(scene.ledger.held_count, 2);
+    revoke_of(&scene, 1, 1, true);
+    assert_int_equal(scene.kills, 1);
+    revoke_of(&scene, 2, 1, false);
+    expect_returned(&scene, 1);
+    assert_int_equal(scene.ledger.held_count, 1);
+    end(&scene);
+}
+
 /* A started attempt leaves only by its receipt: forgotten, it would be taken for one that never began. */
 static void test_what_was_cancelled_by_force_is_held_until_its_receipt(void **state)
 {
@@ -668,6 +697,7 @@ int main(void)
         cmocka_unit_test(test_verdicts_on_the_connection),
         cmocka_unit_test(test_pings_are_sent_in_rhythm_and_answered),
         cmocka_unit_test(test_revoke_returns_only_what_has_not_started),
+        cmocka_unit_test(test_a_revoke_names_its_token),
         cmocka_unit_test(test_drop_forgets_without_a_word),
         cmocka_unit_test(test_drop_of_what_runs_stops_it),
         cmocka_unit_test(test_what_was_cancelled_by_force_is_held_until_its_receipt),
