@@ -122,10 +122,14 @@ struct quern_client_options {
     uint64_t expire_ms; /* a session made now ends by itself after this time without a client, and what has not started
                          * then is cancelled; 0: see quern_client_close */
 };
+#ifdef __cplusplus
+#define QUERN_CLIENT_OPTIONS_INIT QUERN_INIT_IN_CXX(struct quern_client_options, it.connect_timeout_ms = 5000)
+#else
 #define QUERN_CLIENT_OPTIONS_INIT                                                                                      \
     {                                                                                                                  \
         .size = sizeof(struct quern_client_options), .connect_timeout_ms = 5000                                        \
     }
+#endif
 
 /*
  * Connect, and open the session. options may be NULL (all defaults).
@@ -176,10 +180,14 @@ struct quern_session_info {
     uint32_t epoch;
     bool is_volatile;
 };
+#ifdef __cplusplus
+#define QUERN_SESSION_INFO_INIT QUERN_INIT_IN_CXX(struct quern_session_info, (void)it)
+#else
 #define QUERN_SESSION_INFO_INIT                                                                                        \
     {                                                                                                                  \
         .size = sizeof(struct quern_session_info)                                                                      \
     }
+#endif
 QUERN_MUST_USE enum quern_err quern_session_info(struct quern_client *client, struct quern_session_info *info_out);
 
 /* The running digest of the arguments of a session's tasks that have an ordinal: digest becomes BLAKE2b (32 bytes, no
@@ -233,10 +241,14 @@ struct quern_call {
      * connection counts until its lease is over; in the broker's first second its workers are waited for. */
     bool known;
 };
+#ifdef __cplusplus
+#define QUERN_CALL_INIT QUERN_INIT_IN_CXX(struct quern_call, it.attempts = 1; it.wait_ms = QUERN_FOREVER)
+#else
 #define QUERN_CALL_INIT                                                                                                \
     {                                                                                                                  \
         .size = sizeof(struct quern_call), .attempts = 1, .wait_ms = QUERN_FOREVER                                     \
     }
+#endif
 
 /*
  * Queue one call; returns before it runs, and before it is durable (quern_future_accepted).

@@ -114,10 +114,14 @@ struct quern_task_info {
     char worker[260];    /* "HOST:PID" of the current or last attempt, "" before the first */
     bool is_volatile;    /* its session is: in the broker's memory only */
 };
+#ifdef __cplusplus
+#define QUERN_TASK_INFO_INIT QUERN_INIT_IN_CXX(struct quern_task_info, (void)it)
+#else
 #define QUERN_TASK_INFO_INIT                                                                                           \
     {                                                                                                                  \
         .size = sizeof(struct quern_task_info)                                                                         \
     }
+#endif
 /*
  * Ask the broker where the task is, its attempts, times and progress.
  *

@@ -63,11 +63,18 @@ struct quern_map_options {
     bool stop_at_failure; /* the first item that is not done ends the map: what has not started is cancelled */
     bool force;           /* a map that ends early also stops what runs */
 };
+#ifdef __cplusplus
+#define QUERN_MAP_OPTIONS_INIT                                                                                         \
+    QUERN_INIT_IN_CXX(struct quern_map_options, it.call.size = sizeof(it.call); it.call.attempts = 1;                  \
+                      it.call.wait_ms = QUERN_FOREVER; it.window_count = 8000; it.window_bytes = (size_t)64 << 20;     \
+                      it.timeout_ms = QUERN_FOREVER)
+#else
 #define QUERN_MAP_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
         .size = sizeof(struct quern_map_options), .call = QUERN_CALL_INIT, .window_count = 8000,                       \
         .window_bytes = (size_t)64 << 20, .timeout_ms = QUERN_FOREVER                                                  \
     }
+#endif
 
 /* Writes the next arguments (one msgpack array) and returns QUERN_OK; QUERN_END: there are no more; any other error
  * ends the inputs and comes out of quern_map_next once all items before it were given. Called by quern_map_next, in its

@@ -78,10 +78,14 @@ struct quern_pool_options {
     const char *const *broker_args;
     int start_timeout_ms; /* until broker and worker are ready, default 10,000 */
 };
+#ifdef __cplusplus
+#define QUERN_POOL_OPTIONS_INIT QUERN_INIT_IN_CXX(struct quern_pool_options, it.start_timeout_ms = 10000)
+#else
 #define QUERN_POOL_OPTIONS_INIT                                                                                        \
     {                                                                                                                  \
         .size = sizeof(struct quern_pool_options), .start_timeout_ms = 10000                                           \
     }
+#endif
 
 /* The rule of main, above. module: the program's own functions, kept for as long as it runs; NULL: none. */
 void quern_pool_main(int argc, char **argv, const struct quern_module *module);

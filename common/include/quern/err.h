@@ -48,6 +48,18 @@ enum quern_err {
 
 #define QUERN_MUST_USE __attribute__((warn_unused_result))
 
+/* What the INIT macros of structs are in C++, which has had named initialisers since C++20 only: set sets fields of it.
+ */
+#ifdef __cplusplus
+#define QUERN_INIT_IN_CXX(type, set)                                                                                   \
+    ([]() -> type {                                                                                                    \
+        type it = {};                                                                                                  \
+        it.size = sizeof(it);                                                                                          \
+        set;                                                                                                           \
+        return it;                                                                                                     \
+    }())
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
