@@ -109,4 +109,21 @@ int __wrap_asprintf(char **text, const char *format, ...)
     return size;
 }
 
+/* It needs none. */
+#define WITHOUT_MEMORY(call)                                                                                           \
+    do {                                                                                                               \
+        shortage_begin(0, true);                                                                                       \
+        call;                                                                                                          \
+        unsigned asked = shortage.asked;                                                                               \
+        (void)shortage_end();                                                                                          \
+        assert_int_equal(asked, 0);                                                                                    \
+    } while (0)
+
+#define ANSWERS_WITHOUT_MEMORY(code, call)                                                                             \
+    do {                                                                                                               \
+        enum quern_err answer;                                                                                         \
+        WITHOUT_MEMORY(answer = call);                                                                                 \
+        assert_int_equal(answer, code);                                                                                \
+    } while (0)
+
 #endif

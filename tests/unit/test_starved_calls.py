@@ -1,6 +1,6 @@
-"""Every function that libquern exports is asked with memory used up, in tests/unit/test_client_memory.c: one that needs
-some in a call_NAME that is starved, or between shortage_begin and shortage_end; one that needs none WITHOUT_MEMORY.
-Start reading at Starved."""
+"""Every function that libquern exports is asked with memory used up: one that needs some in tests/unit/test_client_memory.c,
+in a call_NAME that is starved, or between shortage_begin and shortage_end; one that needs none in test_client_frugal.c,
+WITHOUT_MEMORY. Start reading at Starved."""
 
 import os
 import re
@@ -26,8 +26,10 @@ def exported():
 
 def starved():
     """What stands in the functions that are starved, and in the stretches without memory."""
-    with open(os.path.join(ROOT, "tests/unit/test_client_memory.c"), encoding="utf-8") as file:
-        text = file.read()
+    text = ""
+    for name in ("test_client_memory.c", "test_client_frugal.c"):
+        with open(os.path.join(ROOT, "tests/unit", name), encoding="utf-8") as file:
+            text += file.read()
     functions = dict(re.findall(r"^static [^;{}]*?(\w+)\([^;{}]*\)\n{\n(.*?)^}", text, re.M | re.S))
     tried = [name for name in functions if re.search(r"(starve|try_with_less)\(&stage, " + name + r"\b", text) or
              re.search(r"(calls\[\] = {|trial \*call = )[^;]*\b" + name + r"\b", text)]
