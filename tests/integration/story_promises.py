@@ -75,19 +75,6 @@ class Promises(stage.Story):
         owner.close_stdin()
         self.assertEqual(owner.status(), 1)
 
-    def test_what_is_beyond_the_brokers_bound_waits_and_is_not_dropped(self):
-        with open(self.path("conf"), "w", encoding="ascii") as file:
-            file.write("limits\n    task_count_max = 50\n")
-        self.broker("--config", self.path("conf"))
-        lines = "".join(f"{i}\n" for i in range(1000))
-        waits = self.quern_start("map", "--window", 500, "square", stdin=subprocess.PIPE)
-        waits.write(lines)
-        waits.close_stdin()
-        self.wait_status(lambda s: s["tasks"]["ready"] == 50, "as many as it takes")
-        self.worker()
-        self.assertEqual(waits.status(), 0)
-        self.assertEqual(sorted(map(int, waits.out)), [i * i for i in range(1000)])
-
     def test_closing_a_client_cancels_nothing_unless_asked(self):
         self.broker()
         left = self.quern("submit", "--detach", "square", 7).stdout.strip()
