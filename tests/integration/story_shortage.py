@@ -2,7 +2,7 @@
 at its start and at work fails. Whoever meets it ends at once and says so, or goes on; nothing that was accepted is
 lost, nothing is done twice, and the next start goes on from there.
 
-Some N of each in every run, every N (at work: more) with QUERN_ALL=1. The client library answers an error instead and
+Some N of each in every run, every N with QUERN_ALL=1 (at work: until a whole map needs no more, a number of times). The client library answers an error instead and
 goes on: tests/unit/test_client_memory.c. Sanitizers have an allocator of their own: skipped there.
 Start reading at Shortage.
 """
@@ -23,6 +23,8 @@ SQUARES = "".join(f"{number * number}\n" for number in range(30))
 WORDS = ("memory", "cannot allocate", "ended the process while it was loaded")
 # Where it fails inside of these, they end the process in their own way: an exception, an assertion, a crash in a thread.
 OTHERS = ("libzmq", "libpgm", "libstdc++", "ld-linux", "libczmq", "libdw", "libgmp")
+WORK_COUNT_MAX = 5000  # and a map of thirty lines
+MISSES_ENOUGH = 20  # so many maps in a row that did not come to that allocation
 START_COUNT_MAX = 200000  # a start that allocates more often than this has no end
 
 
@@ -41,7 +43,7 @@ class Shortage(stage.Story):
         self.short = {"LD_PRELOAD": SHORTAGE, "QUERN_SHORTAGE": self.countdown}  # it logs where it was, too
         self.seed = int(os.environ.get("QUERN_SEED") or random.randrange(1 << 32))
         self.chance = random.Random(self.seed)
-        self.ended = self.went_on = self.by_others = 0
+        self.ended = self.went_on = self.by_others = self.misses = 0
 
     def arm(self, n):
         mode = "r+b" if os.path.exists(self.countdown) else "wb"
@@ -57,6 +59,23 @@ class Shortage(stage.Story):
         if ALL:
             return range(1, count + 1)
         return sorted(set(range(1, few // 4 + 1)) | {self.chance.randrange(1, count + 1) for _ in range(few)})
+
+    def numbers_at_work(self, few, count):
+        """A few by chance; or 1, 2, 3 ... until maps need no more: how many they need differs a little."""
+        if not ALL:
+            yield from (self.chance.randrange(1, count) for _ in range(few))
+            return
+        self.misses = 0
+        for n in range(1, WORK_COUNT_MAX):
+            if self.misses == MISSES_ENOUGH:
+                print(f"shortage: every allocation up to the {n - 1}th")
+                return
+            yield n
+        self.fail("there is no end to it")
+
+    def disarm(self):
+        self.misses = self.misses + 1 if self.left() > 0 else 0
+        self.arm(0)
 
     def allocations_of_a_start(self, start):
         """How many allocations it takes until it is ready."""
@@ -158,14 +177,14 @@ class Shortage(stage.Story):
         broker = self.broker(env=self.short)
         self.worker()
         self.wait_workers()
-        for n in [self.chance.randrange(1, 600) for _ in range(300 if ALL else 8)]:
+        for n in self.numbers_at_work(8, 600):
             waiting = self.quern_start("map", "square", "--keep-order", "--session", f"s{n}",
                                        stdin=subprocess.PIPE)
             self.arm(n)
             waiting.write("\n".join(LINES).encode())
             waiting.close_stdin()
             stage.wait_until(lambda: not broker.is_running() or not waiting.is_running(), "an end", 40)
-            self.arm(0)
+            self.disarm()
             if broker.is_running():
                 self.went_on += 1
             else:
@@ -181,7 +200,7 @@ class Shortage(stage.Story):
         self.broker()
         worker = self.worker(env=self.short)
         self.wait_workers()
-        for n in [self.chance.randrange(1, 400) for _ in range(300 if ALL else 8)]:
+        for n in self.numbers_at_work(8, 400):
             if not worker.is_running():
                 self.check_end(worker, n)
                 self.forget(worker)
@@ -193,7 +212,7 @@ class Shortage(stage.Story):
             waiting.write("\n".join(LINES).encode())
             waiting.close_stdin()
             stage.wait_until(lambda: not worker.is_running() or not waiting.is_running(), "an end", 40)
-            self.arm(0)
+            self.disarm()
             if not worker.is_running():
                 self.check_end(worker, n)
                 self.forget(worker)

@@ -7,7 +7,7 @@
 #include "fake_broker.h"
 #include "quern/client.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 static inline int setup(void **state)
 {
