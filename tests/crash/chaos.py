@@ -293,6 +293,7 @@ class Chaos(stage.Story):
         print(f"seed {self.seed}", flush=True)
         self.random = random.Random(self.seed)
         self.killed, self.did, self.hits, self.counted = (collections.Counter() for _ in range(4))
+        self.verdict = collections.Counter(outcomes=0, lost=0, unexpected=0, twice=0)
         self.due, self.rolled, self.cancelling, self.survivors, self.lives = [], [], [], [], []
         self.starts_at = self.looks = self.broker_lives = 0
         self.is_over = threading.Event()
@@ -384,6 +385,8 @@ class Chaos(stage.Story):
             return {pid: words for pid, words in found.items() if words[2] not in excused}
 
         stage.wait_until(lambda: not left(), "every process of a task to be gone", CLEARED_S + 1)
+        print("verdict after a full drain: {outcomes} outcomes; lost {lost}, unexpected {unexpected}, twice {twice}".format(
+            **self.verdict), flush=True)
         if self.seconds >= 10 and not self.names:
             self.assertGreater(self.hits["uncommitted"], 0, "no kill hit an uncommitted batch: this run proves nothing")
 

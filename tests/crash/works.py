@@ -122,8 +122,12 @@ class Work:
         for row in self.rows:
             by_line[row["line"]].append(row)
         wanted = set(range(1, self.count + 1))
-        test.assertEqual(sorted(wanted - set(by_line)), [], f"{self.name}-{self.round}: lost")
-        test.assertEqual(sorted(set(by_line) - wanted), [], f"{self.name}-{self.round}: unexpected")
+        lost = sorted(wanted - set(by_line))
+        unexpected = sorted(set(by_line) - wanted)
+        twice = sorted(line for line, rows in by_line.items() if len({row["id"] for row in rows}) > 1 or len(rows) > self.lives)
+        test.verdict.update(outcomes=len(by_line), lost=len(lost), unexpected=len(unexpected), twice=len(twice))
+        test.assertEqual(lost, [], f"{self.name}-{self.round}: lost")
+        test.assertEqual(unexpected, [], f"{self.name}-{self.round}: unexpected")
         for line, rows in by_line.items():
             test.assertEqual(len({row["id"] for row in rows}), 1, f"{self.name}: line {line} became two tasks: {rows}")
             test.assertEqual(len({json.dumps([row["ok"], row["result"] if row["ok"] else row["error"]]) for row in rows}), 1,
