@@ -438,6 +438,17 @@ static void show_live(struct pairs *row, const struct core *core, const struct t
     pairs_close(&progress);
 }
 
+/* An outcome's row has the sum of all attempts: who was blamed is in the rows of its failures, by the rule that counted
+ * them then. Of more failures than are shown, those are counted that are. */
+static uint64_t failure_count(const struct loaded *loaded, enum blame blame)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < loaded->failure_count; i++) {
+        count += retry_blame(loaded->failures[i].cause, loaded->failures[i].signal) == blame;
+    }
+    return count;
+}
+
 static void show_outcome(struct pairs *row, const struct core *core, const struct outcome_row *from,
                          const struct loaded *loaded)
 {
@@ -448,8 +459,8 @@ static void show_outcome(struct pairs *row, const struct core *core, const struc
     pair_options(row, core, from->call, &loaded->call);
     pair_u64(row, "attempt", from->attempt);
     pair_u64(row, "attempts", from->attempts);
-    pair_u64(row, "crashes", 0);
-    pair_u64(row, "losses", 0);
+    pair_u64(row, "crashes", failure_count(loaded, BLAME_CRASH));
+    pair_u64(row, "losses", failure_count(loaded, BLAME_LOSS));
     pair_time(row, "created_ms", from->created);
     pair_time(row, "started_ms", from->started);
     pair_time(row, "finished_ms", from->finished);

@@ -71,7 +71,7 @@ def under_kills(bench):
     bench.broker()
     worker = bench.worker(slots=SLOTS)
     bench.wait_workers()
-    count = max(size(10000), 4000) if SHARE < 1000 else size(10000)  # some seconds, and some kills, in every round
+    count = max(size(10000), 4000 if SHARE < 1000 else 2000)  # some seconds, and some kills, in every round
     sleep_1_ms(bench, min(count, 1000))
 
     def disturbed():

@@ -41,6 +41,7 @@ limits
     claim_ms = 200
 """
 ACTS = {"broker": 6, "supervisor": 2, "zygote": 2, "slot": 5, "client": 3, "stop": 5, "roll": 1, "cancel": 5, "sync": 2, "full": 2}
+KILLED = ("slot", "zygote", "supervisor", "broker", "client")  # each at least once in every run that is not a short one
 STOPPED = {"broker": 1, "supervisor": 2, "zygote": 1, "slot": 3}
 # A killed supervisor leaves nothing after this; unless its zygote was gone too, then detached processes may stay.
 CLEARED_S = 2.0
@@ -324,15 +325,24 @@ class Chaos(stage.Story):
             self.report()
         self.judge()
 
+    def is_whole(self):
+        """Long enough, and with all kinds of work: of such a run is asked that everything was hit."""
+        return self.seconds >= 10 and not self.names
+
     def disturb(self):
         pause = threading.Event()
         until = time.monotonic() + self.seconds
         names, weights = zip(*ACTS.items())
-        while time.monotonic() < until and not self.survivors:
+        planned = self.random.sample(KILLED, len(KILLED)) if self.is_whole() else []
+        while (time.monotonic() < until or planned) and not self.survivors:
             pause.wait(self.random.uniform(0.02, 0.35))  # where the act falls, not what is waited for
             self.do_due()
             self.tend_broker()
-            getattr(self, "act_" + self.random.choices(names, weights)[0])()
+            # Chance comes first; what it has not hit by then comes in the last third.
+            is_late = time.monotonic() > until - self.seconds / 3
+            planned = [name for name in planned if not self.killed[name]]
+            name = planned[0] if planned and is_late else self.random.choices(names, weights)[0]
+            getattr(self, "act_" + name)()
             self.tend(goes_on=True)
 
     def drain(self):
@@ -387,8 +397,9 @@ class Chaos(stage.Story):
         stage.wait_until(lambda: not left(), "every process of a task to be gone", CLEARED_S + 1)
         print("verdict after a full drain: {outcomes} outcomes; lost {lost}, unexpected {unexpected}, twice {twice}".format(
             **self.verdict), flush=True)
-        if self.seconds >= 10 and not self.names:
+        if self.is_whole():
             self.assertGreater(self.hits["uncommitted"], 0, "no kill hit an uncommitted batch: this run proves nothing")
+            self.assertEqual([name for name in KILLED if not self.killed[name]], [], "never killed: this run proves little")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ class Bench(stage.Story):
             self.assertGreater(ratio, 0, what)
         self.assertGreater(figures["floor"]["tasks_per_second"]["floor"], 0)
         self.assertGreater(figures["isolation"]["under_kills"]["ratio"], 0)
+        self.assertGreater(sum(one["kills"] for one in figures["isolation"]["under_kills"]["rounds"]["killed"]), 0)
+        self.assertEqual(figures["isolation"]["under_kills"]["failed"], 0)  # none that has crashes left
         self.assertGreater(figures["isolation"]["replacement"]["count"], 0)
 
     def test_every_figure_of_scale_can_be_taken(self):

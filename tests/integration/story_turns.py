@@ -220,11 +220,27 @@ class Attempts(Turns):
         """A task that kills its slot is tried three times whatever its policy, then it is quarantined."""
         shown = self.failed("crash")
         self.assertEqual((shown["cause"], [f["signal"] for f in shown["failures"]]), ("quarantined", [11] * 3))
+        self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"]), (3, 3, 0))
+        self.assertIn("3 crashes, 0 losses", self.quern("show", shown["id"]).stdout)
         self.assertNotIn(shown["id"], shown["message"])
         self.assertRegex(self.quern("submit", "crash", status=1).stderr,
                          r"^quern: task [0-9-]+: quarantined: Signal: its slot died 3 times; last: slot \d+ on ")
         shown = self.failed("crash", "--at-most-once")
-        self.assertEqual((shown["cause"], len(shown["failures"])), ("crashed", 1))
+        self.assertEqual((shown["cause"], len(shown["failures"]), shown["crashes"]), ("crashed", 1, 1))
+
+    def test_attempts_crashes_and_losses_of_a_finished_task_are_told_apart_also_after_a_restart(self):
+        """One crash, then two failures of its own, then a restart of the broker."""
+        file = self.path("effects")
+        script = f'echo x >> {file}; if [ $(wc -l < {file}) -eq 1 ]; then kill -9 $PPID; sleep 60; fi; exit 3'
+        self.quern("submit", "--attempts", "2", *command(script), status=1)
+        identity = self.quern("--json", "list").json[0]["id"]
+        broker = self.programs[0]
+        for _ in range(2):
+            shown = self.show(identity)
+            self.assertEqual((shown["attempts"], shown["crashes"], shown["losses"]), (3, 1, 0), shown)
+            self.assertEqual([f["cause"] for f in shown["failures"]], ["crashed", "error", "error"])
+            broker.kill9()
+            broker = self.broker()
 
     def test_a_timeout_counts_from_the_start_of_the_attempt(self):
         """Not from the submit, nor from the dispatch: waiting behind another, and a backoff, are free."""
