@@ -161,6 +161,14 @@ class Killing(Groups):
     def test_each_slot_has_a_group_that_holds_all_it_starts(self):
         self.check_groups()
 
+    def test_where_the_kernel_keeps_no_limits_status_says_so(self):
+        self.broker()
+        if self.hands_out_memory():
+            self.skipTest("it keeps them here")
+        self.worker_here()
+        self.assertIn("; limits watched every 10 to 200 ms; cgroup v2 for killing only: the memory controller is not ",
+                      self.quern("status").stdout)
+
     def test_each_slot_that_is_started_afresh_has_one_too(self):
         self.check_groups("--start", "spawn")
 

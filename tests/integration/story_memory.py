@@ -4,11 +4,14 @@ that run alone, and a floor of free memory. modules/hogs.c brings the functions;
 import json
 import os
 import signal
+import subprocess
+import unittest
 
 import unittest
 
 import stage
 
+TELLER = os.path.join(stage.BUILD, "tests", "teller")
 HOGS = os.path.join(stage.BUILD, "tests", "hogs.so")
 LONG_MS = 60000  # nobody waits for it: it is ended before
 
@@ -71,7 +74,7 @@ class Limits(Memory):
 
     def test_a_command_has_a_limit_too(self):
         self.begin("--allow-commands")
-        outcome = self.ask("quern.command", json.dumps(["sh", "-c", "head -c 200M /dev/zero | tail"]), "{}",
+        outcome = self.ask("quern.command", json.dumps(["sh", "-c", "head -c 200M /dev/zero | tail | { sleep 60; cat; }"]), "{}",
                            "--memory", "50M")
         self.assert_over(outcome, 50, 250)
 
@@ -108,6 +111,15 @@ class Limits(Memory):
         self.assert_over(outcome, 50, 310)
         failures = self.show(outcome["id"])["failures"]
         self.assertEqual([(each["cause"], each["signal"]) for each in failures], [("memory", 0)] * 5)
+
+    @unittest.skipIf(stage.is_sanitized(), "a sanitizer has terabytes of addresses")
+    def test_the_kernel_can_limit_the_addresses_of_slots(self):
+        """Of what they start too."""
+        self.begin("--rlimit-as", "400M", "--allow-commands")
+        self.assertEqual(self.ask("ask_malloc", "20")["result"], True)
+        self.assertEqual(self.ask("ask_malloc", "500")["result"], False)
+        shown = self.ask("quern.command", json.dumps(["sh", "-c", "ulimit -v"]), "{}")["result"]["stdout"]
+        self.assertEqual(shown, f"{400 * 1024}\n")
 
     @unittest.skipIf(stage.is_sanitized(), "a sanitizer has more memory of its own than that")
     def test_the_kernel_can_limit_slots_too(self):
@@ -261,7 +273,79 @@ class Killer(Memory):
         self.assertEqual((failure["cause"], failure["signal"]), ("crashed", 9))
 
 
+class Figures(Memory):
+    """What a task took is told of that task alone, though its slot has run others."""
+
+    def figures(self, *words):
+        shown = self.show(self.ask(*words)["id"])
+        self.assertEqual(shown["state"], "done", shown["message"])
+        return shown
+
+    def test_the_cpu_time_of_a_handler_is_its_own(self):
+        self.begin(slots=1)
+        burnt = self.figures("burn", "150")
+        self.assertTrue(140000 <= burnt["cpu_us"] <= burnt["run_us"] + 20000, burnt)
+        slept = self.figures("hog", "1", "200")
+        self.assertLess(slept["cpu_us"], 100000)
+        self.assertGreaterEqual(slept["run_us"], 200000)
+        burnt = self.figures("burn", "100")
+        self.assertTrue(90000 <= burnt["cpu_us"] < 140000 + slept["cpu_us"], burnt)
+
+    def test_the_cpu_time_of_one_that_was_stopped_is_its_own_too(self):
+        self.begin(slots=1)
+        self.figures("burn", "300")
+        shown = self.show(self.ask("burn", LONG_MS, "--timeout", "0.2")["id"])
+        self.assertEqual(shown["cause"], "timeout")
+        self.assertTrue(0 < shown["cpu_us"] < shown["run_us"] + 100000, shown)
+
+    def test_the_peak_of_a_handler_is_told(self):
+        """Of its process: a slot that has once had as much says so of later ones."""
+        self.begin(slots=1)
+        self.assertLess(self.figures("burn", "5")["peak_kib"], 60 * 1024 if not stage.is_sanitized() else 1 << 30)
+        self.assertGreater(self.figures("hog", "80", "20")["peak_kib"], 80 * 1024)
+
+
 class Alone(Memory):
+    def check_alone(self, task, other):
+        """It failed beside the other, and ran again when nothing else did."""
+        for each in (other, task):
+            self.quern("result", each, "--wait")
+        self.assertEqual([failure["cause"] for failure in self.show(task)["failures"]], ["memory"])
+        number = {name: str(int(name.split("-")[0]) << 32 | int(name.split("-")[1])) for name in (other, task)}
+        self.assertEqual(self.notes("notes"), [["begin", number[other]], ["end", number[other]],
+                                               ["begin", number[task]], ["end", number[task]]])
+
+    def test_after_it_took_too_much_memory_it_runs_again_alone(self):
+        self.begin(slots=3)
+        path = json.dumps(self.path("notes"))
+        other = self.detach("beside", path, "2000")
+        stage.wait_until(lambda: self.notes("notes"), "the other runs")
+        task = self.detach("hogs_first", path, "20", "--attempts", "2", "--backoff", "0.001", "--memory", "50M",
+                           "--alone-on-retry")
+        stage.wait_until(lambda: self.show(task)["failures"], "it is stopped")
+        self.assertEqual(self.state(other), "running")
+        self.check_alone(task, other)
+
+    def tell(self, retry, *words):
+        done = subprocess.run([TELLER, *words], env={**self.env, "TELLER_RETRY": retry}, cwd=self.directory, text=True,
+                              capture_output=True, check=True, timeout=stage.PATIENCE_S)
+        return {name: bytes.fromhex(value).decode() for name, _, value in
+                (line.partition(" ") for line in done.stdout.splitlines()) if name in ("id", "cause", "attempts")}
+
+    def test_a_c_program_asks_for_more_memory_for_the_next_attempt(self):
+        self.begin()
+        told = self.tell("grow", "hog", "+150", "+400")
+        self.assertEqual((told["cause"], told["attempts"]), ("none", "3"), told)
+        self.assertEqual([failure["cause"] for failure in self.show(told["id"])["failures"]], ["memory", "memory"])
+
+    def test_a_c_program_asks_that_the_next_attempt_runs_alone(self):
+        self.begin(slots=3)
+        other = self.detach("beside", json.dumps(self.path("notes")), "2000")
+        stage.wait_until(lambda: self.notes("notes"), "the other runs")
+        told = self.tell("alone", "hogs_first", self.path("notes"), "+20")
+        self.assertEqual((told["cause"], told["attempts"]), ("none", "2"), told)
+        self.check_alone(told["id"], other)
+
     def test_nothing_runs_beside_it_and_what_comes_later_waits_for_it(self):
         self.begin(slots=4)
         path = self.path("notes")

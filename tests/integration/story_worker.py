@@ -201,6 +201,27 @@ class Starting(WorkerStory):
                                                    XDG_RUNTIME_DIR=self.path("run2")))
 
 
+class Slots(WorkerStory):
+    """How many there are, when nobody says it."""
+
+    def check_default(self, count, **options):
+        self.broker()
+        worker = self.start("quern-worker", "--module", UNRULY, **options)
+        self.wait_workers()
+        self.assertEqual(self.status()["workers"][0]["slots"], count)
+        self.assertEqual(len(self.processes(worker, "quern-slot")), count)
+        return worker
+
+    def test_as_many_as_it_may_use_cpus(self):
+        """A quota of a cgroup counts too: test_cpus."""
+        self.check_default(len(os.sched_getaffinity(0)))
+
+    def test_a_worker_that_may_use_one_cpu_has_one(self):
+        cpu = max(os.sched_getaffinity(0))
+        worker = self.check_default(1, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+        self.assertEqual(os.sched_getaffinity(self.processes(worker, "quern-slot")[0]), {cpu})
+
+
 class Kills(WorkerStory):
     def test_at_most_once_is_that_under_kills_of_slots(self):
         count = 3000
@@ -346,7 +367,28 @@ class Ending(WorkerStory):
         self.assertFalse(any(map(stage.is_alive, below)))
         # It has said so: nobody waits for the end of its lease.
         self.wait_status(lambda status: status["tasks"]["ready"] == 2 and status["tasks"]["running"] == 0, "both to wait")
-        self.assertEqual({task["attempts"] for task in self.quern("--json", "list").json}, {0})
+        rows = [self.quern("--json", "show", task["id"]).json for task in self.quern("--json", "list").json]
+        self.assertEqual({(row["attempts"], row["crashes"], row["losses"]) for row in rows}, {(0, 0, 1)})  # they had started: lost with their worker
+        self.assertEqual({failure["cause"] for row in rows for failure in row["failures"]}, {"lost"})
+
+    def test_what_may_run_at_most_once_is_lost_with_a_worker_that_ends_at_once(self):
+        """It has run, and nobody knows how far; it is not tried again, and what was not started is."""
+        worker = self.begin(slots=1)
+        path = json.dumps(self.path("effects"))
+        task = self.quern("submit", "--detach", "--at-most-once", "effect", path, "1000").stdout.strip()
+        other = self.quern("submit", "--detach", "--at-most-once", "effect", path, "0").stdout.strip()
+        stage.wait_until(lambda: self.lines_of("effects"), "the first to run")
+        worker.send(signal.SIGTERM)
+        worker.wait_log("draining")
+        worker.send(signal.SIGTERM)
+        self.assertEqual(worker.status(10), 0)
+        self.quern("result", "--wait", task, status=None)
+        shown = self.quern("--json", "show", task).json
+        self.assertEqual((shown["state"], shown["cause"]), ("failed", "lost"), shown)
+        self.worker(module=UNRULY)
+        self.quern("result", "--wait", other)
+        self.assertEqual(set(collections.Counter(self.lines_of("effects")).values()), {1})
+        self.assertEqual(len(self.lines_of("effects")), 2)
 
 
 class Killing(WorkerStory):
@@ -687,6 +729,34 @@ class Births(WorkerStory):
         for n, task in enumerate(tasks):
             self.assertEqual(self.quern("result", "--wait", task).stdout, f"{n + 1}\n")
         self.assertEqual(sum("the device is busy" in line for line in worker.log), 1)
+
+    def test_a_zygote_whose_successor_cannot_be_initialised_costs_no_task_and_is_told_once(self):
+        """What runs ends, what waits waits, until the initialiser succeeds again."""
+        self.check_successor("fail", 1, 1)
+
+    def test_nor_one_whose_successors_crash(self):
+        """Each of them is an event of its own, a second after the last."""
+        self.check_successor("crash", 3, 99)
+
+    def check_successor(self, how, least, most):
+        file = self.path("missing")
+        text = {"fail": "the model is missing", "crash": "the zygote died"}[how]
+        worker = self.begin(slots=2, env={"UNRULY": how, "UNRULY_WHILE": file})
+        running = self.quern("submit", "--detach", "effect", json.dumps(self.path("effects")), "4").stdout.strip()
+        stage.wait_until(lambda: self.lines_of("effects"), "it to run")
+        with open(file, "w", encoding="utf-8"):
+            pass
+        os.kill(self.processes(worker, "quern-zygote")[0], signal.SIGKILL)
+        stage.wait_until(lambda: sum(text in line for line in worker.log) >= least, "it to be told")
+        tasks = [self.quern("submit", "--detach", "good", str(n)).stdout.strip() for n in range(5)]
+        self.quern("result", "--wait", running)
+        self.assertLessEqual(sum(text in line for line in worker.log), most)
+        os.unlink(file)
+        for n, task in enumerate(tasks):
+            self.assertEqual(self.quern("result", "--wait", task).stdout, f"{n + 1}\n")
+        rows = [self.quern("--json", "show", task).json for task in [running, *tasks]]
+        self.assertEqual({(row["state"], row["attempts"], len(row["failures"])) for row in rows}, {("done", 1, 0)})
+        self.assertEqual(worker.end(), 0)
 
     def test_modules_that_changed_on_disk_are_not_taken_for_the_old_ones(self):
         """A function's index would mean another function."""

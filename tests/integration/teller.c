@@ -1,7 +1,8 @@
 /*
  * teller.c: a client for stories that tells every field of an outcome, as a C program has it: one line each, NAME HEX,
- * the bytes of the value as hexadecimal. teller FUNCTION TEXT...: arguments are the texts; of quern.command, the words
- * of the command. Start reading at main.
+ * the bytes of the value as hexadecimal. teller FUNCTION TEXT...: arguments are the texts (+N: a number); of
+ * quern.command, the words of the command. TELLER_RETRY=grow: what takes more than 50 MiB is tried again with twice as
+ * much; alone: with as much, and nothing beside it; else it runs at most once. Start reading at main.
  */
 #include <quern/client.h>
 #include <quern/value.h>
@@ -71,10 +72,26 @@ static void write_args(struct quern_writer *args, bool is_command, char **words,
         quern_write_array(args, count);
     }
     for (size_t i = 0; i < count; i++) {
-        quern_write_text(args, words[i]);
+        if (words[i][0] == '+') {
+            quern_write_i64(args, strtoll(words[i], NULL, 10));
+        } else {
+            quern_write_text(args, words[i]);
+        }
     }
     if (is_command) {
         quern_write_map(args, 0);
+    }
+}
+
+static void set_retry(struct quern_call *call, const char *retry)
+{
+    call->at_most_once = retry == NULL;
+    if (retry != NULL) {
+        call->memory_bytes = (uint64_t)50 << 20;
+        call->attempts = 5;
+        call->backoff_ms = 1;
+        call->memory_growth = strcmp(retry, "grow") == 0 ? 200 : 0;
+        call->alone = strcmp(retry, "alone") == 0 ? QUERN_ALONE_RETRIED : QUERN_ALONE_NEVER;
     }
 }
 
@@ -89,7 +106,7 @@ int main(int argc, char **argv)
         return 2;
     }
     call.function = argv[1];
-    call.at_most_once = true;
+    set_retry(&call, getenv("TELLER_RETRY"));
     write_args(args, strcmp(argv[1], "quern.command") == 0, argv + 2, (size_t)argc - 2);
     quern_writer_bytes(args, &call.args, &call.args_size);
     must(quern_client_open(NULL, &client), "open");

@@ -284,6 +284,33 @@ static enum quern_err fails_first(struct quern_task *task, struct quern_reader *
     return err == QUERN_OK && quern_task_attempt(task) == 1 ? quern_task_fail(task, "First", "as it should") : err;
 }
 
+/* hogs_first(FILE, MS): the same, but its first attempt takes memory, and waits to be stopped for it. */
+static enum quern_err hogs_first(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    if (quern_task_attempt(task) == 1) {
+        (void)take(HOG_MIB_MAX / 2);
+        hold(60000);
+    }
+    return beside(task, args, result);
+}
+
+/* burn(MS): so much CPU time. */
+static enum quern_err burn(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t ms;
+    struct timespec used = {0};
+    if (quern_read_i64(args, &ms) != QUERN_OK) {
+        return quern_task_fail_args(task, args, "burn takes ms");
+    }
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    int64_t until_ms = used.tv_sec * 1000 + used.tv_nsec / 1000000 + ms;
+    while (used.tv_sec * 1000 + used.tv_nsec / 1000000 < until_ms) {
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    }
+    quern_write_nil(result);
+    return QUERN_OK;
+}
+
 static enum quern_err ask_malloc(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     int64_t mib;
@@ -317,6 +344,8 @@ static const struct quern_function functions[] = {{"hog", hog},
                                                   {"fails_first", fails_first},
                                                   {"runaway", runaway},
                                                   {"hydra", hydra},
+                                                  {"hogs_first", hogs_first},
+                                                  {"burn", burn},
                                                   {"hog_shared", hog_shared},
                                                   {NULL, NULL}};
 

@@ -413,12 +413,17 @@ __attribute__((constructor)) static void loaded(void)
     }
 }
 
+/* UNRULY_WHILE: only while that file is there. */
+static int is_over(void)
+{
+    return getenv("UNRULY_WHILE") != NULL && access(getenv("UNRULY_WHILE"), F_OK) != 0;
+}
+
 static enum quern_err initialise_slot(const char **text_out)
 {
     slot_initialised_in = getpid();
     slot_initialised++;
-    /* UNRULY_WHILE: only while that file is there. */
-    if (getenv("UNRULY_WHILE") != NULL && access(getenv("UNRULY_WHILE"), F_OK) != 0) {
+    if (is_over()) {
         return QUERN_OK;
     }
     if (is_told("slot-fail")) {
@@ -434,6 +439,9 @@ static enum quern_err initialise_slot(const char **text_out)
 static enum quern_err initialise(const char **text_out)
 {
     initialised_in = getpid();
+    if (is_over()) {
+        return QUERN_OK;
+    }
     if (is_told("fail")) {
         *text_out = "the model is missing";
         return QUERN_IO;
