@@ -172,6 +172,50 @@ static void test_a_task_that_ends_while_it_is_looked_up_is_shown(void **state)
     scene_end(&scene);
 }
 
+static void output_said(struct scene *scene, uint64_t conn, uint64_t number)
+{
+    struct msg_OUTPUT output = {.request = number, .is_running = true, .output = bytes_text("\xc1 no output at all")};
+    msg_OUTPUT_put(say(scene), &output);
+    said(scene, conn);
+}
+
+/* Who looks at a task is not to be shown what another worker makes up, nor what nobody asked for. */
+static void test_output_is_heard_only_from_the_worker_that_was_asked(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    operator_comes(&scene);
+    client_comes(&scene);
+    worker_comes(&scene);
+    struct msg_HELLO_WORKER other = {
+        .instance = {{4}}, .pid = 4, .host = bytes_text("elsewhere"), .name = bytes_text("elsewhere-1"), .slots = 1};
+    msg_HELLO_WORKER_put(say(&scene), &other);
+    said(&scene, WORKER + 1);
+    commit(&scene);
+    output_said(&scene, WORKER, 1); /* nobody has asked anything */
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
+    query(&scene, OPERATOR, "logs", id_make((uint32_t)scene.series, 1), false);
+    assert_true(has_heard(&scene, "LOOK"));
+    uint64_t asked = scene.core->look_number;
+    uint64_t loads = scene.core->load_number;
+    output_said(&scene, WORKER + 1, asked);
+    output_said(&scene, CLIENT, asked);
+    output_said(&scene, WORKER, asked + 1);
+    assert_int_equal(scene.core->looks.count, 1);
+    assert_int_equal(scene.core->load_number, loads); /* still waiting for it */
+    output_said(&scene, WORKER, asked);
+    assert_int_equal(scene.core->looks.count, 0);
+    assert_int_equal(scene.core->load_number, loads + 1);
+    struct loaded loaded = {.kind = LOAD_LOGS, .number = scene.core->load_number};
+    struct event event = {.kind = EVENT_LOADED, .loaded = &loaded};
+    step(&scene, &event);
+    commit(&scene);
+    assert_false(has_heard(&scene, "no output at all")); /* what is no output is left out */
+    scene_end(&scene);
+}
+
 /* Those who ask, wait and leave must not fill the broker. */
 static void test_who_leaves_takes_what_it_waits_for_along(void **state)
 {
@@ -451,6 +495,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
         cmocka_unit_test(test_nothing_is_dispatched_while_the_disk_is_behind),
         cmocka_unit_test(test_a_task_that_ends_while_it_is_looked_up_is_shown),
+        cmocka_unit_test(test_output_is_heard_only_from_the_worker_that_was_asked),
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),
         cmocka_unit_test(test_answers_to_a_flood_of_questions_are_bounded),
         cmocka_unit_test(test_a_peer_that_speaks_of_nothing_known_is_dropped),
