@@ -7,8 +7,6 @@ import signal
 import subprocess
 import unittest
 
-import unittest
-
 import stage
 
 TELLER = os.path.join(stage.BUILD, "tests", "teller")
