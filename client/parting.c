@@ -11,6 +11,9 @@
 
 /* Tasks of one state that are cancelled at a time. */
 #define CANCEL_COUNT_MAX 10000u
+/* Cancels under way at once: each answer waits for a commit, which they share. A broker answers 64 questions of a
+ * client. */
+#define CANCELS_AT_ONCE 32u
 
 void client_shut(struct quern_client *client)
 {
@@ -119,34 +122,114 @@ static enum quern_err list_ask(struct quern_client *client, const char *session,
     return err;
 }
 
-/* What has started meanwhile stays. *is_more_out: the list was full, and what was cancelled of it makes room. */
-static enum quern_err cancel_in_state(struct quern_client *client, const char *session, const char *state,
-                                      bool *is_more_out)
+/* The ids in a list; *count_out of them. */
+static enum quern_err list_read(const void *answer, size_t size, uint64_t *ids, size_t *count_out)
 {
-    void *answer = NULL;
-    size_t size = 0;
-    size_t rows = 0;
-    size_t cancelled = 0;
     struct quern_reader reader;
-    *is_more_out = false;
-    enum quern_err err = list_ask(client, session, state, &answer, &size);
-    if (err != QUERN_OK) {
-        return err;
-    }
+    size_t rows = 0;
     quern_reader_init(&reader, answer, size);
-    err = quern_read_array(&reader, &rows);
-    for (size_t i = 0; err == QUERN_OK && i < rows; i++) {
-        uint64_t id = row_id(&reader);
-        enum quern_err said = id == 0 ? QUERN_PROTOCOL : quern_cancel(client, id, false, QUERN_FOREVER);
-        cancelled += said == QUERN_OK;
-        err = said == QUERN_RUNNING || said == QUERN_FINISHED || said == QUERN_UNKNOWN ? QUERN_OK : said;
+    enum quern_err err = quern_read_array(&reader, &rows);
+    rows = err == QUERN_OK && rows <= CANCEL_COUNT_MAX ? rows : 0;
+    for (*count_out = 0; *count_out < rows; ++*count_out) {
+        ids[*count_out] = row_id(&reader);
+        if (ids[*count_out] == 0) {
+            return error_set(QUERN_PROTOCOL, "the broker's list has a row without id");
+        }
     }
-    *is_more_out = rows == CANCEL_COUNT_MAX && cancelled > 0;
-    free(answer);
     return err;
 }
 
-/* One by one: closing it would end the name's session, which the program may want to open again. */
+/* Those that are asked for at the same time. */
+struct cancelling {
+    struct request *asked[CANCELS_AT_ONCE];
+    const uint64_t *ids;
+    size_t count;
+    size_t at;
+    size_t under_way;
+    size_t cancelled;
+    enum quern_err err;
+};
+
+/* Takes an answer from its place. What has started or ended meanwhile stays; the broker may have had no room. */
+static void answer_take(struct quern_client *client, struct cancelling *all, struct request **place)
+{
+    struct message again = {.kind = MSG_CANCEL, .CANCEL = {.task = (*place)->task}};
+    enum quern_err code = (*place)->code;
+    requests_drop(&client->ledger.requests, place);
+    all->under_way--;
+    if (code == QUERN_FULL) {
+        code = requests_ask(&client->ledger.requests, &again, place);
+        all->under_way += code == QUERN_OK;
+    } else {
+        all->cancelled += code == QUERN_OK;
+    }
+    if (code != QUERN_OK && code != QUERN_RUNNING && code != QUERN_FINISHED && code != QUERN_UNKNOWN) {
+        all->err = error_set(code, "what has not started could not be cancelled: %s", quern_err_text(code));
+    }
+}
+
+/* Takes what is answered, and asks for more. */
+static void cancelling_go_on(struct quern_client *client, struct cancelling *all)
+{
+    for (size_t i = 0; i < CANCELS_AT_ONCE; i++) {
+        if (all->asked[i] != NULL && all->asked[i]->is_done) {
+            answer_take(client, all, &all->asked[i]);
+        }
+        if (all->asked[i] == NULL && all->err == QUERN_OK && all->at < all->count) {
+            struct message message = {.kind = MSG_CANCEL, .CANCEL = {.task = all->ids[all->at]}};
+            enum quern_err err = requests_ask(&client->ledger.requests, &message, &all->asked[i]);
+            all->at += err == QUERN_OK;
+            all->under_way += err == QUERN_OK;
+            all->err = err != QUERN_NO_MEMORY ? QUERN_OK : error_memory("a request");
+        }
+    }
+    if (client->ledger.requests.unsent_count > 0 && io_poke(client)) {
+        io_wake(client);
+    }
+}
+
+static enum quern_err ids_cancel(struct quern_client *client, struct cancelling *all)
+{
+    pthread_mutex_lock(&client->lock);
+    client_ref(client);
+    while (!client_is_over(client)) {
+        cancelling_go_on(client, all);
+        if (all->under_way == 0 && (all->err != QUERN_OK || all->at == all->count)) {
+            break;
+        }
+        /* Beyond the bound of requests an answer to another brings us back. */
+        (void)client_wait(client, &client->settled, &client->settled_waiters, INT64_MAX);
+    }
+    for (size_t i = 0; i < CANCELS_AT_ONCE && !client->is_closed; i++) { /* closed: they are gone with the ledger */
+        requests_drop(&client->ledger.requests, &all->asked[i]);
+    }
+    enum quern_err err = all->err != QUERN_OK ? all->err : client_end(client);
+    client_unref_unlock(client);
+    return err;
+}
+
+/* *is_more_out: the list was full, and what was cancelled of it makes room. */
+static enum quern_err cancel_in_state(struct quern_client *client, const char *session, const char *state,
+                                      bool *is_more_out)
+{
+    struct cancelling all = {.err = QUERN_OK};
+    uint64_t *ids = calloc(CANCEL_COUNT_MAX, sizeof(*ids));
+    void *answer = NULL;
+    size_t size = 0;
+    *is_more_out = false;
+    enum quern_err err = ids == NULL ? error_memory("a list") : list_ask(client, session, state, &answer, &size);
+    err = err != QUERN_OK ? err : list_read(answer, size, ids, &all.count);
+    free(answer);
+    if (err == QUERN_OK) {
+        all.ids = ids;
+        err = ids_cancel(client, &all);
+    }
+    *is_more_out = all.count == CANCEL_COUNT_MAX && all.cancelled > 0;
+    free(ids);
+    return err;
+}
+
+/* Task by task: closing it would end the name's session, which the program may want to open again. */
 static enum quern_err cancel_named(struct quern_client *client, const char *session)
 {
     static const char *const states[] = {"delayed", "waiting", "ready", "backoff", "leased"};
