@@ -11,10 +11,9 @@
 
 /* What a client may always have in a batch: it did not fill it. */
 #define MODEST_COUNT 128u
-#define MODEST_BYTES (64 * KIB)
-/* Unless there are so many of them that the batch has grown to so many times its bound. */
+#define MODEST_BYTES (16 * KIB)
+/* Unless there are so many of them that the batch has so many times its number of submits. */
 #define MODEST_BATCHES 2u
-
 /* Of what was kept this much is taken in one step: others have their turn between. */
 #define STEP_BYTES (64 * KIB)
 
@@ -38,25 +37,28 @@ void backlog_count(struct core *core, struct conn *conn, size_t size)
     conn->batch_count++;
     conn->batch_bytes += size;
     core->open.submit_count++;
-    core->open.submit_bytes += size;
 }
 
-static bool is_full(const struct core *core, uint64_t times)
+/* By results too: who waits for the commit waits for their bytes as well. */
+static bool is_full(const struct core *core)
 {
-    return core->open.submit_count / times >= core->limits.batch_submit_count_max ||
-           core->open.submit_bytes / times >= core->limits.batch_submit_bytes_max;
+    return core->open.submit_count >= core->limits.batch_submit_count_max ||
+           core->open.bytes >= core->limits.batch_submit_bytes_max;
 }
 
-static bool is_modest(const struct core *core, const struct conn *conn)
+/* size: of what it says now. */
+static bool is_modest(const struct core *core, const struct conn *conn, size_t size)
 {
     bool is_known = conn->batch == core->open.number;
-    return !is_full(core, MODEST_BATCHES) &&
-           (!is_known || (conn->batch_count < MODEST_COUNT && conn->batch_bytes < MODEST_BYTES));
+    return core->open.submit_count / MODEST_BATCHES < core->limits.batch_submit_count_max &&
+           (is_known ? conn->batch_count : 0) < MODEST_COUNT &&
+           (is_known ? conn->batch_bytes : 0) + size < MODEST_BYTES;
 }
 
 bool backlog_must_wait(const struct core *core, const struct conn *conn, const struct cursor *cursor)
 {
-    return is_full(core, 1) && conn->session != NULL && !conn->session->is_volatile && !is_modest(core, conn) &&
+    return is_full(core) && conn->session != NULL && !conn->session->is_volatile &&
+           !is_modest(core, conn, (size_t)(cursor->end - cursor->p)) &&
            core->backlog_bytes < core->limits.submit_pool_bytes && message_peek(cursor) == MSG_SUBMIT;
 }
 

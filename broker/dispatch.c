@@ -10,6 +10,8 @@
 
 #include "common/check.h"
 
+/* Tasks up to this size, arguments and result together, are light: results of these go on while the disk is behind. */
+#define LIGHT_SIZE_MAX (64 * KIB)
 /* Tasks given to one worker before the next has its turn, while prefetching. */
 #define PREFETCH_RUN 16u
 
@@ -27,15 +29,23 @@ static bool has_room(const struct core *core, const struct worker *worker, bool 
            worker->held_count < count && has_bytes;
 }
 
+/* What it has next, or what came of its last one, is large, and goes to the disk. */
+static bool burdens_disk(const struct lane *lane)
+{
+    const struct task *task = lane_peek(lane);
+    return !task->session->is_volatile && (task->args_size > LIGHT_SIZE_MAX || lane->weight > LIGHT_SIZE_MAX);
+}
+
 /* The lane this worker should take from: that of the deepest task, then highest priority, and in turn among equals. */
-static struct lane *best_lane(struct worker *worker, bool only_idle)
+static struct lane *best_lane(const struct core *core, struct worker *worker, bool only_idle)
 {
     struct lane *best = NULL;
     size_t best_at = 0;
     for (size_t i = 0; i < worker->lane_count; i++) {
         size_t at = (worker->lane_cursor + i) % worker->lane_count;
         struct lane *lane = worker->lanes[at];
-        if (lane->ready == 0 || (!only_idle && lane_peek(lane)->call->option.at_most_once)) {
+        if (lane->ready == 0 || (!only_idle && lane_peek(lane)->call->option.at_most_once) ||
+            (core->spares_disk && burdens_disk(lane))) {
             continue;
         }
         if (best == NULL || lane->levels[0]->rank > best->levels[0]->rank) {
@@ -54,7 +64,7 @@ static struct lane *lane_for(const struct core *core, struct worker *worker, boo
     if (!has_any && (worker->nested_count == 0 || !has_room(core, worker, only_idle, true))) {
         return NULL;
     }
-    struct lane *lane = best_lane(worker, only_idle);
+    struct lane *lane = best_lane(core, worker, only_idle);
     return lane != NULL && (has_any || lane_peek(lane)->call->option.depth >= worker->nested_depth) ? lane : NULL;
 }
 
@@ -121,13 +131,14 @@ static bool dispatch_round(struct core *core, bool only_idle)
 
 void dispatch_all(struct core *core)
 {
-    if (core->ready == 0 || core->hungry_count == 0 || expiries_are_behind(core) || disk_is_behind(core)) {
+    if (core->ready == 0 || core->hungry_count == 0 || expiries_are_behind(core) || disk_rows_are_behind(core)) {
         return;
     }
     if (core->now < core->hold_until) {
         core_sweep_by(core, core->hold_until);
         return;
     }
+    core->spares_disk = disk_is_behind(core); /* by bytes */
     while (core->ready > 0 && dispatch_round(core, true)) {
     }
     while (core->ready > 0 && dispatch_round(core, false)) {

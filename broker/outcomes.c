@@ -203,6 +203,7 @@ void task_finish(struct core *core, struct task *task, const struct ending *endi
         outcome_add(core, id, session, record->row.completion, record->row.finished, row_size(&record->row));
     outcome_keep_record(core, outcome, record);
     if (!session->is_volatile) {
+        task->call->lane->weight = row_size(&record->row);
         outcome->batch = core->open.number;
         batch_record(core, record);
     }

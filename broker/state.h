@@ -159,6 +159,7 @@ struct lane {
     size_t level_cap;
     uint64_t ready;
     uint64_t leased;
+    uint64_t weight;         /* bytes that the last durable task of it brought to the disk */
     size_t calls;            /* in memory that name it: it goes when none does */
     struct worker **workers; /* connected ones that serve it */
     size_t worker_count;
@@ -363,6 +364,7 @@ void clients_grant(struct core *core); /* credit that was withheld */
 uint64_t client_window_share(const struct core *core);
 /* So much waits for the disk that nothing is to be added until the next commit: no credit, and no dispatches, whose
  * results would. What is small and comes meanwhile then waits for little. */
+bool disk_rows_are_behind(const struct core *core);
 bool disk_is_behind(const struct core *core);
 enum quern_err submit_room(const struct core *core, bool is_volatile); /* does the broker take tasks now? */
 struct task *task_submit_retry(struct core *core, struct session *session, struct call *call, struct bytes args,
@@ -571,7 +573,6 @@ struct open_batch {
     size_t amo_count, amo_cap;
     size_t bytes;
     uint64_t submit_count; /* of the tasks: new ones */
-    uint64_t submit_bytes; /* their arguments */
     bool meta_changed;
     bool is_urgent;
     int64_t lazy_since; /* 0: nothing lazy */
@@ -661,6 +662,7 @@ struct core {
     struct conn *backlog_first; /* clients with a backlog */
     struct conn *backlog_last;
     size_t backlog_count;
+    bool spares_disk;       /* while dispatching: no large tasks now */
     size_t backlog_bytes;   /* of all */
     uint64_t backlog_batch; /* that has taken of it what it could */
 

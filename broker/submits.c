@@ -273,10 +273,14 @@ uint64_t client_window_share(const struct core *core)
     return share < core->limits.client_window_bytes ? share : core->limits.client_window_bytes;
 }
 
+bool disk_rows_are_behind(const struct core *core)
+{
+    return core->open.task_count + core->open.record_count > core->limits.batch_row_count_max;
+}
+
 bool disk_is_behind(const struct core *core)
 {
-    return core_open_bytes(core) > core->limits.batch_bytes_max ||
-           core->open.task_count + core->open.record_count > core->limits.batch_row_count_max;
+    return core_open_bytes(core) > core->limits.batch_bytes_max || disk_rows_are_behind(core);
 }
 
 static void grant(struct core *core, struct conn *conn)

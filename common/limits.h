@@ -194,7 +194,7 @@
     X(resident_bytes_max, 128 * MIB, "outcomes kept in memory until their client takes them; others are read back")    \
     X(batch_row_count_max, 65536, "row changes in one batch")                                                          \
     X(batch_submit_count_max, 4096, "submits in one batch; who sends more than a few waits for the next one")          \
-    X(batch_submit_bytes_max, 1 * MIB, "bytes of the same")                                                            \
+    X(batch_submit_bytes_max, 512 * KIB, "bytes of arguments and results in one batch, in the same way")               \
     X(batch_bytes_max, 2 * MIB, "bytes that wait for the disk; beyond it no credit and no dispatch until a commit")    \
     X(wal_bytes_max, 256 * MIB, "write-ahead log kept after a burst")                                                  \
     X(disk_reserve_bytes, 64 * MIB, "free disk below the log's limit plus this: submits are refused")                  \

@@ -127,19 +127,33 @@ static void test_credit_that_was_withheld_comes_with_the_commit(void **state)
     scene_end(&scene);
 }
 
-/* What large tasks leave for the disk is what small ones of others wait for: results would only add to it. */
-static void test_nothing_is_dispatched_while_the_disk_is_behind(void **state)
+/* What large tasks leave for the disk is what small ones of others wait for: their results would only add to it. Small
+ * ones would but wait for one commit more. */
+static void test_large_tasks_are_not_dispatched_while_the_disk_is_behind_small_ones_are(void **state)
 {
     struct scene scene;
     struct bytes args = bytes_of(calloc(1, MIB), MIB);
     (void)state;
     scene_begin(&scene);
     scene.core->limits.batch_bytes_max = MIB;
+    scene.core->limits.batch_submit_bytes_max = UINT64_MAX;
     client_comes(&scene);
-    worker_comes_with(&scene, 2, false);
+    worker_comes_with(&scene, 8, false);
     submit(&scene, 1, args);
     assert_true(has_heard(&scene, "DISPATCH"));
     submit(&scene, 2, bytes_text("\xc0")); /* a byte more than may wait */
+    assert_true(has_heard(&scene, "DISPATCH"));
+    submit(&scene, 3, args);
+    assert_false(has_heard(&scene, "DISPATCH"));
+    commit(&scene);
+    assert_true(has_heard(&scene, "DISPATCH"));
+
+    struct item_finished item = {
+        .task = id_make((uint32_t)scene.series, 1), .epoch = 4, .attempt = 1, .result = bytes_of(args.p, MIB - 1)};
+    finished(&scene, &item);
+    item.task = id_make((uint32_t)scene.series, 3);
+    finished(&scene, &item);
+    submit(&scene, 4, bytes_text("\xc0")); /* the function's results were large */
     assert_false(has_heard(&scene, "DISPATCH"));
     commit(&scene);
     assert_true(has_heard(&scene, "DISPATCH"));
@@ -493,7 +507,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_outcome_of_task_zero_gets_its_receipt),
         cmocka_unit_test(test_an_attempt_of_the_highest_number_does_not_count),
         cmocka_unit_test(test_credit_that_was_withheld_comes_with_the_commit),
-        cmocka_unit_test(test_nothing_is_dispatched_while_the_disk_is_behind),
+        cmocka_unit_test(test_large_tasks_are_not_dispatched_while_the_disk_is_behind_small_ones_are),
         cmocka_unit_test(test_a_task_that_ends_while_it_is_looked_up_is_shown),
         cmocka_unit_test(test_output_is_heard_only_from_the_worker_that_was_asked),
         cmocka_unit_test(test_who_leaves_takes_what_it_waits_for_along),

@@ -133,7 +133,7 @@ static void test_who_waits_for_the_next_batch_takes_turns(void **state)
     scene_end(&scene);
 }
 
-/* Not by number alone: a megabyte takes as long as thousands of small ones. */
+/* Not by number alone: a megabyte takes as long as thousands of small ones, and results as long as arguments. */
 static void test_a_batch_is_full_by_bytes_too(void **state)
 {
     struct scene scene;
@@ -141,17 +141,29 @@ static void test_a_batch_is_full_by_bytes_too(void **state)
     (void)state;
     scene_begin(&scene);
     scene.core->limits.batch_submit_bytes_max = MIB;
+    client_comes(&scene);
+    uint64_t first = scene.series;
+    worker_comes(&scene);
+    submit(&scene, 1, bytes_text("\xc0"));
+    commit(&scene);
     uint64_t modest = greedy_comes(&scene, GREEDY_TOO, false);
     (void)greedy_comes(&scene, GREEDY, false);
-    for (unsigned i = 1; i <= 3; i++) {
+    for (unsigned i = 1; i <= 2; i++) {
         submit_at(&scene, GREEDY, i, big);
     }
     submits_at(&scene, GREEDY_TOO, modest, 1, 1);
-    assert_int_equal(scene.core->tasks.count, 2);
+    assert_int_equal(scene.core->tasks.count, 1 + 2);
     commit(&scene);
-    assert_int_equal(scene.core->tasks.count, 3);
+    assert_int_equal(scene.core->tasks.count, 1 + 3);
     commit(&scene);
-    assert_int_equal(scene.core->tasks.count, 4);
+
+    struct item_finished item = {.task = id_make((uint32_t)first, 1), .epoch = 4, .attempt = 1, .result = big};
+    finished(&scene, &item);
+    submit_at(&scene, GREEDY, 3, big); /* the first of it in this batch, and too much all the same */
+    submits_at(&scene, GREEDY_TOO, modest, 2, 1);
+    assert_int_equal(scene.core->tasks.count, 3 + 1);
+    commit(&scene);
+    assert_int_equal(scene.core->tasks.count, 3 + 2);
     free((void *)(uintptr_t)big.p);
     scene_end(&scene);
 }
