@@ -310,7 +310,8 @@ struct quern_outcome {
     const char *stderr_text; /* of a failure: the end of what it wrote to stderr, up to 4 KiB; ends with a NUL, and may
                               * have others inside; "" if nothing */
     size_t stderr_size;
-    const char *stdout_text; /* the same of stdout; of a command both are the command's. `quern logs ID` shows more */
+    const char *stdout_text; /* the same of stdout; of a command both are the command's. `quern logs ID` shows more, and
+                              * quern_query "logs" gives it */
     size_t stdout_size;
 };
 
@@ -387,7 +388,8 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
                                                   int timeout_ms);
 
 /*
- * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "backup"; see PROTOCOL.md, QUERY).
+ * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "logs", "backup"; see PROTOCOL.md,
+ * QUERY).
  * params: a msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one
  * array. QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
  * QUERN_INVALID  params;  QUERN_UNSUPPORTED  what
