@@ -24,7 +24,8 @@ struct cradle {
 static void lie_in(struct cradle *cradle)
 {
     cradle->make(cradle->self);
-    _exit(0);
+    /* Not _exit: a sanitizer that counts what is entered would count that it never came back, in our memory. */
+    (void)syscall(SYS_exit_group, 0);
 }
 
 /* The kernel's call itself, and no function around it: that would return on our stack first there and then here, when
