@@ -157,9 +157,6 @@ static size_t piece_run(struct core *core, struct conn *conn)
     } else {
         free(piece);
     }
-    if (conn != NULL && conn->is_denied) {
-        backlog_drop(core, conn);
-    }
     return taken;
 }
 

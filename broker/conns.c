@@ -303,6 +303,7 @@ void conn_deny(struct core *core, struct conn *conn, enum quern_err code, const 
     struct msg_DENIED denied = {.code = code, .text = bytes_text(text), .owner = bytes_text(owner)};
     msg_DENIED_put(send_answer(core, conn), &denied);
     conn->is_denied = true;
+    backlog_drop(core, conn); /* what it sent is heard no more; also if another one took its session over */
     if (conn->session != NULL) {
         session_left(core, conn->session);
     }

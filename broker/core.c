@@ -513,7 +513,6 @@ static void take_frame(struct core *core, uint64_t id, struct bytes frame)
     if (conn != NULL && !conn->is_denied && !cursor_done(&cursor) && !backlog_add(core, conn, &cursor)) {
         core->counters.protocol_errors++;
         conn_deny(core, conn, QUERN_PROTOCOL, NULL, "SUBMIT goes on far beyond the credit that was given");
-        backlog_drop(core, conn);
     }
 }
 

@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORLD_MS_MAX 20000
+#define WORLD_MS_MAX 60000
 
 struct world {
     char directory[64];

@@ -223,6 +223,37 @@ static void test_volatile_submits_never_wait_for_a_batch(void **state)
     scene_end(&scene);
 }
 
+static void named_comes(struct scene *scene, uint64_t conn)
+{
+    struct msg_HELLO_CLIENT hello = {
+        .instance = {{(uint8_t)conn}}, .pid = 9, .name = bytes_text("s"), .take_over = true};
+    msg_HELLO_CLIENT_put(say(scene), &hello);
+    said(scene, conn);
+    struct msg_ECHO echo = {.nonce = scene->nonce};
+    msg_ECHO_put(say(scene), &echo);
+    said(scene, conn);
+}
+
+/* Another one takes the session over while it waits: found by the simulation. */
+static void test_what_waits_goes_with_its_session(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    scene.core->limits.batch_submit_count_max = 200;
+    named_comes(&scene, GREEDY);
+    commit(&scene);
+    greedy_submits(&scene, GREEDY, scene.series, 1000);
+    assert_true(scene.core->backlog_bytes > 0);
+    named_comes(&scene, GREEDY_TOO);
+    assert_true(conn_find(scene.core, GREEDY)->is_denied);
+    assert_int_equal(scene.core->backlog_bytes, 0);
+    core_check(scene.core);
+    commit(&scene);
+    assert_int_equal(scene.core->tasks.count, 200);
+    scene_end(&scene);
+}
+
 /* What waits has a bound, too. */
 static void test_who_fills_its_backlog_is_denied(void **state)
 {
@@ -255,6 +286,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_batch_is_full_by_bytes_too),
         cmocka_unit_test(test_what_comes_behind_a_submit_that_waits_waits_too),
         cmocka_unit_test(test_what_waits_goes_with_its_connection),
+        cmocka_unit_test(test_what_waits_goes_with_its_session),
         cmocka_unit_test(test_volatile_submits_never_wait_for_a_batch),
         cmocka_unit_test(test_who_fills_its_backlog_is_denied),
     };

@@ -26,7 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAFETY_NET_MS 30000
+#define SAFETY_NET_MS 60000
 
 struct scene {
     char *directory;

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define AWAIT_MS_MAX 30000
+#define AWAIT_MS_MAX 60000
 #define WORLD_TASK_MAX 20000u
 
 struct seen {
