@@ -59,10 +59,10 @@ void worker_enter(struct chaos *chaos, size_t index)
 static void draw_memory(struct chaos *chaos, struct limits *limits)
 {
     if (percent(chaos, 20)) {
-        limits->volatile_bytes_max = below(chaos, 2000);
+        limits->volatile_bytes_max = 1 + below(chaos, 2000); /* at 0 nothing is ever accepted */
     }
     if (chaos->nested_percent == 0 && percent(chaos, 20)) {
-        limits->task_bytes_max = below(chaos, 4000);
+        limits->task_bytes_max = 1 + below(chaos, 4000);
     }
     if (chaos->nested_percent == 0 && percent(chaos, 10)) {
         limits->unacked_count_max = 1 + below(chaos, 10);
