@@ -12,11 +12,15 @@
 #include "worker/reaper.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define PATIENCE_MS 10000 /* the safety net */
 
 /* A child with a child of its own, each in a session of its own. */
 struct family {
@@ -77,7 +81,12 @@ static void test_a_family_is_stopped_as_a_whole_and_dies_as_a_whole(void **state
     assert_int_equal(waitpid(family.child, &status, 0), family.child);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     /* Without another look: it was killed as a descendant, before it came to us. */
+    struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, family.grandchild, 0), .events = POLLIN};
+    bool is_dead = poll(&end, 1, PATIENCE_MS) > 0;
+    close(end.fd);
+    kill(family.grandchild, SIGKILL);
     assert_int_equal(waitpid(family.grandchild, &status, 0), family.grandchild);
+    assert_true(is_dead);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     assert_false(reaper_freeze_strays(is_known, &nobody));
 }
@@ -126,6 +135,7 @@ static void test_what_cannot_be_killed_is_said_in_the_report(void **state)
 static int become_subreaper(void **state)
 {
     (void)state;
+    alarm(6 * PATIENCE_MS / 1000); /* what a failed test leaves must not be waited for by the next */
     return prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
