@@ -43,7 +43,7 @@ static struct {
     uintptr_t base;
     pid_t pid;
     _Atomic pid_t thread; /* that crashed; 0: none */
-    volatile sig_atomic_t stage;
+    atomic_int stage;     /* of the thread that crashed; the one that runs tasks looks at it */
     int signal;
     uintptr_t address; /* that could not be reached, */
     bool has_address;  /* if it was that */
