@@ -32,6 +32,15 @@ static struct quern_group *tree_next(const struct quern_group *root, struct quer
     return group == root ? NULL : group->next;
 }
 
+static uint64_t tree_pending(struct quern_group *root)
+{
+    uint64_t pending = 0;
+    for (struct quern_group *group = root; group != NULL; group = tree_next(root, group)) {
+        pending += group->pending;
+    }
+    return pending;
+}
+
 static bool tree_is_done(struct quern_group *root)
 {
     struct quern_group *group = root;
@@ -217,10 +226,9 @@ static enum quern_err group_await(struct quern_group *group, int64_t deadline_ms
             io_wake(client);
         }
         if (clock_mono_ms() >= deadline_ms) {
-            return error_set(
-                QUERN_TIMEOUT,
-                "%llu futures of the group, and those of groups within, are unfinished; they go on, wait again",
-                (unsigned long long)group->pending);
+            return error_set(QUERN_TIMEOUT,
+                             "%llu futures of the group and of groups within are unfinished; they go on, wait again",
+                             (unsigned long long)tree_pending(group));
         }
         client->group_waiters++;
         client->wanting++;

@@ -296,6 +296,8 @@ static void test_a_failure_within_is_the_outer_groups_when_that_is_left(void **s
     group_submit(outer, 2);
     group_submit(inner, 2);
     await_submitted(client);
+    assert_int_equal(quern_group_wait(outer, 0), QUERN_TIMEOUT);
+    assert_non_null(strstr(quern_last_error(), "4 futures of the group and of groups within are unfinished"));
     end_as(fake, 4, TASK_FAILED);
     assert_int_equal(quern_group_wait(inner, 1), QUERN_TIMEOUT);
     assert_int_equal(close_told(outer, &failed), QUERN_TASK_FAILED);
