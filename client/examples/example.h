@@ -20,6 +20,14 @@ static inline void must(enum quern_err err)
     }
 }
 
+/* A loop over what comes has ended: because all has come, or by an error. */
+static inline void must_be_end(enum quern_err err)
+{
+    if (err != QUERN_END) {
+        must(err);
+    }
+}
+
 static inline struct quern_pool *pool_of(unsigned slots)
 {
     struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;

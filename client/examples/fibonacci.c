@@ -51,14 +51,16 @@ int main(int argc, char **argv)
     struct quern_future *futures[3];
     struct quern_future *future;
     struct quern_set *set;
+    enum quern_err err;
 
     for (int i = 0; i < 3; i++) {
         futures[i] = submit_i64(quern_pool_client(pool), "fibonacci", inputs[i]);
     }
     must(quern_as_completed(futures, 3, QUERN_FOREVER, &set));
-    while (quern_set_next(set, QUERN_FOREVER, &future) == QUERN_OK) {
+    while ((err = quern_set_next(set, QUERN_FOREVER, &future)) == QUERN_OK) {
         print_result(future);
     }
+    must_be_end(err);
     quern_set_close(&set);
     for (int i = 0; i < 3; i++) {
         quern_future_release(&futures[i]);

@@ -89,13 +89,14 @@ int main(int argc, char **argv)
     bool is_there[COUNT + 1] = {false};
     int written = 0;
     int again = 0;
+    enum quern_err err;
 
     must(quern_session_info(client, &info));
     printf("accepted by former runs: %" PRIu64 "\n", info.ordinal_high);
     fflush(stdout);
     FILE *results = results_open(argv[1], is_there);
     submit_rest(client, info.ordinal_high);
-    while (quern_next(client, QUERN_FOREVER, &outcome) == QUERN_OK) {
+    while ((err = quern_next(client, QUERN_FOREVER, &outcome)) == QUERN_OK) {
         if (is_there[outcome->ordinal]) {
             again++;
         } else {
@@ -105,6 +106,7 @@ int main(int argc, char **argv)
         }
         quern_outcome_release(&outcome); /* acknowledged: after it was written */
     }
+    must_be_end(err);
     fclose(results);
     printf("written by this run: %d; had come before: %d\n", written, again);
     must(quern_pool_close(&pool, 0));

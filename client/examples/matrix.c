@@ -91,10 +91,11 @@ static void by_rows(struct quern_client *client, const char *function, double ma
     struct quern_map_item item;
     struct quern_map *map;
     int64_t row = 0;
+    enum quern_err err;
 
     options.call.function = function;
     must(quern_map_open(client, &options, next_row, &row, &map));
-    while (quern_map_next(map, QUERN_FOREVER, &item) == QUERN_OK) {
+    while ((err = quern_map_next(map, QUERN_FOREVER, &item)) == QUERN_OK) {
         struct quern_reader reader;
         quern_reader_init(&reader, item.outcome->result, item.outcome->result_size);
         quern_read_array(&reader, NULL);
@@ -104,6 +105,7 @@ static void by_rows(struct quern_client *client, const char *function, double ma
         must(quern_reader_error(&reader));
         quern_outcome_release(&item.outcome);
     }
+    must_be_end(err);
     quern_map_close(&map);
 }
 

@@ -104,13 +104,14 @@ int main(int argc, char **argv)
     int64_t total = 0;
     int entered = 0;
     int finished = 0;
+    enum quern_err err;
 
     must(quern_as_completed(NULL, 0, QUERN_FOREVER, &set));
     while (entered < WIDTH) {
         enter(client, set, entered, 0, entered);
         entered++;
     }
-    while (quern_set_next(set, QUERN_FOREVER, &future) == QUERN_OK) {
+    while ((err = quern_set_next(set, QUERN_FOREVER, &future)) == QUERN_OK) {
         int i = item_of(future);
         int64_t value = result_i64(future);
 
@@ -126,6 +127,7 @@ int main(int argc, char **argv)
             enter(client, set, i, 0, entered++);
         }
     }
+    must_be_end(err);
     quern_set_close(&set);
     printf("%d items went through; the digits of all squares sum to %" PRId64 "\n", finished, total);
     printf("under way at once: at most %d", most[STAGES]);

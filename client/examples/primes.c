@@ -71,14 +71,16 @@ static int64_t count_up_to_limit(struct quern_client *client)
     struct quern_map *map;
     int64_t first = 1;
     int64_t count = 0;
+    enum quern_err err;
 
     options.call.function = "count_primes";
     options.order = QUERN_COMPLETION_ORDER; /* a sum does not care */
     must(quern_map_open(client, &options, next_range, &first, &map));
-    while (quern_map_next(map, QUERN_FOREVER, &item) == QUERN_OK) {
+    while ((err = quern_map_next(map, QUERN_FOREVER, &item)) == QUERN_OK) {
         count += outcome_i64(item.outcome);
         quern_outcome_release(&item.outcome);
     }
+    must_be_end(err);
     quern_map_close(&map);
     return count;
 }

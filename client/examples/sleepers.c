@@ -44,14 +44,16 @@ static void in_input_order(struct quern_client *client)
     struct quern_map_item item;
     struct quern_map *map;
     int next = 0;
+    enum quern_err err;
 
     printf("by map:         ");
     options.call.function = "nap";
     must(quern_map_open(client, &options, next_nap, &next, &map));
-    while (quern_map_next(map, QUERN_FOREVER, &item) == QUERN_OK) {
+    while ((err = quern_map_next(map, QUERN_FOREVER, &item)) == QUERN_OK) {
         printf(" %" PRId64, outcome_i64(item.outcome));
         quern_outcome_release(&item.outcome);
     }
+    must_be_end(err);
     printf("\n");
     quern_map_close(&map);
 }
@@ -61,15 +63,17 @@ static void as_they_complete(struct quern_client *client)
     struct quern_future *futures[COUNT];
     struct quern_future *future;
     struct quern_set *set;
+    enum quern_err err;
 
     printf("by as_completed:");
     for (int i = 0; i < COUNT; i++) {
         futures[i] = submit_i64(client, "nap", fifths[i]);
     }
     must(quern_as_completed(futures, COUNT, QUERN_FOREVER, &set));
-    while (quern_set_next(set, QUERN_FOREVER, &future) == QUERN_OK) {
+    while ((err = quern_set_next(set, QUERN_FOREVER, &future)) == QUERN_OK) {
         printf(" %" PRId64, result_i64(future));
     }
+    must_be_end(err);
     printf("\n");
     quern_set_close(&set);
     for (int i = 0; i < COUNT; i++) {

@@ -50,9 +50,7 @@ int main(int argc, char **argv)
         printf("%" PRId64 "\n", outcome_i64(item.outcome));
         quern_outcome_release(&item.outcome);
     }
-    if (err != QUERN_END) {
-        must(err);
-    }
+    must_be_end(err);
     quern_map_close(&map);
     must(quern_pool_close(&pool, 0));
     return 0;

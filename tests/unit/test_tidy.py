@@ -167,6 +167,17 @@ class Calls(unittest.TestCase):
                 wrong.append(f"{name}: wait for what is awaited: tests/integration/stage.py, wait_until")
         self.assertEqual(wrong, [])
 
+    def test_no_example_takes_an_error_for_the_end(self):
+        """A loop over what comes ends with QUERN_END or with what went wrong: who copies an example must look which."""
+        wrong = []
+        for name in FILES:
+            if not name.startswith("client/examples/") and not re.match(r"client/include/quern/\w+\.h$|.*\.md$", name):
+                continue
+            text = read(name)
+            for loop in re.finditer(r"while \(quern_\w*next\(", text):
+                wrong.append(f"{name}:{text.count(chr(10), 0, loop.start()) + 1}: keep the answer, look at it behind the loop")
+        self.assertEqual(wrong, [])
+
     def test_library_code_neither_prints_nor_exits(self):
         """Errors are values; what people read comes from main, the command line and the log."""
         wrong = []

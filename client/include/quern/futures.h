@@ -5,9 +5,10 @@
  *     struct quern_set *set;
  *     struct quern_future *future;
  *     quern_as_completed(futures, count, QUERN_FOREVER, &set);
- *     while (quern_set_next(set, QUERN_FOREVER, &future) == QUERN_OK) {
+ *     while ((err = quern_set_next(set, QUERN_FOREVER, &future)) == QUERN_OK) {
  *         ... quern_future_result(future, 0, &outcome) ...
  *     }
+ *     ... QUERN_END: these were all; anything else is an error ...
  *     quern_set_close(&set);
  *
  * Every function may be called from any thread. A future is released by the thread that no other uses it in.

@@ -15,7 +15,7 @@
  *     struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
  *     options.call.function = "square";
  *     quern_map_open(client, &options, number, &next, &map);
- *     while (quern_map_next(map, QUERN_FOREVER, &item) == QUERN_OK) {
+ *     while ((err = quern_map_next(map, QUERN_FOREVER, &item)) == QUERN_OK) {
  *         ... item.index, item.outcome ...
  *         quern_outcome_release(&item.outcome);
  *     }
@@ -100,7 +100,8 @@ struct quern_map_item {
  * input itself could not write ends the inputs
  */
 QUERN_MUST_USE enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quern_map_item *item_out);
-/* Readable while quern_map_next would not block: as quern_set_fd. */
+/* A file descriptor that is readable while quern_map_next would not block (for QUERN_END, errors and the end of the
+ * map's own time too); for poll. Do not read from it, do not close it; the map closes it. -1: none could be made. */
 int quern_map_fd(struct quern_map *map);
 /* Ends it; before its end: cancels what has not started (with force: what runs too), and what still comes of it is
  * acknowledged unseen. */
