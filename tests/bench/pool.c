@@ -196,6 +196,20 @@ static void bench_map(struct quern_client *client, size_t count)
     printf("\"seconds\":%.6f,\"per_second\":%.1f,", seconds, (double)count / seconds);
 }
 
+/* The most resident memory of this process so far. Not getrusage: that also counts what the process before exec had. */
+static long rss_max_kib(void)
+{
+    char line[256];
+    long kib = 0;
+    FILE *file = fopen("/proc/self/status", "re");
+    must_be(file != NULL, "/proc/self/status");
+    while (kib == 0 && fgets(line, sizeof line, file) != NULL) {
+        kib = strncmp(line, "VmHWM:", 6) == 0 ? strtol(line + 6, NULL, 10) : 0;
+    }
+    fclose(file);
+    return kib;
+}
+
 /* ---- all of it ---- */
 
 static void bench_open(struct quern_client *client, size_t count)
@@ -229,7 +243,7 @@ static void bench(size_t which, const struct quern_pool_options *options, size_t
     benches[which].run(client, count);
     begun_ns = now_ns();
     must(quern_pool_close(&pool, 0), "close");
-    printf("\"close_ms\":%.3f}\n", (double)(now_ns() - begun_ns) / 1e6);
+    printf("\"close_ms\":%.3f,\"rss_max_kib\":%ld}\n", (double)(now_ns() - begun_ns) / 1e6, rss_max_kib());
 }
 
 int main(int argc, char **argv)
