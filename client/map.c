@@ -8,6 +8,7 @@
  * items, their window, waiting.
  */
 #include "client/map_item.h"
+#include "client/timed_fd.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "quern/value.h"
@@ -82,6 +83,7 @@ struct quern_map {
     bool is_reading; /* inputs, without the lock: look at nothing */
     int fd;          /* -1 until asked for */
     bool fd_is_set;
+    struct timed_fd timed_fd; /* over fd: the deadline ends waiting, too */
 };
 
 /* ---- reading inputs: without lock ---- */
@@ -434,8 +436,12 @@ int quern_map_fd(struct quern_map *map)
         map->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         map_fd_update(map);
     }
-    int fd = map->fd;
+    int fd = timed_fd_get(&map->timed_fd, map->fd, map->deadline_ms);
+    int why = errno;
     pthread_mutex_unlock(&client->lock);
+    if (fd < 0) {
+        (void)error_set(QUERN_IO, "no descriptor for a map: %s", strerror(why));
+    }
     return fd;
 }
 
@@ -485,6 +491,7 @@ static enum quern_err options_read(const struct quern_map_options *given, struct
 
 static void map_free(struct quern_map *map)
 {
+    timed_fd_fini(&map->timed_fd);
     if (map->fd >= 0) {
         (void)close(map->fd);
     }
@@ -532,6 +539,7 @@ static struct quern_map *map_make(struct quern_client *client, const struct quer
     map->writer = quern_writer_new();
     map->stopped_at = UINT64_MAX;
     map->fd = -1;
+    map->timed_fd = (struct timed_fd)TIMED_FD_INIT;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&map->changed, &monotonic);

@@ -4,24 +4,21 @@
  * Start at quern_set_next.
  */
 #include "client/inside.h"
+#include "client/timed_fd.h"
 #include "common/check.h"
 #include "common/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 struct quern_set {
     unsigned fork_count;
     int64_t deadline_ms;
     struct watcher watcher;
-    /* With a deadline the descriptor is one that joins the watcher's and a timer, for it ends the wait too. */
-    int joined_fd;
-    int timer_fd;
+    struct timed_fd timed_fd; /* over the watcher's: the deadline ends the wait, too */
 };
 
 static enum quern_err set_check(const struct quern_set *set)
@@ -63,7 +60,7 @@ static struct quern_set *set_make(int64_t deadline_ms)
     if (set != NULL) {
         set->fork_count = client_fork_count();
         set->deadline_ms = deadline_ms;
-        set->joined_fd = set->timer_fd = -1;
+        set->timed_fd = (struct timed_fd)TIMED_FD_INIT;
         watcher_init(&set->watcher, QUERN_FIRST_COMPLETED);
     }
     return set;
@@ -139,54 +136,15 @@ enum quern_err quern_set_next(struct quern_set *set, int timeout_ms, struct quer
 
 /* ---- its descriptor ---- */
 
-static int timer_make(int64_t deadline_ms)
-{
-    struct itimerspec at = {.it_value = {.tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000}};
-    at.it_value.tv_nsec += at.it_value.tv_sec == 0 && at.it_value.tv_nsec == 0; /* 0 would be never */
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd >= 0 && timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL) != 0) {
-        (void)close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static bool join(int joined_fd, int fd)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    return fd >= 0 && epoll_ctl(joined_fd, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-static void fds_close(struct quern_set *set)
-{
-    if (set->timer_fd >= 0) {
-        (void)close(set->timer_fd);
-    }
-    if (set->joined_fd >= 0) {
-        (void)close(set->joined_fd);
-    }
-    set->timer_fd = set->joined_fd = -1;
-}
-
 /* With the watcher's lock. */
-static int fds_make(struct quern_set *set)
+static int fd_make(struct quern_set *set)
 {
     struct watcher *watcher = &set->watcher;
     if (watcher->fd < 0) {
         watcher->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         watcher_fd_update(watcher);
     }
-    if (watcher->fd < 0 || set->deadline_ms == INT64_MAX) {
-        return watcher->fd;
-    }
-    if (set->joined_fd < 0) {
-        set->joined_fd = epoll_create1(EPOLL_CLOEXEC);
-        set->timer_fd = timer_make(set->deadline_ms);
-        if (set->joined_fd < 0 || !join(set->joined_fd, watcher->fd) || !join(set->joined_fd, set->timer_fd)) {
-            fds_close(set);
-        }
-    }
-    return set->joined_fd;
+    return timed_fd_get(&set->timed_fd, watcher->fd, set->deadline_ms);
 }
 
 int quern_set_fd(struct quern_set *set)
@@ -195,7 +153,7 @@ int quern_set_fd(struct quern_set *set)
         return -1;
     }
     pthread_mutex_lock(&set->watcher.lock);
-    int fd = fds_make(set);
+    int fd = fd_make(set);
     int why = errno;
     bool must_want = fd >= 0 && !watcher_is_due(&set->watcher);
     pthread_mutex_unlock(&set->watcher.lock);
@@ -218,7 +176,7 @@ void quern_set_close(struct quern_set **taken)
     if (set_check(set) != QUERN_OK) {
         return; /* in the child of a fork nobody knows what state it is in */
     }
-    fds_close(set);
+    timed_fd_fini(&set->timed_fd);
     watcher_fini(&set->watcher);
     free(set);
 }

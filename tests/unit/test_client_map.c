@@ -392,6 +392,25 @@ static void test_the_descriptor_is_readable_while_next_would_not_block(void **st
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+/* One input fills the window: nothing but the time makes it readable. */
+static void test_the_descriptor_tells_of_the_end_of_the_maps_time(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct numbers numbers = numbers_of(1);
+    struct quern_map_options options = options_of(QUERN_INPUT_ORDER);
+    options.window_count = 1;
+    options.timeout_ms = 5;
+    by_hand(fake, false);
+    struct quern_map *map = map_of(client, options, &numbers);
+    assert_int_equal(next_of(map, 0), QUERN_TIMEOUT);
+    submits_await(fake, 1);
+    assert_true(is_readable(quern_map_fd(map), WAIT_MS));
+    assert_int_equal(next_of(map, QUERN_FOREVER), QUERN_TIMEOUT);
+    quern_map_close(&map);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
 /* ---- several threads ---- */
 
 struct one_map {
@@ -460,6 +479,7 @@ int main(int argc, char **argv)
         WITH_FAKE(test_an_input_that_is_no_array_ends_them),
         WITH_FAKE(test_items_do_not_come_out_of_quern_next),
         WITH_FAKE(test_the_descriptor_is_readable_while_next_would_not_block),
+        WITH_FAKE(test_the_descriptor_tells_of_the_end_of_the_maps_time),
         WITH_FAKE(test_maps_of_two_threads_do_not_mix),
     };
     if (argc > 1) {
