@@ -14,6 +14,10 @@
 /* Cancels under way at once: each answer waits for a commit, which they share. A broker answers 64 questions of a
  * client. */
 #define CANCELS_AT_ONCE 32u
+/* The states are asked for one after the other, and a task may go back meanwhile to one that was looked at (from a
+ * worker that is lost: leased, then ready). So they are gone through again until nothing is found, at most so often. */
+#define CANCEL_PASSES_MIN 2u
+#define CANCEL_PASSES_MAX 100u
 
 void client_shut(struct quern_client *client)
 {
@@ -208,9 +212,9 @@ static enum quern_err ids_cancel(struct quern_client *client, struct cancelling 
     return err;
 }
 
-/* *is_more_out: the list was full, and what was cancelled of it makes room. */
+/* *cancelled_out: how many were; *is_more_out: the list was full, and what was cancelled of it makes room. */
 static enum quern_err cancel_in_state(struct quern_client *client, const char *session, const char *state,
-                                      bool *is_more_out)
+                                      size_t *cancelled_out, bool *is_more_out)
 {
     struct cancelling all = {.err = QUERN_OK};
     uint64_t *ids = calloc(CANCEL_COUNT_MAX, sizeof(*ids));
@@ -224,21 +228,36 @@ static enum quern_err cancel_in_state(struct quern_client *client, const char *s
         all.ids = ids;
         err = ids_cancel(client, &all);
     }
+    *cancelled_out = all.cancelled;
     *is_more_out = all.count == CANCEL_COUNT_MAX && all.cancelled > 0;
     free(ids);
+    return err;
+}
+
+static enum quern_err cancel_pass(struct quern_client *client, const char *session, size_t *cancelled_out)
+{
+    static const char *const states[] = {"delayed", "waiting", "ready", "backoff", "leased"};
+    enum quern_err err = QUERN_OK;
+    *cancelled_out = 0;
+    for (size_t i = 0; err == QUERN_OK && i < sizeof(states) / sizeof(states[0]); i++) {
+        bool is_more = true;
+        while (err == QUERN_OK && is_more) {
+            size_t cancelled = 0;
+            err = cancel_in_state(client, session, states[i], &cancelled, &is_more);
+            *cancelled_out += cancelled;
+        }
+    }
     return err;
 }
 
 /* Task by task: closing it would end the name's session, which the program may want to open again. */
 static enum quern_err cancel_named(struct quern_client *client, const char *session)
 {
-    static const char *const states[] = {"delayed", "waiting", "ready", "backoff", "leased"};
     enum quern_err err = QUERN_OK;
-    for (size_t i = 0; err == QUERN_OK && i < sizeof(states) / sizeof(states[0]); i++) {
-        bool is_more = true;
-        while (err == QUERN_OK && is_more) {
-            err = cancel_in_state(client, session, states[i], &is_more);
-        }
+    size_t cancelled = 0;
+    for (unsigned pass = 0; err == QUERN_OK && pass < CANCEL_PASSES_MAX && (pass < CANCEL_PASSES_MIN || cancelled > 0);
+         pass++) {
+        err = cancel_pass(client, session, &cancelled);
     }
     return err;
 }

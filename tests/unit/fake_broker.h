@@ -55,6 +55,7 @@ struct fake {
     uint32_t fail_sequence;    /* this one fails */
     bool is_quiet;             /* no heartbeat hides a wake-up that was missed */
     bool obeys_cancel;         /* CANCEL ends what is not done; else it gets reply_code */
+    uint32_t late_sequence;    /* in the list of ready ones (which all are) only when that is asked for again */
     enum quern_err deny;       /* answer to HELLO */
     enum quern_err deny_now;   /* said to the connected client, once */
     enum quern_err refuse;     /* every submit */
@@ -65,6 +66,7 @@ struct fake {
     unsigned hello_count;
     unsigned resume_count;
     unsigned request_count;
+    unsigned ready_list_count;
     unsigned bye_count;
     uint64_t submit_count;   /* items received, repeated ones too */
     uint64_t repeated_count; /* of them */
@@ -476,8 +478,43 @@ static inline void fake_show(struct buf *body)
     put_text(body, "a quarter");
 }
 
+static inline bool fake_is_listed(const struct fake *fake, uint32_t sequence)
+{
+    return fake->tasks[sequence].completion == 0 && (sequence != fake->late_sequence || fake->ready_list_count > 1);
+}
+
+/* What was submitted and has no outcome is ready; nothing is in another state. */
+static inline void fake_list(struct fake *fake, const struct msg_QUERY *query, struct buf *body)
+{
+    struct cursor cursor = cursor_of(query->params);
+    struct value head = {0};
+    struct value key = {0};
+    struct value state = {0};
+    uint32_t count = 0;
+    CHECK(cursor_next(&cursor, &head) && cursor_next(&cursor, &key) && cursor_next(&cursor, &state));
+    CHECK(bytes_is(key.bytes, "state"));
+    bool is_ready = bytes_is(state.bytes, "ready");
+    fake->ready_list_count += is_ready;
+    for (uint32_t i = 1; is_ready && i <= fake->submitted_high; i++) {
+        count += fake_is_listed(fake, i);
+    }
+    put_array(body, count);
+    for (uint32_t i = 1; count > 0 && i <= fake->submitted_high; i++) {
+        if (fake_is_listed(fake, i)) {
+            char text[ID_TEXT_SIZE];
+            put_map(body, 1);
+            put_text(body, "id");
+            put_text(body, id_text(fake_id(i), text));
+        }
+    }
+}
+
 static inline void fake_query(struct fake *fake, const struct msg_QUERY *query, struct buf *body)
 {
+    if (bytes_is(query->what, "list")) {
+        fake_list(fake, query, body);
+        return;
+    }
     if (bytes_is(query->what, "open")) {
         fake_open_page(fake, query, body);
     } else if (bytes_is(query->what, "show")) {

@@ -595,6 +595,29 @@ static void test_pools_that_do_not_start(void **state)
     assert_null(pool);
 }
 
+/* The third is in the hands of a worker while the ready ones are listed, and is given back before the leased ones are:
+ * it is cancelled all the same, and does not run while the pool waits for it. */
+static void test_what_is_given_back_while_queued_tasks_are_cancelled_is_cancelled(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_pool *pool = NULL;
+    options.url = fake->url;
+    options.session = "nightly";
+    fake_lock(fake);
+    fake->is_by_hand = fake->obeys_cancel = true;
+    fake->late_sequence = 3;
+    fake_unlock(fake);
+    assert_int_equal(quern_pool_open(&options, &pool), QUERN_OK);
+    submit_plain(quern_pool_client(pool), 5);
+    assert_int_equal(quern_pool_shutdown(pool, QUERN_POOL_CANCEL_QUEUED | QUERN_POOL_NO_WAIT), QUERN_OK);
+    fake_lock(fake);
+    assert_int_equal(fake->cancel_count, 5);
+    assert_int_equal(fake->completion_last, 5);
+    fake_unlock(fake);
+    assert_int_equal(quern_pool_close(&pool, 0), QUERN_OK);
+}
+
 static void test_a_pool_over_others_whose_client_ends(void **state)
 {
     struct fake *fake = *state;
@@ -632,6 +655,7 @@ int main(void)
         WITH_FAKE(test_a_refused_submit_is_its_refusals_code),
         WITH_FAKE(test_waits_in_a_handler_when_too_many_wait),
         WITH_FAKE(test_pools_that_do_not_start),
+        WITH_FAKE(test_what_is_given_back_while_queued_tasks_are_cancelled_is_cancelled),
         WITH_FAKE(test_a_pool_over_others_whose_client_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
