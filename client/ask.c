@@ -244,6 +244,8 @@ enum quern_err quern_query(struct quern_client *client, const char *what, const 
     enum quern_err err = client_check(client);
     err = err != QUERN_OK ? err : text_check("what", what, FUNCTION_NAME_SIZE_MAX);
     err = err != QUERN_OK ? err : params_check(params, params_size);
+    err = err != QUERN_OK ? err : out_check("quern_query", "answer_out", answer_out);
+    err = err != QUERN_OK ? err : out_check("quern_query", "size_out", size_out);
     if (err != QUERN_OK) {
         return err;
     }

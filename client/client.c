@@ -402,6 +402,7 @@ enum quern_err quern_client_open(const struct quern_client_options *given, struc
     enum quern_err err =
         given == NULL ? QUERN_OK : sized_copy(&options, sizeof(options), given, "struct quern_client_options");
     err = err != QUERN_OK ? err : options_check(&options);
+    err = err != QUERN_OK ? err : out_check("quern_client_open", "client_out", client_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -429,6 +430,7 @@ enum quern_err quern_session_info(struct quern_client *client, struct quern_sess
 {
     struct quern_session_info info = QUERN_SESSION_INFO_INIT;
     enum quern_err err = client_check(client);
+    err = err != QUERN_OK ? err : out_check("quern_session_info", "info_out", info_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -555,11 +557,14 @@ void client_break(struct quern_client *client, enum quern_err code, const char *
 
 enum quern_err quern_client_close(struct quern_client **taken, unsigned flags)
 {
-    struct quern_client *client = *taken;
-    *taken = NULL;
-    if (client == NULL) {
+    if (taken == NULL || *taken == NULL) {
         return QUERN_OK;
     }
+    if ((flags & ~(QUERN_CLOSE_CANCEL | QUERN_CLOSE_SESSION | QUERN_CLOSE_DROP)) != 0) {
+        return error_set(QUERN_INVALID, "quern_client_close: flags has a bit that is not known; the client stays open");
+    }
+    struct quern_client *client = *taken;
+    *taken = NULL;
     enum quern_err err = client_check(client);
     if (err != QUERN_OK) {
         return err;

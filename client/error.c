@@ -27,6 +27,11 @@ enum quern_err error_memory(const char *what)
                      what);
 }
 
+enum quern_err out_check(const char *function, const char *name, const void *out)
+{
+    return out == NULL ? error_set(QUERN_INVALID, "%s: %s is NULL", function, name) : QUERN_OK;
+}
+
 const char *quern_last_error(void)
 {
     return error_text;

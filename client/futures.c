@@ -393,9 +393,7 @@ static enum quern_err future_await(struct quern_future *future, int timeout_ms)
 enum quern_err quern_future_wait(struct quern_future *future, int timeout_ms, struct quern_outcome **outcome_out)
 {
     enum quern_err err = future_check(future);
-    if (err == QUERN_OK && outcome_out == NULL) {
-        err = error_set(QUERN_INVALID, "quern_future_wait: outcome_out is NULL");
-    }
+    err = err != QUERN_OK ? err : out_check("quern_future_wait", "outcome_out", outcome_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -466,9 +464,12 @@ void future_acknowledge(struct quern_future *future)
 
 void quern_future_release(struct quern_future **taken)
 {
+    if (taken == NULL || *taken == NULL) {
+        return;
+    }
     struct quern_future *future = *taken;
     *taken = NULL;
-    if (future == NULL || client_check(future->client) != QUERN_OK) {
+    if (future_check(future) != QUERN_OK) {
         return; /* in the child of a fork nobody knows what state it is in */
     }
     struct quern_client *client = future->client;

@@ -187,7 +187,8 @@ static enum quern_err future_info(struct quern_future *future, int64_t deadline_
 enum quern_err quern_future_info(struct quern_future *future, int timeout_ms, struct quern_task_info *info_out)
 {
     enum quern_err err = future_check(future);
-    if (err == QUERN_OK && (info_out == NULL || info_out->size < sizeof(size_t))) {
+    err = err != QUERN_OK ? err : out_check("quern_future_info", "info_out", info_out);
+    if (err == QUERN_OK && info_out->size < sizeof(size_t)) {
         err = error_set(QUERN_INVALID, "struct quern_task_info: its size is not set; use the INIT macro");
     }
     if (err != QUERN_OK) {

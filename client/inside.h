@@ -195,6 +195,8 @@ struct quern_future {
 #define ERROR_TEXT_SIZE_MAX 5120u
 /* Sets the text of quern_last_error and returns the code. */
 enum quern_err error_set(enum quern_err code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* QUERN_INVALID for a parameter of a public function that is to be written and is NULL. */
+QUERN_MUST_USE enum quern_err out_check(const char *function, const char *name, const void *out);
 /* QUERN_NO_MEMORY: none for what. Whoever answers it has changed nothing. */
 enum quern_err error_memory(const char *what);
 

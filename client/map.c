@@ -409,6 +409,7 @@ static enum quern_err map_check(const struct quern_map *map)
 enum quern_err quern_map_next(struct quern_map *map, int timeout_ms, struct quern_map_item *item_out)
 {
     enum quern_err err = map_check(map);
+    err = err != QUERN_OK ? err : out_check("quern_map_next", "item_out", item_out);
     if (err != QUERN_OK || give_at_once(map, item_out)) {
         return err;
     }
@@ -559,6 +560,7 @@ enum quern_err quern_map_open(struct quern_client *client, const struct quern_ma
     if (err == QUERN_OK && (given == NULL || input == NULL)) {
         err = error_set(QUERN_INVALID, "quern_map_open: %s is NULL", given == NULL ? "options" : "input");
     }
+    err = err != QUERN_OK ? err : out_check("quern_map_open", "map_out", map_out);
     err = err != QUERN_OK ? err : options_read(given, &options);
     if (err == QUERN_OK && client->is_operator) {
         err = error_set(QUERN_INVALID, "quern_map_open: this client has no session; open one without no_session");
@@ -597,9 +599,12 @@ static void hand_drop(struct quern_map *map)
 
 void quern_map_close(struct quern_map **taken)
 {
+    if (taken == NULL || *taken == NULL) {
+        return;
+    }
     struct quern_map *map = *taken;
     *taken = NULL;
-    if (map == NULL || client_check(map->client) != QUERN_OK) {
+    if (map_check(map) != QUERN_OK) {
         return; /* in the child of a fork nobody knows what state it is in */
     }
     struct quern_client *client = map->client;

@@ -414,6 +414,7 @@ static enum quern_err queue_await(struct quern_client *client, int timeout_ms, s
 enum quern_err quern_next(struct quern_client *client, int timeout_ms, struct quern_outcome **outcome_out)
 {
     enum quern_err err = client_check(client);
+    err = err != QUERN_OK ? err : out_check("quern_next", "outcome_out", outcome_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -430,9 +431,12 @@ enum quern_err quern_next(struct quern_client *client, int timeout_ms, struct qu
 
 void quern_outcome_release(struct quern_outcome **taken)
 {
+    if (taken == NULL || *taken == NULL) {
+        return;
+    }
     struct delivery *delivery = (struct delivery *)*taken;
     *taken = NULL;
-    if (delivery == NULL || client_check(delivery->client) != QUERN_OK) {
+    if (client_check(delivery->client) != QUERN_OK) {
         return; /* in the child of a fork the copy is not ours to free */
     }
     struct quern_client *client = delivery->client;

@@ -141,6 +141,7 @@ enum quern_err quern_pool_open(const struct quern_pool_options *given, struct qu
     enum quern_err err =
         given == NULL ? QUERN_OK : sized_copy(&options, sizeof(options), given, "struct quern_pool_options");
     err = err != QUERN_OK ? err : options_check(&options);
+    err = err != QUERN_OK ? err : out_check("quern_pool_open", "pool_out", pool_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -164,7 +165,7 @@ struct quern_client *quern_pool_client(struct quern_pool *pool)
 
 /* ---- the end ---- */
 
-static enum quern_err pool_check(const struct quern_pool *pool, unsigned flags)
+static enum quern_err pool_check(const struct quern_pool *pool)
 {
     if (pool == NULL) {
         return error_set(QUERN_INVALID, "pool is NULL; open one with quern_pool_open");
@@ -172,8 +173,13 @@ static enum quern_err pool_check(const struct quern_pool *pool, unsigned flags)
     if (pool->pid != getpid()) {
         return error_set(QUERN_CLOSED, "this pool belongs to the parent of a fork; open one in this process");
     }
+    return QUERN_OK;
+}
+
+static enum quern_err flags_check(unsigned flags)
+{
     if ((flags & ~(QUERN_POOL_CANCEL_QUEUED | QUERN_POOL_NO_WAIT)) != 0) {
-        return error_set(QUERN_INVALID, "quern_pool_shutdown: flags has a bit that is not known");
+        return error_set(QUERN_INVALID, "flags of a pool's end have a bit that is not known; the pool stays open");
     }
     return QUERN_OK;
 }
@@ -246,7 +252,8 @@ static bool is_first(struct quern_pool *pool)
 enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags)
 {
     enum quern_err cancelled = QUERN_OK;
-    enum quern_err err = pool_check(pool, flags);
+    enum quern_err err = pool_check(pool);
+    err = err != QUERN_OK ? err : flags_check(flags);
     if (err != QUERN_OK) {
         return err;
     }
@@ -271,12 +278,16 @@ enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags)
 
 enum quern_err quern_pool_close(struct quern_pool **taken, unsigned flags)
 {
-    struct quern_pool *pool = *taken;
-    *taken = NULL;
-    if (pool == NULL) {
+    if (taken == NULL || *taken == NULL) {
         return QUERN_OK;
     }
-    enum quern_err err = pool_check(pool, flags);
+    enum quern_err err = flags_check(flags);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct quern_pool *pool = *taken;
+    *taken = NULL;
+    err = pool_check(pool);
     if (err != QUERN_OK) {
         return err; /* in the child of a fork its memory is not ours to free */
     }

@@ -296,9 +296,8 @@ enum quern_err quern_session_futures(struct quern_client *client, int timeout_ms
     int64_t deadline_ms = deadline_of(timeout_ms);
     struct found found = {.client = client};
     enum quern_err err = session_check(client);
-    if (err == QUERN_OK && (futures_out == NULL || count_out == NULL)) {
-        err = error_set(QUERN_INVALID, "quern_session_futures: futures_out or count_out is NULL");
-    }
+    err = err != QUERN_OK ? err : out_check("quern_session_futures", "futures_out", futures_out);
+    err = err != QUERN_OK ? err : out_check("quern_session_futures", "count_out", count_out);
     if (err != QUERN_OK) {
         return err;
     }
@@ -364,9 +363,7 @@ enum quern_err quern_future_open(struct quern_client *client, uint64_t id, int t
     struct found found = {.client = client, .has_own = true};
     enum quern_err err = session_check(client);
     err = err != QUERN_OK ? err : id_check(id);
-    if (err == QUERN_OK && future_out == NULL) {
-        err = error_set(QUERN_INVALID, "quern_future_open: future_out is NULL");
-    }
+    err = err != QUERN_OK ? err : out_check("quern_future_open", "future_out", future_out);
     if (err != QUERN_OK) {
         return err;
     }

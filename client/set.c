@@ -113,9 +113,7 @@ static enum quern_err set_take(struct quern_set *set, struct quern_future **futu
 enum quern_err quern_set_next(struct quern_set *set, int timeout_ms, struct quern_future **future_out)
 {
     enum quern_err err = set_check(set);
-    if (err == QUERN_OK && future_out == NULL) {
-        err = error_set(QUERN_INVALID, "quern_set_next: future_out is NULL");
-    }
+    err = err != QUERN_OK ? err : out_check("quern_set_next", "future_out", future_out);
     if (err != QUERN_OK) {
         return err;
     }

@@ -140,6 +140,31 @@ static void test_closing_in_a_child(void **state)
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
+/* A bit that this quern does not know may ask for anything: nothing is done, least of all the end of the session. */
+static void test_flags_that_are_not_known_close_nothing(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_pool_options options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_client *client = open_default(fake);
+    struct quern_group *group = NULL;
+    struct quern_pool *pool = NULL;
+    PROVOKES(QUERN_INVALID, "not known", quern_client_close(&client, QUERN_CLOSE_CANCEL | 8));
+    PROVOKES(QUERN_INVALID, "not known", quern_group_open(client, NULL, 4, &group));
+    PROVOKES(QUERN_INVALID, "not known", quern_session_close(client, "nightly", 8, WAIT_MS));
+    assert_non_null(client);
+    submit_plain(client, 1);
+    assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    options.url = fake->url;
+    assert_int_equal(quern_pool_open(&options, &pool), QUERN_OK);
+    PROVOKES(QUERN_INVALID, "not known", quern_pool_shutdown(pool, 4));
+    PROVOKES(QUERN_INVALID, "not known", quern_pool_close(&pool, QUERN_POOL_CANCEL_QUEUED | 4));
+    assert_non_null(pool);
+    submit_plain(quern_pool_client(pool), 1);
+    assert_int_equal(quern_pool_close(&pool, QUERN_POOL_NO_WAIT), QUERN_OK);
+    assert_null(pool);
+}
+
 /* ---- a client that has ended ---- */
 
 /* Everything that would wait says why nothing comes. */
@@ -279,6 +304,76 @@ static void test_null_is_said_so_by_every_call(void **state)
     PROVOKES(QUERN_INVALID, "group is NULL", quern_group_cancel(NULL, false));
     PROVOKES(QUERN_INVALID, "group is NULL", quern_group_wait(NULL, 0));
     PROVOKES(QUERN_INVALID, "map is NULL", quern_map_next(NULL, 0, &item));
+}
+
+/* Closing and releasing nothing does nothing, whether there is no pointer or nothing behind it. */
+static void test_null_may_be_closed_and_released(void **state)
+{
+    struct quern_client *client = NULL;
+    struct quern_pool *pool = NULL;
+    struct quern_group *group = NULL;
+    struct quern_future *future = NULL;
+    struct quern_outcome *outcome = NULL;
+    struct quern_set *set = NULL;
+    struct quern_map *map = NULL;
+    (void)state;
+    assert_int_equal(quern_client_close(NULL, 0), QUERN_OK);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    assert_int_equal(quern_pool_close(NULL, 0), QUERN_OK);
+    assert_int_equal(quern_pool_close(&pool, 0), QUERN_OK);
+    assert_int_equal(quern_group_close(NULL, NULL), QUERN_OK);
+    assert_int_equal(quern_group_close(&group, NULL), QUERN_OK);
+    quern_future_release(NULL);
+    quern_future_release(&future);
+    quern_outcome_release(NULL);
+    quern_outcome_release(&outcome);
+    quern_set_close(NULL);
+    quern_set_close(&set);
+    quern_map_close(NULL);
+    quern_map_close(&map);
+    quern_writer_free(NULL);
+}
+
+/* What is to be written and cannot be: asked of a client that could answer. */
+static void test_null_to_be_written_is_said_so_by_every_call(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_pool_options pool_options = QUERN_POOL_OPTIONS_INIT;
+    struct quern_map_options map_options = QUERN_MAP_OPTIONS_INIT;
+    struct quern_future *future = NULL;
+    struct quern_future **left = NULL;
+    struct quern_set *set = NULL;
+    struct quern_map *map = NULL;
+    unsigned count = 0;
+    void *answer = NULL;
+    size_t size = 0;
+    struct quern_client *client = open_by_hand(fake, &future, 1);
+    options.url = pool_options.url = fake->url;
+    map_options.call.function = "square";
+    assert_int_equal(quern_as_completed(&future, 1, 0, &set), QUERN_OK);
+    assert_int_equal(quern_map_open(client, &map_options, one_input, &count, &map), QUERN_OK);
+    PROVOKES(QUERN_INVALID, "client_out is NULL", quern_client_open(&options, NULL));
+    PROVOKES(QUERN_INVALID, "info_out is NULL", quern_session_info(client, NULL));
+    PROVOKES(QUERN_INVALID, "outcome_out is NULL", quern_next(client, 0, NULL));
+    PROVOKES(QUERN_INVALID, "future_out is NULL", quern_future_open(client, quern_future_id(future), 0, NULL));
+    PROVOKES(QUERN_INVALID, "futures_out is NULL", quern_session_futures(client, 0, NULL, &size));
+    PROVOKES(QUERN_INVALID, "count_out is NULL", quern_session_futures(client, 0, &left, NULL));
+    PROVOKES(QUERN_INVALID, "answer_out is NULL", quern_query(client, "status", NULL, 0, 0, NULL, &size));
+    PROVOKES(QUERN_INVALID, "size_out is NULL", quern_query(client, "status", NULL, 0, 0, &answer, NULL));
+    PROVOKES(QUERN_INVALID, "outcome_out is NULL", quern_future_wait(future, 0, NULL));
+    PROVOKES(QUERN_INVALID, "outcome_out is NULL", quern_future_result(future, 0, NULL));
+    PROVOKES(QUERN_INVALID, "info_out is NULL", quern_future_info(future, 0, NULL));
+    PROVOKES(QUERN_INVALID, "set_out is NULL", quern_as_completed(&future, 1, 0, NULL));
+    PROVOKES(QUERN_INVALID, "future_out is NULL", quern_set_next(set, 0, NULL));
+    PROVOKES(QUERN_INVALID, "group_out is NULL", quern_group_open(client, NULL, 0, NULL));
+    PROVOKES(QUERN_INVALID, "map_out is NULL", quern_map_open(client, &map_options, one_input, &count, NULL));
+    PROVOKES(QUERN_INVALID, "item_out is NULL", quern_map_next(map, 0, NULL));
+    PROVOKES(QUERN_INVALID, "pool_out is NULL", quern_pool_open(&pool_options, NULL));
+    assert_int_equal(quern_id_parse("8-42", NULL), QUERN_INVALID);
+    quern_set_close(&set);
+    quern_map_close(&map);
+    close_all(client, &future, 1);
 }
 
 /* An operator has no session to submit into or to take from. */
@@ -640,10 +735,13 @@ int main(void)
         cmocka_unit_test(test_options_that_are_too_big),
         WITH_FAKE(test_closing_with_submits_that_nobody_answers),
         WITH_FAKE(test_closing_in_a_child),
+        WITH_FAKE(test_flags_that_are_not_known_close_nothing),
         WITH_FAKE(test_waits_of_a_client_that_was_taken_over),
         WITH_FAKE(test_waits_of_a_client_whose_session_is_gone),
         WITH_FAKE(test_calls_of_a_client_that_was_taken_over),
         cmocka_unit_test(test_null_is_said_so_by_every_call),
+        cmocka_unit_test(test_null_may_be_closed_and_released),
+        WITH_FAKE(test_null_to_be_written_is_said_so_by_every_call),
         WITH_FAKE(test_what_needs_a_session_says_so),
         WITH_FAKE(test_every_call_in_a_child),
         WITH_FAKE(test_a_groups_submit_answers_as_submit),

@@ -19,6 +19,7 @@
  *         ... item.index, item.outcome ...
  *         quern_outcome_release(&item.outcome);
  *     }
+ *     ... QUERN_END: these were all; anything else is an error ...
  *     quern_map_close(&map);
  *
  * Every item is a task of its own: own id, outcome, retries, deadline and cancel; one bad item costs one item. One
