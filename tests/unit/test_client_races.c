@@ -22,25 +22,107 @@ static pthread_t start(void *(*run)(void *context), void *context)
     return thread;
 }
 
+/* ---- both orders of a race ---- */
+
+enum { LEAD_US_MAX = 20000, STEP_US_MAX = 500 };
+
+/* The end of a task against what its client does. Who is first is steered, now the one and now the other, however slow
+ * the machine is: after each round whoever was last gets a greater lead. */
+struct race {
+    struct fake *fake;
+    atomic_int lead_us; /* for so long at most the end is held back; negative: the client is */
+    int step_us;
+    bool was_end;
+    unsigned round_count;
+    unsigned end_count; /* rounds in which the end was first */
+};
+
+/* A part of that time, by chance. */
+static void pause_us(int max_us)
+{
+    static atomic_uint chance = 1;
+    unsigned random = atomic_fetch_add(&chance, 1) * 2654435761u >> 8;
+    int64_t until_us = clock_mono_us() + (max_us > 0 ? random % (unsigned)max_us : 0);
+    while (clock_mono_us() < until_us) {
+        sched_yield();
+    }
+}
+
+static void race_hold_client(struct race *race)
+{
+    pause_us(-atomic_load(&race->lead_us));
+}
+
+/* Once the client has its answer: until then it waits for that in many a call. */
+static void race_hold_end(struct race *race, uint32_t sequence)
+{
+    struct fake *fake = race->fake;
+    fake_lock(fake);
+    fake_await(fake, fake->submitted_high >= sequence && fake->answer_count == 0);
+    fake_unlock(fake);
+    pause_us(atomic_load(&race->lead_us));
+}
+
+static void race_note(struct race *race, bool is_end)
+{
+    int step_us = is_end == race->was_end ? 2 * race->step_us : race->step_us / 2;
+    race->step_us = step_us < 1 ? 1 : step_us > STEP_US_MAX ? STEP_US_MAX : step_us;
+    int lead_us = atomic_load(&race->lead_us) + (is_end ? race->step_us : -race->step_us);
+    atomic_store(&race->lead_us, lead_us > LEAD_US_MAX ? LEAD_US_MAX : lead_us < -LEAD_US_MAX ? -LEAD_US_MAX : lead_us);
+    race->was_end = is_end;
+    race->round_count++;
+    race->end_count += is_end;
+}
+
+/* Otherwise it was no race. */
+static void assert_both_orders(const struct race *race)
+{
+    print_message("the end was first in %u of %u rounds\n", race->end_count, race->round_count);
+    assert_true(race->end_count > race->round_count / 20);
+    assert_true(race->round_count - race->end_count > race->round_count / 20);
+}
+
+static void end_by_hand(struct fake *fake)
+{
+    fake_lock(fake);
+    fake->is_by_hand = fake->obeys_cancel = true;
+    fake_unlock(fake);
+}
+
+static void *end_held_back(void *context)
+{
+    struct race *race = context;
+    for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
+        race_hold_end(race, sequence);
+        end_as(race->fake, sequence, TASK_DONE);
+    }
+    return NULL;
+}
+
 /* ---- completion between look and wait ---- */
 
-static void wait_in_some_way(struct quern_future *future, unsigned way)
+/* True: it was done already when the wait began. */
+static bool wait_in_some_way(struct quern_future *future, unsigned way)
 {
+    bool was_done = false;
     struct quern_outcome *outcome = NULL;
     struct quern_future *given = NULL;
     struct quern_set *set = NULL;
     bool done = false;
     switch (way % 4) {
     case 0:
+        was_done = quern_future_done(future);
         assert_int_equal(quern_future_result(future, WAIT_MS, &outcome), QUERN_OK);
         quern_outcome_release(&outcome);
         break;
     case 1:
+        was_done = quern_future_done(future);
         assert_int_equal(quern_wait(&future, 1, QUERN_FIRST_COMPLETED, WAIT_MS, &done, NULL), QUERN_OK);
         assert_true(done);
         break;
     case 2:
         assert_int_equal(quern_as_completed(&future, 1, WAIT_MS, &set), QUERN_OK);
+        was_done = quern_future_done(future);
         assert_int_equal(quern_set_next(set, QUERN_FOREVER, &given), QUERN_OK);
         assert_ptr_equal(given, future);
         quern_set_close(&set);
@@ -49,33 +131,42 @@ static void wait_in_some_way(struct quern_future *future, unsigned way)
         assert_int_equal(quern_as_completed(NULL, 0, WAIT_MS, &set), QUERN_OK);
         struct pollfd poll_fd = {.fd = quern_set_fd(set), .events = POLLIN};
         assert_int_equal(quern_set_add(set, future), QUERN_OK);
+        was_done = poll(&poll_fd, 1, 0) == 1;
         assert_int_equal(poll(&poll_fd, 1, WAIT_MS), 1);
         assert_int_equal(quern_set_next(set, 0, &given), QUERN_OK);
         quern_set_close(&set);
         break;
     }
+    return was_done;
 }
 
 static void test_no_completion_is_missed_between_looking_and_waiting(void **state)
 {
+    struct race race = {.fake = *state};
+    end_by_hand(*state);
     struct quern_client *client = open_default(*state);
+    pthread_t thread = start(end_held_back, &race);
     for (unsigned i = 0; i < ROUND_COUNT; i++) {
         struct quern_future *future = submit(client);
-        wait_in_some_way(future, i);
+        race_hold_client(&race);
+        race_note(&race, wait_in_some_way(future, i));
         quern_future_release(&future);
     }
+    pthread_join(thread, NULL);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+    assert_both_orders(&race);
 }
 
 /* ---- cancel against finish ---- */
 
-/* Who is first: the broker has the end before the cancel, or the cancel with no end coming, or nobody knows. */
-enum first { FIRST_END, FIRST_CANCEL, FIRST_ANY };
+/* Who is first: the broker has the end before the cancel, or the cancel with no end coming, or they race. */
+enum first { FIRST_END, FIRST_CANCEL, FIRST_OPEN };
 #define FIRST_COUNT 3u
 
 /* The side effect of a task that ran: how often. */
 struct effects {
     struct fake *fake;
+    struct race race; /* of the open rounds */
     unsigned runs[ROUND_COUNT + 1];
 };
 
@@ -94,6 +185,9 @@ static void *end_each(void *context)
     struct effects *effects = context;
     struct fake *fake = effects->fake;
     for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
+        if (sequence % FIRST_COUNT == FIRST_OPEN) {
+            race_hold_end(&effects->race, sequence);
+        }
         fake_lock(fake);
         fake_await(fake, fake->submitted_high >= sequence);
         if (sequence % FIRST_COUNT == FIRST_CANCEL) {
@@ -133,6 +227,9 @@ static bool cancel_against_end(struct quern_client *client, struct effects *effe
         fake_unlock(fake);
         assert_false(quern_future_done(future));
     }
+    if (first == FIRST_OPEN) {
+        race_hold_client(&effects->race);
+    }
     enum quern_err cancelled = quern_future_cancel(future, sequence % 2 == 0, WAIT_MS);
     fake_lock(fake);
     fake->holds_outcomes = false;
@@ -142,7 +239,10 @@ static bool cancel_against_end(struct quern_client *client, struct effects *effe
     assert_int_equal(outcome->state, result == QUERN_CANCELLED ? QUERN_STATE_CANCELLED : QUERN_STATE_DONE);
     assert_int_equal(outcome->id, id_make(FAKE_SERIES, sequence));
     assert_int_equal(outcome->result_size, result == QUERN_CANCELLED ? 0 : 2);
-    assert_true(first == FIRST_ANY || (result == QUERN_CANCELLED) == (first == FIRST_CANCEL));
+    if (first == FIRST_OPEN) {
+        race_note(&effects->race, result != QUERN_CANCELLED);
+    }
+    assert_true(first == FIRST_OPEN || (result == QUERN_CANCELLED) == (first == FIRST_CANCEL));
     assert_int_equal(quern_future_cancelled(future), result == QUERN_CANCELLED);
     quern_outcome_release(&outcome);
     assert_int_equal(quern_set_next(set, WAIT_MS, &given), QUERN_OK);
@@ -161,10 +261,8 @@ static void test_a_cancel_and_an_end_agree_on_who_was_first(void **state)
     bool *cancelled = calloc(ROUND_COUNT + 1, sizeof(*cancelled));
     atomic_uint *ends = calloc(ROUND_COUNT + 1, sizeof(*ends));
     struct fake *fake = *state;
-    effects->fake = fake;
-    fake_lock(fake);
-    fake->is_by_hand = fake->obeys_cancel = true;
-    fake_unlock(fake);
+    effects->fake = effects->race.fake = fake;
+    end_by_hand(fake);
     struct quern_client *client = open_default(fake);
     pthread_t thread = start(end_each, effects);
     for (uint32_t sequence = 1; sequence <= ROUND_COUNT; sequence++) {
@@ -179,6 +277,7 @@ static void test_a_cancel_and_an_end_agree_on_who_was_first(void **state)
         assert_int_equal(fake->tasks[sequence].state, cancelled[sequence] ? TASK_CANCELLED : TASK_DONE);
         assert_int_equal(atomic_load(&ends[sequence]), 1);
     }
+    assert_both_orders(&effects->race);
     free(effects);
     free(cancelled);
     free(ends);
@@ -285,24 +384,50 @@ static void test_all_who_wait_see_a_cancel(void **state)
 
 /* ---- callbacks added while finishing ---- */
 
+/* Of a callback: how often it ran, and where. */
+struct added {
+    pthread_t adder;
+    atomic_uint count;
+    atomic_bool ran_in_adder; /* as one that is added to a finished future does */
+};
+
+static void note_thread(struct quern_future *future, void *context)
+{
+    struct added *added = context;
+    CHECK(quern_future_done(future));
+    atomic_store(&added->ran_in_adder, pthread_equal(pthread_self(), added->adder) != 0);
+    atomic_fetch_add(&added->count, 1);
+}
+
 static void test_a_callback_added_while_finishing_runs_once(void **state)
 {
+    struct race race = {.fake = *state};
+    end_by_hand(*state);
     struct quern_client *client = open_default(*state);
     struct quern_future **futures = calloc(ROUND_COUNT, sizeof(struct quern_future *));
     atomic_uint *counts = calloc(ROUND_COUNT, sizeof(atomic_uint));
+    struct added *added = calloc(ROUND_COUNT, sizeof(*added));
+    pthread_t thread = start(end_held_back, &race);
     for (unsigned i = 0; i < ROUND_COUNT; i++) {
         futures[i] = submit(client);
+        added[i].adder = pthread_self();
         assert_int_equal(quern_future_on_done(futures[i], count_one, &counts[i]), QUERN_OK);
-        assert_int_equal(quern_future_on_done(futures[i], count_one, &counts[i]), QUERN_OK);
+        race_hold_client(&race);
+        assert_int_equal(quern_future_on_done(futures[i], note_thread, &added[i]), QUERN_OK);
+        race_note(&race, atomic_load(&added[i].ran_in_adder));
     }
     assert_int_equal(quern_wait(futures, ROUND_COUNT, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+    pthread_join(thread, NULL);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK); /* what is due is called before it returns */
     for (unsigned i = 0; i < ROUND_COUNT; i++) {
-        assert_int_equal(atomic_load(&counts[i]), 2);
+        assert_int_equal(atomic_load(&counts[i]), 1);
+        assert_int_equal(atomic_load(&added[i].count), 1);
         quern_future_release(&futures[i]);
     }
+    assert_both_orders(&race);
     free(futures);
     free(counts);
+    free(added);
 }
 
 /* ---- sets used by many ---- */
@@ -417,13 +542,11 @@ struct waiters {
     struct quern_future *futures[3];
     struct quern_set *set;
     struct quern_group *group;
-    atomic_uint begun;
 };
 
 static void *close_wait(void *context)
 {
     struct waiters *waiters = context;
-    atomic_fetch_add(&waiters->begun, 1);
     return (void *)(uintptr_t)quern_wait(waiters->futures, 3, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL);
 }
 
@@ -431,7 +554,6 @@ static void *close_set(void *context)
 {
     struct waiters *waiters = context;
     struct quern_future *future = NULL;
-    atomic_fetch_add(&waiters->begun, 1);
     return (void *)(uintptr_t)quern_set_next(waiters->set, WAIT_MS, &future);
 }
 
@@ -439,14 +561,12 @@ static void *close_result(void *context)
 {
     struct waiters *waiters = context;
     struct quern_outcome *outcome = NULL;
-    atomic_fetch_add(&waiters->begun, 1);
     return (void *)(uintptr_t)quern_future_result(waiters->futures[0], WAIT_MS, &outcome);
 }
 
 static void *close_group(void *context)
 {
     struct waiters *waiters = context;
-    atomic_fetch_add(&waiters->begun, 1);
     return (void *)(uintptr_t)quern_group_wait(waiters->group, WAIT_MS);
 }
 
@@ -471,7 +591,7 @@ static void close_while_waiting(struct fake *fake)
     for (unsigned i = 0; i < 4; i++) {
         threads[i] = start(ways[i], &waiters);
     }
-    while (atomic_load(&waiters.begun) < 4) { /* they have a look, or wait: both must be well */
+    while (sleepers(waiters.client) < 4) { /* none may begin to wait once it is being closed */
         sched_yield();
     }
     assert_int_equal(quern_client_close(&waiters.client, 0), QUERN_OK);
