@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 
 #include "client/inside.h"
 #include "client_calls.h"
@@ -111,25 +112,50 @@ static void test_a_bad_condition_is_an_error_also_where_nothing_is_waited_for(vo
     close_all(client, futures, 1);
 }
 
-/* The same outcome twice, and then another one for the same task: the first one stays. */
+static void count_call(struct quern_future *future, void *context)
+{
+    (void)future;
+    atomic_fetch_add((atomic_uint *)context, 1);
+}
+
+/* Its outcome stays unacknowledged: the broker says it again. */
+static void await_untaken(struct quern_future *future)
+{
+    assert_int_equal(quern_wait(&future, 1, QUERN_ALL_COMPLETED, WAIT_MS, NULL, NULL), QUERN_OK);
+}
+
+/* The same outcome once more, and then another one for the same task under a number of its own: the first one stays,
+ * whoever looks, and nobody is told again. */
 static void test_a_second_outcome_of_a_task_changes_nothing(void **state)
 {
     struct fake *fake = *state;
-    struct quern_future *futures[2];
-    struct quern_client *client = open_by_hand(fake, futures, 2);
+    struct quern_future *futures[3];
+    struct quern_client *client = open_by_hand(fake, futures, 3);
+    atomic_uint calls = 0;
+    assert_int_equal(quern_future_on_done(futures[0], count_call, &calls), QUERN_OK);
     end_as(fake, 1, TASK_CANCELLED);
-    await_done(futures[0]);
+    await_untaken(futures[0]);
     fake_lock(fake);
-    fake->tasks[1].state = TASK_DONE; /* as a broker would that forgot */
-    fake->must_kick = true;           /* and says everything again */
+    fake->must_kick = true; /* and says everything again */
     fake_unlock(fake);
     end_as(fake, 2, TASK_DONE);
-    await_done(futures[1]);
+    await_untaken(futures[1]);
+    assert_true(quern_future_cancelled(futures[0]));
+    fake_lock(fake);
+    fake_complete_again(fake, 1, TASK_DONE); /* as a broker would that forgot */
+    fake_complete(fake, 3);
+    fake_unlock(fake);
+    await_untaken(futures[2]); /* which came behind it */
     assert_true(quern_future_cancelled(futures[0]));
     struct quern_outcome *outcome = NULL;
     assert_int_equal(quern_future_result(futures[0], 0, &outcome), QUERN_CANCELLED);
+    assert_int_equal(outcome->completion, 1);
+    assert_int_equal(outcome->state, QUERN_STATE_CANCELLED);
     quern_outcome_release(&outcome);
-    close_all(client, futures, 2);
+    close_all(client, futures, 3);
+    fake_stop(fake);
+    assert_int_equal(fake->outcome_count, 5); /* 1, again with 2 on the next connection, then the other one and 3 */
+    assert_int_equal(atomic_load(&calls), 1);
 }
 
 int main(void)
