@@ -117,6 +117,24 @@ static void test_what_is_not_deeper_starts_when_nothing_moves(void **state)
     assert_true(places_may_start(&places, 6));
 }
 
+/* Up to 32 slots it is 64 whatever their number; beyond, each slot may wait and have one more that does. */
+static void test_with_more_than_32_slots_twice_as_many_may_wait_and_not_one_more(void **state)
+{
+    static const struct {
+        unsigned slots;
+        unsigned max;
+    } rows[] = {{1, 64}, {31, 64}, {32, 64}, {33, 66}, {64, 128}, {100, 200}, {SLOT_COUNT_MAX, 2 * SLOT_COUNT_MAX}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct places places = {.slots = rows[i].slots, .waiting = rows[i].max - 1};
+        assert_int_equal(places_waiting_max(rows[i].slots), rows[i].max);
+        assert_int_equal(places_slots_max(rows[i].slots), rows[i].slots + rows[i].max);
+        assert_true(places_may_wait(&places));
+        places.waiting++;
+        assert_false(places_may_wait(&places));
+    }
+}
+
 static void test_slots_to_keep_alive_are_bounded(void **state)
 {
     (void)state;
@@ -160,6 +178,7 @@ int main(void)
         cmocka_unit_test(test_a_tree_of_waiters_becomes_a_chain_before_the_places_are_used_up),
         cmocka_unit_test(test_one_slot_is_enough_for_the_deepest_chain),
         cmocka_unit_test(test_what_is_not_deeper_starts_when_nothing_moves),
+        cmocka_unit_test(test_with_more_than_32_slots_twice_as_many_may_wait_and_not_one_more),
         cmocka_unit_test(test_slots_to_keep_alive_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
