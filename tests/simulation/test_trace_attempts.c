@@ -164,6 +164,11 @@ static void test_13_nothing_starts_after_the_lease(void **state)
     lease_over(w);
     settle(w);
     assert_int_equal(stored_state(w, t), TASK_CANCELLED);
+    again(w, c); /* its connection was silent for so long that it was given up: it asks again, and hears true */
+    sim_client_cancel(c, t, false);
+    settle(w);
+    assert_true(sim_client_request(c)->is_answered);
+    assert_int_equal(sim_client_request(c)->code, QUERN_OK);
     assert_false(sim_worker_start(w1, t, true));
     scene_end(w);
 }
