@@ -86,6 +86,8 @@ class Unruly(WorkerStory):
         for function, number in (("abort", signal.SIGABRT), ("jump", None), ("corrupt", None)):
             with self.subTest(function):
                 outcome = self.ask(function)
+                if function == "corrupt" and outcome["ok"] and stage.is_sanitized():
+                    continue  # a sanitizer has an allocator of its own, which may notice nothing
                 host, pid = outcome["worker"].split(":")
                 message = outcome["error"]["message"]
                 self.assertEqual(outcome["error"]["cause"], "quarantined")

@@ -295,6 +295,12 @@ void fault_disarm(void)
     fault_arm(FAULT_NONE, 0, false);
 }
 
+uint64_t fault_stride(void)
+{
+    const char *text = getenv("QUERN_FAULT_STRIDE");
+    return text != NULL ? strtoull(text, NULL, 10) : 1;
+}
+
 bool fault_hit(void)
 {
     return atomic_load(&armed_hit);

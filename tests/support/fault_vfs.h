@@ -33,6 +33,9 @@ void fault_disarm(void);
 /* Whether what was armed has happened. */
 bool fault_hit(void);
 
+/* How far the next one to fail is from this one: 1; QUERN_FAULT_STRIDE=40: every 40th will do, for a look with valgrind. */
+uint64_t fault_stride(void);
+
 /* Watch all files: what is synced, what is only written. on_operation is called before every write, sync, truncation,
  * making and deleting of a file (only for the thread that watches; NULL: nobody). */
 void fault_watch(void (*on_operation)(void *context), void *context);

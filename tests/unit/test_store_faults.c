@@ -35,13 +35,6 @@
 
 static char **expected;
 
-/* QUERN_FAULT_STRIDE=17: only every 17th operation fails, for a look with valgrind; every one otherwise. */
-static uint64_t stride(void)
-{
-    const char *text = getenv("QUERN_FAULT_STRIDE");
-    return text != NULL ? strtoull(text, NULL, 10) : 1;
-}
-
 static int make_expected(void **state)
 {
     (void)state;
@@ -138,7 +131,7 @@ static uint64_t fail_each(enum fault_kind kind, bool forever, void (*check)(cons
     bool is_hit = true;
     uint64_t at;
     fault_install();
-    for (at = 1; is_hit; at += stride()) {
+    for (at = 1; is_hit; at += fault_stride()) {
         char *directory = world_directory();
         struct run run = run_workload(directory, kind, at, forever);
         is_hit = fault_hit();
@@ -241,7 +234,7 @@ static void test_what_a_restart_reads_after_a_failed_sync_is_on_disk(void **stat
     (void)state;
     bool is_hit = true;
     fault_install();
-    for (uint64_t at = 1; is_hit; at += stride()) {
+    for (uint64_t at = 1; is_hit; at += fault_stride()) {
         char *directory = world_directory();
         char *image = world_directory();
         fault_watch(NULL, NULL);
@@ -369,7 +362,7 @@ static bool mount_small(const char *directory, const char *options)
             return false;
         }
     }
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("tmpfs", directory, "tmpfs", 0, options) == 0;
 }
 

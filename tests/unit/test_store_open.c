@@ -603,7 +603,7 @@ static void test_an_opening_that_fails_at_any_operation_loses_nothing(void **sta
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         for (int mode = 0; mode < 4; mode++) { /* new or not, once or for ever */
             bool is_hit = true;
-            for (uint64_t at = 1; is_hit; at++) {
+            for (uint64_t at = 1; is_hit; at += fault_stride()) {
                 char *directory = world_directory();
                 struct store_facts facts;
                 if (mode % 2 == 0) {
@@ -621,7 +621,7 @@ static void test_an_opening_that_fails_at_any_operation_loses_nothing(void **sta
         }
     }
     fault_remove();
-    assert_true(hits > 40);
+    assert_true(hits > 40 || fault_stride() > 1);
 }
 
 static int remove_faults(void **state)
