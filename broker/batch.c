@@ -400,6 +400,7 @@ void batch_committed(struct core *core, uint64_t number)
     outcomes_committed(core, memory->records, memory->record_count);
     worker_welcomed(core, number);
     dispatch_gated(core, memory->amo, memory->amo_count);
+    tasks_park(core, number, memory->tasks, memory->task_count);
     clients_grant(core);
 }
 

@@ -1,9 +1,9 @@
 /*
- * claims.c: attempts of tasks that are not on record yet. Execution overlaps the commit of its submit, so a crash can
- * leave a worker running what the disk never saw; its client sends the submit again. Until one lease after such a
- * start, what a worker lists of an unknown task that its series has not come to yet is kept as a claim; the repeated
- * submit then finds its attempt instead of running a second one. Only double work is saved here: no promise rests on
- * it. Must not know how attempts end. Start reading at claim_keep.
+ * claims.c: attempts of tasks that are not on record yet, or on record but not in memory. Execution overlaps the commit
+ * of its submit, so a crash can leave a worker running what the disk never saw; its client sends the submit again.
+ * Until one lease after such a start, what a worker lists of an unknown task that its series has not come to yet is
+ * kept as a claim; the repeated submit then finds its attempt instead of running a second one. Only double work is
+ * saved here: no promise rests on it. Must not know how attempts end. Start reading at claim_keep.
  */
 #include "broker/state.h"
 
@@ -18,12 +18,14 @@ struct claim {
     struct buf finished; /* the item of its FINISHED, if that came already */
 };
 
-/* Could a client that was cut off still send this submit? Ids are never used again, so it can be no other work. */
+/* Could a client that was cut off still send this submit? Ids are never used again, so it can be no other work. What
+ * is parked comes by itself. */
 static bool is_awaited(const struct core *core, struct token token)
 {
     const struct series *series = series_find(core, id_series(token.task));
-    return core->now < core->claims_until && token.epoch < core->epoch && series != NULL &&
-           id_sequence(token.task) > series->submitted_high;
+    bool is_to_come = series != NULL && id_sequence(token.task) > series->submitted_high;
+    return core->now < core->claims_until && token.epoch < core->epoch &&
+           (is_to_come || parked_turn(core, token.task) != NULL);
 }
 
 bool claim_keep(struct core *core, struct worker *worker, const struct item_held *held)
@@ -36,6 +38,9 @@ bool claim_keep(struct core *core, struct worker *worker, const struct item_held
     claim = xcalloc(1, sizeof *claim);
     *claim = (struct claim){.token = token, .worker = worker, .is_running = held->state == HELD_RUNNING};
     map_put(&core->claims, held->task, claim);
+    if (parked_turn(core, held->task) != NULL) {
+        parked_fetch(core, held->task);
+    }
     return true;
 }
 

@@ -53,6 +53,7 @@ struct core *core_open(const struct limits *limits, const struct store_facts *fa
     spares_init(&core->record_spares, sizeof(struct record) + RECORD_SMALL_SIZE);
     spares_init(&core->outcome_spares, sizeof(struct outcome));
     lanes_shed(core);
+    parked_look(core);
     batch_open(core);
     return core;
 }
@@ -89,48 +90,14 @@ static void visit_workers_swept(void *context)
     core->unheard_count++;
 }
 
-static void restore_held(struct core *core, struct task *task, const struct task_row *row)
+static bool visit_plain_task(void *context, uint64_t id, uint64_t session, uint64_t call, uint64_t args_size)
 {
-    struct worker *worker = map_get(&core->workers_by_id, row->worker ? row->worker : UINT64_MAX);
-    CHECK_THAT(worker != NULL, "leased task without a worker row %llu", (unsigned long long)row->worker);
-    worker_hold(core, worker, task);
-    task_move(core, task, (enum task_state)row->state);
+    return parked_restore(context, id, session, call, args_size);
 }
 
 static void visit_task(void *context, const struct task_row *row)
 {
-    struct core *core = context;
-    struct session *session = session_find(core, row->session);
-    struct call *call = map_get(&core->calls, row->call);
-    CHECK_THAT(session != NULL && call != NULL, "task %llu without its session or call", (unsigned long long)row->id);
-    struct task *task = task_new(core, row->id, session, call, row->args);
-    call->refs++;
-    task->is_stored = true;
-    task->attempt = row->attempt;
-    task->epoch = row->epoch;
-    task->attempts = row->attempts;
-    task->crashes = row->crashes;
-    task->losses = row->losses;
-    task->worker_id = row->worker;
-    task->due = row->due;
-    task->created = row->created;
-    task->ordinal = row->ordinal;
-    task->retry_of = row->retry_of;
-    switch (row->state) {
-    case TASK_LEASED:
-    case TASK_RUNNING:
-        restore_held(core, task, row);
-        break;
-    case TASK_DELAYED:
-    case TASK_BACKOFF:
-        task_move(core, task, (enum task_state)row->state);
-        break; /* its timer is set when the clock is known */
-    default:
-        task_move(core, task, TASK_READY);
-        lane_push(core, task);
-        break;
-    }
-    expiry_restore(core, task, row->due);
+    task_restore(context, row);
 }
 
 static void visit_outcome(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished,
@@ -149,6 +116,7 @@ void core_visitor(struct core *core, struct store_visitor *visitor_out)
                                           .series = visit_series,
                                           .worker = visit_worker,
                                           .workers_swept = visit_workers_swept,
+                                          .plain_task = visit_plain_task,
                                           .task = visit_task,
                                           .outcome = visit_outcome};
 }
@@ -159,8 +127,8 @@ static void begin_timers(struct core *core)
     uint64_t id;
     void *value;
     while (map_next(&core->tasks, &at, &id, &value)) {
-        struct task *task = value;
-        if (task->state == TASK_DELAYED || task->state == TASK_BACKOFF) {
+        struct task *task = task_of_entry(value);
+        if (task != NULL && task_waits(task)) {
             task_wait_restored(core, task);
         }
     }
@@ -222,6 +190,7 @@ void core_close(struct core **core_at)
     queries_fini(core);
     claims_fini(core);
     outcomes_fini(core);
+    parked_fini(core);
     core_free_tasks(core);
     sessions_fini(core);
     workers_fini(core);
@@ -576,6 +545,8 @@ void core_step(struct core *core, const struct event *event, struct update *upda
 {
     excuse_absence(core, event->mono_ms);
     core->update = update;
+    core->parked_fetching = NULL;
+    parked_look(core);
     core->now = event->mono_ms;
     core->wall = event->wall_ms;
     core->random = event->random[0];
@@ -602,6 +573,8 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     case EVENT_LOADED:
         if (event->loaded->kind == LOAD_OUTCOMES) {
             outcomes_loaded(core, event->loaded);
+        } else if (event->loaded->kind == LOAD_TASKS) {
+            parked_loaded(core, event->loaded);
         } else if (event->loaded->kind == LOAD_BACKUP) {
             backup_made(core, event->loaded);
         } else {

@@ -36,19 +36,31 @@ enum load_kind {
     LOAD_LIST,     /* a listing */
     LOAD_BACKUP,   /* no rows: a copy of the whole store is made */
     LOAD_LOGS,     /* SHOW, and what one attempt wrote */
+    LOAD_TASKS,    /* tasks that are ready and on disk only */
 };
 
 #define LOAD_OUTCOME_COUNT_MAX 256u
+#define LOAD_TASK_COUNT_MAX 4096u
+#define LOAD_RUN_COUNT_MAX 256u
+/* Of these under way: for turns, and for what workers hold of parked tasks. */
+#define LOAD_TURN_COUNT_MAX 16u
+#define LOAD_TASKS_COUNT_MAX (LOAD_TURN_COUNT_MAX + WORKER_HELD_COUNT_MAX / LOAD_RUN_COUNT_MAX + WORKER_COUNT_MAX)
+/* Bytes of arguments after which an answer is long enough. */
+#define LOAD_TASK_BYTES_SOFT (4 * MIB)
 #define LOAD_FAILURE_COUNT_MAX 64u
 
 /* What the core asks of the store. */
 struct load {
     enum load_kind kind;
     uint64_t number; /* comes back with the answer */
-    size_t count;    /* OUTCOMES: ids; SHOW: 1 */
+    size_t count;    /* OUTCOMES: ids; SHOW: 1; TASKS: runs */
     uint64_t ids[LOAD_OUTCOME_COUNT_MAX];
+    struct load_run { /* TASKS: ids side by side, in order */
+        uint64_t first;
+        uint64_t count;
+    } runs[LOAD_RUN_COUNT_MAX];
     struct list_query list;
-    size_t limit;     /* LIST: rows wanted */
+    size_t limit;     /* LIST: rows wanted; TASKS: ids in all runs */
     uint32_t attempt; /* LOGS: which; 0: the last that ended */
     char *path;       /* BACKUP: malloc'd, goes with the load */
 };
@@ -64,8 +76,11 @@ struct loaded {
     struct call_row call; /* SHOW: of the task or outcome, if there is one */
     size_t failure_count;
     struct failure_row *failures;
-    uint32_t attempt;    /* LOGS: whose output it is; 0: none has ended */
-    struct bytes output; /* LOGS */
+    size_t task_count;
+    struct task_row *tasks; /* TASKS: those found */
+    uint64_t through;       /* TASKS: ids up to this one were looked for; the rest would have been too long */
+    uint32_t attempt;       /* LOGS: whose output it is; 0: none has ended */
+    struct bytes output;    /* LOGS */
     size_t list_count;
     struct list_row *list;
     enum quern_err code; /* BACKUP */
@@ -168,6 +183,9 @@ void core_give_back(struct core *core);
 
 /* Tell every peer that the broker goes away (BYE), in update.now. */
 void core_stop(struct core *core, struct update *update);
+
+/* Ready tasks that are on disk only. */
+uint64_t core_parked(const struct core *core);
 
 /* Bug finder for tests and the simulation: walks everything and CHECKs the invariants. Slow. */
 void core_check(const struct core *core);

@@ -23,6 +23,8 @@
     X(failed, "tasks failed")                                                                                          \
     X(expired, "of those: expired before they started")                                                                \
     X(cancelled, "tasks cancelled")                                                                                    \
+    X(parked, "ready tasks left on disk only")                                                                         \
+    X(unparked, "of these, read back")                                                                                 \
     X(collapsed, "tasks submitted and finished within one batch")                                                      \
     X(outcomes_sent, "outcomes sent to clients")                                                                       \
     X(outcomes_loaded, "outcomes read back from the store")                                                            \

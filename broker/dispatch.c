@@ -44,7 +44,8 @@ static struct lane *best_lane(const struct core *core, struct worker *worker, bo
     for (size_t i = 0; i < worker->lane_count; i++) {
         size_t at = (worker->lane_cursor + i) % worker->lane_count;
         struct lane *lane = worker->lanes[at];
-        if (lane->ready == 0 || (!only_idle && lane_peek(lane)->call->option.at_most_once) ||
+        const struct task *first = lane_peek(lane);
+        if (first == NULL || (!only_idle && first->call->option.at_most_once) ||
             (core->spares_disk && burdens_disk(lane))) {
             continue;
         }

@@ -8,14 +8,20 @@
 
 static void check_tasks(const struct core *core)
 {
-    uint64_t bytes = 0;
-    uint64_t ready = 0;
+    uint64_t bytes = core->parked_bytes;
+    uint64_t ready = core->parked_count;
+    uint64_t parked = 0;
     uint64_t states[TASK_CANCELLED + 1] = {0};
     size_t at = 0;
     uint64_t id;
     void *value;
     while (map_next(&core->tasks, &at, &id, &value)) {
-        const struct task *task = value;
+        const struct task *task = task_of_entry(value);
+        if (task == NULL) {
+            CHECK(outcome_find(core, id) == NULL && !parked_turn(core, id)->session->is_volatile);
+            parked++;
+            continue;
+        }
         CHECK(task->id == id && task->refs > 0 && !task_is_final(task->state));
         CHECK(outcome_find(core, id) == NULL);
         CHECK((task->state == TASK_READY) == (task->turn != NULL));
@@ -32,23 +38,47 @@ static void check_tasks(const struct core *core)
         ready += task->state == TASK_READY;
         states[task->state]++;
     }
-    CHECK(bytes == core->task_bytes && ready == core->ready);
+    CHECK(bytes == core->task_bytes && ready == core->ready && parked == core->parked_count);
+    states[TASK_READY] += parked;
     for (unsigned state = TASK_DELAYED; state <= TASK_BACKOFF; state++) {
         CHECK(states[state] == core->state_count[state]);
     }
 }
 
-static void check_turn(const struct turn *turn, uint64_t *count)
+/* Ids side by side are one run; each is marked in the table of tasks. */
+static void check_parked(const struct core *core, const struct turn *turn)
+{
+    const struct parked *parked = &turn->parked;
+    uint64_t count = 0;
+    for (size_t i = parked->head; i < parked->end; i++) {
+        const struct load_run *run = &parked->runs[i];
+        CHECK(run->count > 0 && (i == parked->head || run[-1].first + run[-1].count <= run->first));
+        for (uint64_t id = run->first; id < run->first + run->count; id++, count++) {
+            CHECK(parked_turn(core, id) == turn);
+        }
+    }
+    CHECK(count == parked->count && (parked->load == 0 || map_get(&core->loads, parked->load) == turn));
+    CHECK(!turn->is_asleep || parked->load != 0 || parked->is_waiting); /* or it would sleep for ever */
+}
+
+static void check_turn(const struct core *core, const struct turn *turn, uint64_t *count)
 {
     const struct task *before = NULL;
-    CHECK(turn->head != NULL || turn->late.count > 0);
+    uint64_t ahead = 0;
+    bool is_ahead = true;
+    CHECK(turn->head != NULL || turn->late.count > 0 || turn->parked.count > 0);
     for (const struct task *task = turn->head; task != NULL; task = task->next) {
         CHECK(task->turn == turn && task->prev == before && (before == NULL || before->id < task->id));
+        is_ahead = is_ahead && task != turn->behind;
+        CHECK(is_ahead == (task->id < turn->boundary));
+        ahead += is_ahead;
         before = task;
         (*count)++;
     }
-    CHECK(turn->tail == before);
-    *count += turn->late.count;
+    CHECK(turn->tail == before && ahead == turn->ahead);
+    CHECK(turn->boundary <= parked_first(&turn->parked));
+    check_parked(core, turn);
+    *count += turn->late.count + turn->parked.count;
 }
 
 static void check_lane(const struct lane *lane)
@@ -58,14 +88,16 @@ static void check_lane(const struct lane *lane)
         const struct level *level = lane->levels[i];
         CHECK(i == 0 || lane->levels[i - 1]->rank > level->rank);
         const struct turn *turn = level->current;
-        CHECK(turn != NULL);
-        do {
-            check_turn(turn, &count);
-            CHECK(turn->next->prev == turn);
+        size_t awake = 0;
+        while (turn != NULL && (awake == 0 || turn != level->current)) {
+            CHECK(turn->next->prev == turn && turn->level == level && !turn->is_asleep);
             turn = turn->next;
-        } while (turn != level->current);
+            awake++;
+        }
+        CHECK(awake <= level->turn_count && level->turn_count > 0);
+        count += level->turn_count;
     }
-    CHECK(count == lane->ready);
+    CHECK(count <= lane->ready);
 }
 
 static void check_lanes(const struct core *core)
@@ -77,9 +109,26 @@ static void check_lanes(const struct core *core)
     }
 }
 
+/* Its turns, asleep or not. */
+static void check_turns(const struct core *core, const struct session *session)
+{
+    uint64_t ready = 0;
+    uint64_t parked = 0;
+    uint64_t count = 0;
+    for (const struct turn *turn = session->turns; turn != NULL; turn = turn->session_next) {
+        CHECK(turn->session == session);
+        check_turn(core, turn, &count);
+        parked += turn->parked.count;
+    }
+    for (const struct task *task = session->tasks; task != NULL; task = task->session_next) {
+        ready += task->state == TASK_READY;
+    }
+    CHECK(parked == session->parked && count == ready + parked);
+}
+
 static void check_session(const struct session *session)
 {
-    uint64_t live = 0;
+    uint64_t live = session->parked;
     uint64_t untaken = 0;
     uint64_t beyond = 0;
     for (const struct task *task = session->tasks; task != NULL; task = task->session_next) {
@@ -169,6 +218,7 @@ void core_check(const struct core *core)
     while (map_next(&core->sessions, &at, &id, &value)) {
         const struct session *session = value;
         check_session(value);
+        check_turns(core, value);
         CHECK(session->name == NULL || session_by_name(core, bytes_text(session->name)) == session);
     }
     uint64_t bytes = 0;

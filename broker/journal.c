@@ -22,8 +22,9 @@
 
 #define STATS_MS 1000
 #define FULL_RETRY_MS 200
-/* Every query for people, and one replay of outcomes for every connection: the core has no more than these. */
-#define LOAD_QUEUE_COUNT_MAX (QUERY_COUNT_MAX + CONNECTION_COUNT_MAX)
+/* Every query for people, one replay of outcomes for every connection, parked tasks for turns and for claims: the core
+ * has no more than these. */
+#define LOAD_QUEUE_COUNT_MAX (QUERY_COUNT_MAX + CONNECTION_COUNT_MAX + LOAD_TASKS_COUNT_MAX)
 
 struct said { /* an event on its way to the loop thread */
     struct said *next;

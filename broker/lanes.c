@@ -259,7 +259,38 @@ static void session_unlink(struct session *session, struct turn *turn)
     }
 }
 
-static struct turn *turn_of(struct session *session, struct level *level)
+/* The last to come is the last in the round. */
+static void ring_join(struct turn *turn)
+{
+    struct level *level = turn->level;
+    turn->is_asleep = false;
+    if (level->current == NULL) {
+        turn->prev = turn->next = turn;
+        level->current = turn;
+        return;
+    }
+    turn->next = level->current;
+    turn->prev = level->current->prev;
+    turn->prev->next = turn;
+    turn->next->prev = turn;
+}
+
+static void ring_leave(struct turn *turn)
+{
+    struct level *level = turn->level;
+    turn->is_asleep = true;
+    if (turn->next == turn) {
+        level->current = NULL;
+        return;
+    }
+    turn->prev->next = turn->next;
+    turn->next->prev = turn->prev;
+    if (level->current == turn) {
+        level->current = turn->next;
+    }
+}
+
+static struct turn *turn_of(struct core *core, struct session *session, struct level *level)
 {
     for (struct turn *turn = session->turns; turn != NULL; turn = turn->session_next) {
         if (turn->level == level) {
@@ -273,76 +304,165 @@ static struct turn *turn_of(struct session *session, struct level *level)
     struct turn *turn = xcalloc(1, sizeof *turn);
     turn->session = session;
     turn->level = level;
+    turn->boundary = UINT64_MAX;
     heap_init(&turn->late, offsetof(struct task, heap_index), is_earlier);
     session_link(session, turn);
-    if (level->current == NULL) {
-        turn->prev = turn->next = turn;
-        level->current = turn;
-    } else { /* the last to come is the last in the round */
-        turn->next = level->current;
-        turn->prev = level->current->prev;
-        turn->prev->next = turn;
-        turn->next->prev = turn;
-    }
+    ring_join(turn);
+    level->turn_count++;
+    core->turn_count++;
     return turn;
 }
 
-static void turn_drop_if_empty(struct turn *turn)
+struct turn *turn_of_call(struct core *core, struct session *session, const struct call *call)
 {
-    if (turn->head != NULL || turn->late.count > 0) {
-        return;
-    }
+    return turn_of(core, session, level_of(call->lane, lane_rank(&call->option)));
+}
+
+static void turn_drop(struct core *core, struct turn *turn)
+{
     struct level *level = turn->level;
+    parked_drop(core, turn);
     session_unlink(turn->session, turn);
     heap_fini(&turn->late);
-    if (turn->next == turn) {
+    if (!turn->is_asleep) {
+        ring_leave(turn);
+    }
+    core->turn_count--;
+    if (--level->turn_count == 0) {
         level_drop(level);
-    } else {
-        turn->prev->next = turn->next;
-        turn->next->prev = turn->prev;
-        if (level->current == turn) {
-            level->current = turn->next;
-        }
     }
     free(turn);
 }
 
-/* ---- tasks ---- */
+/* ---- what is ahead, and what is behind ---- */
 
-void lane_push(struct core *core, struct task *task)
-{
-    struct lane *lane = task->call->lane;
-    struct turn *turn = turn_of(task->session, level_of(lane, lane_rank(&task->call->option)));
-    CHECK(task->turn == NULL && task->heap_index == 0);
-    task->turn = turn;
-    if (turn->tail == NULL || task->id > turn->tail->id) {
-        task->prev = turn->tail;
-        task->next = NULL;
-        if (turn->tail != NULL) {
-            turn->tail->next = task;
-        } else {
-            turn->head = task;
-        }
-        turn->tail = task;
-    } else {
-        heap_push(&turn->late, task);
-    }
-    lane->ready++;
-    core->ready++;
-}
-
+/* Of it; NULL: all that can be had is behind. */
 static struct task *turn_first(const struct turn *turn)
 {
+    struct task *head = turn->ahead > 0 ? turn->head : NULL;
     struct task *late = heap_top(&turn->late);
-    if (late == NULL || (turn->head != NULL && turn->head->id < late->id)) {
-        return turn->head;
+    if (late == NULL || late->id >= turn->boundary || (head != NULL && head->id < late->id)) {
+        return head;
     }
     return late;
 }
 
+bool turn_parks(const struct core *core, const struct turn *turn)
+{
+    return turn->boundary != UINT64_MAX || turn->ahead >= core->keep_count;
+}
+
+/* Those in memory that no parked one goes before come to the front as there is room; for the others a load is asked
+ * for. */
+static void turn_advance(struct core *core, struct turn *turn)
+{
+    uint64_t first = parked_first(&turn->parked);
+    uint64_t keep = core->keep_count;
+    bool is_short = turn->ahead * 2 < keep;
+    while (is_short && turn->ahead < keep && turn->behind != NULL && turn->behind->id < first) {
+        turn->behind = turn->behind->next;
+        turn->ahead++;
+    }
+    turn->boundary = turn->behind != NULL && turn->behind->id < first ? turn->behind->id : first;
+    if (turn->ahead * 2 < keep) {
+        parked_want(core, turn);
+    }
+}
+
+void turn_settle(struct core *core, struct turn *turn)
+{
+    if (turn->boundary != UINT64_MAX || turn->parked.count > 0) {
+        turn_advance(core, turn);
+    }
+    if (turn->head == NULL && turn->late.count == 0 && turn->parked.count == 0) {
+        turn_drop(core, turn);
+        return;
+    }
+    bool is_asleep = turn_first(turn) == NULL;
+    if (is_asleep && !turn->is_asleep) {
+        ring_leave(turn);
+    } else if (!is_asleep && turn->is_asleep) {
+        ring_join(turn);
+    }
+}
+
+/* ---- tasks ---- */
+
+/* before: NULL: at the end. */
+static void list_insert(struct turn *turn, struct task *task, struct task *before)
+{
+    task->next = before;
+    task->prev = before != NULL ? before->prev : turn->tail;
+    if (task->prev != NULL) {
+        task->prev->next = task;
+    } else {
+        turn->head = task;
+    }
+    if (before != NULL) {
+        before->prev = task;
+    } else {
+        turn->tail = task;
+    }
+}
+
+static void list_remove(struct turn *turn, struct task *task)
+{
+    if (task == turn->behind) {
+        turn->behind = task->next;
+    } else if (task->id < turn->boundary) {
+        turn->ahead--;
+    }
+    if (task->prev != NULL) {
+        task->prev->next = task->next;
+    } else {
+        turn->head = task->next;
+    }
+    if (task->next != NULL) {
+        task->next->prev = task->prev;
+    } else {
+        turn->tail = task->prev;
+    }
+}
+
+void lane_leave_behind(struct turn *turn, struct task *task)
+{
+    list_remove(turn, task);
+    task->prev = task->next = NULL;
+    task->turn = NULL;
+}
+
+/* At the end of those ahead, or at the end of all: the two places where tasks come in order. */
+void lane_push(struct core *core, struct task *task)
+{
+    struct lane *lane = task->call->lane;
+    struct turn *turn = turn_of_call(core, task->session, task->call);
+    CHECK(task->turn == NULL && task->heap_index == 0);
+    task->turn = turn;
+    struct task *ahead_tail = turn->behind != NULL ? turn->behind->prev : turn->tail;
+    bool is_first_behind = task->id > turn->boundary;
+    if (turn->behind == NULL && turn->boundary == UINT64_MAX && task_may_park(task)) {
+        is_first_behind = turn_parks(core, turn);
+    }
+    if (turn->behind != NULL && task->id > turn->tail->id) {
+        list_insert(turn, task, NULL);
+    } else if ((ahead_tail != NULL && task->id < ahead_tail->id) ||
+               (turn->behind != NULL && task->id > turn->behind->id)) {
+        heap_push(&turn->late, task);
+    } else {
+        list_insert(turn, task, turn->behind);
+        turn->behind = is_first_behind ? task : turn->behind;
+        turn->ahead += is_first_behind ? 0 : 1;
+        turn->boundary = is_first_behind && task->id < turn->boundary ? task->id : turn->boundary;
+    }
+    lane->ready++;
+    core->ready++;
+    turn_settle(core, turn);
+}
+
 struct task *lane_peek(const struct lane *lane)
 {
-    return lane->level_count == 0 ? NULL : turn_first(lane->levels[0]->current);
+    const struct turn *turn = lane->level_count == 0 ? NULL : lane->levels[0]->current;
+    return turn != NULL ? turn_first(turn) : NULL;
 }
 
 void lane_remove(struct core *core, struct task *task)
@@ -352,22 +472,13 @@ void lane_remove(struct core *core, struct task *task)
     if (task->heap_index != 0) {
         heap_remove(&turn->late, task);
     } else {
-        if (task->prev != NULL) {
-            task->prev->next = task->next;
-        } else {
-            turn->head = task->next;
-        }
-        if (task->next != NULL) {
-            task->next->prev = task->prev;
-        } else {
-            turn->tail = task->prev;
-        }
+        list_remove(turn, task);
     }
     task->prev = task->next = NULL;
     task->turn = NULL;
     lane->ready--;
     core->ready--;
-    turn_drop_if_empty(turn);
+    turn_settle(core, turn);
 }
 
 struct task *lane_pop(struct core *core, struct lane *lane)

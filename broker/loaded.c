@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rows between two looks at the clock. */
+#define TASK_CLOCK_ROWS 32u
+
 struct chunk {
     struct chunk *next;
     uint8_t bytes[];
@@ -90,6 +93,42 @@ static enum quern_err slice_outcomes(struct job *job, struct store *store, bool 
     } while (job->at < job->load->count && clock_mono_us() < end_us);
     *is_done_out = job->at == job->load->count;
     return QUERN_OK;
+}
+
+/* False: the slice or the answer has come to its end with this row. */
+static bool keep_task(void *context, const struct task_row *row)
+{
+    struct job *job = context;
+    struct loaded *loaded = job->loaded;
+    CHECK(loaded->task_count < job->load->limit);
+    struct task_row *kept = &loaded->tasks[loaded->task_count++];
+    *kept = *row;
+    KEEP(loaded, &kept->args);
+    loaded->through = row->id;
+    job->bytes += row->args.n;
+    bool is_late = loaded->task_count % TASK_CLOCK_ROWS == 0 && clock_mono_us() >= job->end_us;
+    return job->bytes < LOAD_TASK_BYTES_SOFT && !is_late;
+}
+
+static enum quern_err slice_tasks(struct job *job, struct store *store, bool *is_done_out)
+{
+    struct loaded *loaded = job->loaded;
+    enum quern_err err = QUERN_OK;
+    job->end_us = clock_mono_us() + QUERY_SLICE_US;
+    do {
+        const struct load_run *run = &job->load->runs[job->at];
+        uint64_t last = run->first + run->count - 1;
+        uint64_t first = loaded->through >= run->first ? loaded->through + 1 : run->first;
+        err = first <= last ? store_tasks(store, first, last, job, keep_task) : QUERN_END;
+        if (err == QUERN_END) { /* of this run */
+            loaded->through = last;
+            job->at++;
+            err = QUERN_OK;
+        }
+    } while (err == QUERN_OK && job->at < job->load->count && job->bytes < LOAD_TASK_BYTES_SOFT &&
+             clock_mono_us() < job->end_us);
+    *is_done_out = job->at == job->load->count || job->bytes >= LOAD_TASK_BYTES_SOFT;
+    return err;
 }
 
 /* The task or the outcome of that id; *call_out: its call, 0 if there is neither. */
@@ -192,6 +231,8 @@ enum quern_err job_slice(struct job *job, struct store *store, bool *is_done_out
         return QUERN_OK;
     case LOAD_LOGS:
         return slice_logs(job, store, is_done_out);
+    case LOAD_TASKS:
+        return slice_tasks(job, store, is_done_out);
     }
     CHECK_THAT(false, "load of kind %d", (int)job->load->kind);
     return QUERN_INVALID;
@@ -219,6 +260,11 @@ struct job *job_open(struct load **load)
         CHECK(job->load->count == 1);
         loaded->outcomes = xcalloc(1, sizeof *loaded->outcomes);
         loaded->failures = xcalloc(LOAD_FAILURE_COUNT_MAX, sizeof *loaded->failures);
+        break;
+    case LOAD_TASKS:
+        CHECK(job->load->count >= 1 && job->load->count <= LOAD_RUN_COUNT_MAX && job->load->limit >= 1 &&
+              job->load->limit <= LOAD_TASK_COUNT_MAX);
+        loaded->tasks = xcalloc(job->load->limit, sizeof *loaded->tasks);
         break;
     case LOAD_LIST:
         CHECK(job->load->limit >= 1 && job->load->limit <= QUERY_ROW_COUNT_MAX);
@@ -256,6 +302,7 @@ void loaded_free(struct loaded **loaded)
     }
     free((*loaded)->outcomes);
     free((*loaded)->failures);
+    free((*loaded)->tasks);
     free((*loaded)->list);
     free((*loaded)->text);
     free(*loaded);

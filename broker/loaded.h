@@ -12,7 +12,9 @@ struct job {
     struct job *next; /* the queue's it stands in */
     struct load *load;
     struct loaded *loaded;
-    size_t at; /* OUTCOMES: ids looked up */
+    size_t at; /* OUTCOMES: ids looked up; TASKS: runs */
+    uint64_t bytes;  /* TASKS: of arguments, so far */
+    int64_t end_us;  /* TASKS: of the slice */
     struct backup *backup;
     bool needs_store; /* or all that is left is job_finish */
 };

@@ -1,9 +1,11 @@
 /*
  * open.c: what a session's owner still has to hear of: its tasks without outcome and its outcomes not acknowledged, as
- * ids, in pages. Reads everything, changes nothing. The shape: PROTOCOL.md, QUERY. Start at query_open.
+ * ids, in pages. Reads everything, changes nothing but what may be parked. The shape: PROTOCOL.md, QUERY. Start at
+ * query_open.
  *
- * Tasks come before outcomes, and a task only ever turns into an outcome: so nothing that is open when the first page
- * is asked for is missed, however much ends between two pages. What is named twice is no harm.
+ * Parked tasks come before those in memory, and these before outcomes. A task only ever goes this way: the one that is
+ * parked later would be missed, so what is in memory when the first page is asked for is not parked any more. So
+ * nothing that is open then is missed, however much moves on or ends between two pages. What is named twice is no harm.
  */
 #include "broker/answers.h"
 
@@ -47,6 +49,24 @@ static void outcome_put(struct page *page, const struct outcome *outcome)
     page->outcome_numbers += 2;
 }
 
+/* What says to ask on among those that are parked: no id has this bit. */
+#define AMONG_PARKED ((uint64_t)1 << 63)
+
+/* Those that are parked, by id, from behind `after` on. The last that was put, if the page is full; else 0. */
+static uint64_t parked_put(const struct session *session, uint64_t after, struct page *page)
+{
+    uint64_t count;
+    uint64_t first = parked_next(session, after, &count);
+    for (; first != 0 && page->room > 0; first = parked_next(session, after, &count)) {
+        page->first = first;
+        page->count = count < page->room ? count : page->room;
+        page->room -= (uint32_t)page->count;
+        after = first + page->count - 1;
+        run_put(page);
+    }
+    return page->room == 0 ? after : 0;
+}
+
 /* From the task behind `after` on, or, if that has ended meanwhile, from the first. The last that was looked at; 0: the
  * end is reached, and there is room for outcomes. */
 static uint64_t tasks_put(const struct core *core, const struct session *session, uint64_t after, struct page *page)
@@ -62,6 +82,24 @@ static uint64_t tasks_put(const struct core *core, const struct session *session
     }
     run_put(page);
     return task == NULL && page->room > 0 ? 0 : at;
+}
+
+/* Parked ones, then those in memory. What the next page is to ask for; 0: the end is reached. */
+static uint64_t live_put(const struct core *core, struct conn *conn, uint64_t after, struct page *page)
+{
+    struct session *session = conn->session;
+    if (after == 0 || !conn->asked_open) { /* a page of another connection, or of a former broker, counts for nothing */
+        conn->asked_open = true;
+        session->parks_after = core->open.number;
+        after = AMONG_PARKED;
+    }
+    if ((after & AMONG_PARKED) != 0) {
+        after = parked_put(session, after & ~AMONG_PARKED, page);
+        if (after != 0) {
+            return after | AMONG_PARKED;
+        }
+    }
+    return tasks_put(core, session, after, page);
 }
 
 /* Behind that completion number. The last that was looked at; 0: the end is reached. */
@@ -82,7 +120,8 @@ static void one_put(const struct core *core, const struct session *session, uint
 {
     const struct task *task = task_find(core, id);
     const struct outcome *outcome = outcome_find(core, id);
-    if (task != NULL && task->session == session) {
+    const struct turn *parked = parked_turn(core, id);
+    if ((task != NULL && task->session == session) || (parked != NULL && parked->session == session)) {
         task_put(page, id);
         run_put(page);
     } else if (outcome != NULL && outcome->session == session && !outcome->is_acked) {
@@ -113,7 +152,7 @@ static void page_reply(struct core *core, struct conn *conn, uint64_t request, s
 
 void query_open(struct core *core, struct conn *conn, uint64_t request, const struct open_query *query)
 {
-    const struct session *session = conn->session;
+    struct session *session = conn->session;
     struct page page = {.room = QUERY_OPEN_COUNT_MAX};
     uint64_t after = 0;
     uint64_t completion = 0;
@@ -125,7 +164,7 @@ void query_open(struct core *core, struct conn *conn, uint64_t request, const st
     if (query->id != 0) {
         one_put(core, session, query->id, &page);
     } else {
-        after = query->completion == 0 ? tasks_put(core, session, query->after, &page) : 0;
+        after = query->completion == 0 ? live_put(core, conn, query->after, &page) : 0;
         completion = after == 0 ? outcomes_put(session, query->completion, &page) : 0;
     }
     page_reply(core, conn, request, &page, after, completion);

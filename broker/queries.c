@@ -34,6 +34,7 @@ struct query {
     uint64_t conn; /* 0: it left */
     uint64_t request;
     uint64_t task;
+    bool force;       /* cancel */
     bool is_volatile; /* its task was in memory only when it was asked about: the answer rests on no commit */
     uint64_t batch;
     struct list_query list;
@@ -51,6 +52,9 @@ struct look {
     bool is_running;  /* it has answered that it runs: */
     struct buf output;
 };
+
+static const char text_runs[] = "the task runs; it was left alone";
+static const char text_not_finished[] = "the task has no outcome yet; only a finished one can be submitted again";
 
 /* Whose the task is, or was: NULL if only the store may know. */
 static const struct session *session_of_task(const struct core *core, uint64_t id)
@@ -404,10 +408,11 @@ static void ask_result(struct core *core, struct conn *conn, uint64_t request, c
         return;
     }
     const struct task *task = task_find(core, params->id);
-    bool is_live = task != NULL;
+    const struct turn *parked = parked_turn(core, params->id);
+    bool is_live = task != NULL || parked != NULL;
     if (is_live && !params->wait) {
-        reply_about(core, conn, task->session, request, QUERN_NOT_FINISHED, "the task has no outcome yet",
-                    bytes_of(NULL, 0));
+        reply_about(core, conn, task != NULL ? task->session : parked->session, request, QUERN_NOT_FINISHED,
+                    "the task has no outcome yet", bytes_of(NULL, 0));
         return;
     }
     struct query *query = query_add(core, conn, request, QUERY_RESULT, params->id);
@@ -566,31 +571,36 @@ void query_ask(struct core *core, struct conn *conn, const struct msg_QUERY *que
 
 /* ---- CANCEL ---- */
 
+/* Of a task that is live. The query is gone afterwards, or waits for its worker's word. */
+static void cancel_begin(struct core *core, struct query *query, struct task *task, bool force)
+{
+    query_wait(core, query);
+    if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
+        task->wants_cancel = true;
+        task->wants_kill = task->wants_kill || force;
+        task_revoke(core, task, task->wants_kill);
+    } else {
+        struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text("cancelled before it started")};
+        task_finish(core, task, &ending);
+    }
+}
+
 void query_cancel(struct core *core, struct conn *conn, const struct msg_CANCEL *cancel)
 {
     struct task *task = task_find(core, cancel->task);
-    struct bytes none = bytes_of(NULL, 0);
     if (task != NULL && task->state == TASK_RUNNING && !cancel->force) {
-        reply_about(core, conn, task->session, cancel->request, QUERN_RUNNING, "the task runs; it was left alone",
-                    none);
+        reply_about(core, conn, task->session, cancel->request, QUERN_RUNNING, text_runs, bytes_of(NULL, 0));
         return;
     }
     struct query *query = query_add(core, conn, cancel->request, QUERY_CANCELLED, cancel->task);
     if (query == NULL) {
         return;
     }
+    query->force = cancel->force;
     if (task == NULL) {
         query_ask_store(core, query);
-        return;
-    }
-    query_wait(core, query);
-    if (task->state == TASK_LEASED || task->state == TASK_RUNNING) {
-        task->wants_cancel = true;
-        task->wants_kill = task->wants_kill || cancel->force;
-        task_revoke(core, task, task->wants_kill);
     } else {
-        struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text("cancelled before it started")};
-        task_finish(core, task, &ending);
+        cancel_begin(core, query, task, cancel->force);
     }
 }
 
@@ -600,8 +610,8 @@ void query_retry(struct core *core, struct conn *conn, const struct msg_RETRY *r
 {
     const struct task *task = task_find(core, retry->task);
     if (task != NULL) {
-        reply_about(core, conn, task->session, retry->request, QUERN_NOT_FINISHED,
-                    "the task has no outcome yet; only a finished one can be submitted again", bytes_of(NULL, 0));
+        reply_about(core, conn, task->session, retry->request, QUERN_NOT_FINISHED, text_not_finished,
+                    bytes_of(NULL, 0));
         return;
     }
     struct query *query = query_add(core, conn, retry->request, QUERY_RETRY, retry->task);
@@ -734,14 +744,40 @@ void query_loaded(struct core *core, const struct loaded *loaded)
     }
 }
 
+/* It was parked when it was asked about, and is in memory now: as if it had been there. */
+static void query_go_on(struct core *core, struct query *query, struct task *task)
+{
+    struct buf body = {0};
+    if (query->kind == QUERY_EXPLAIN) {
+        answer_explain(core, task, &body);
+        query_reply(core, query, QUERN_OK, NULL, buf_bytes(&body));
+    } else if (query->kind == QUERY_RETRY) {
+        query_reply(core, query, QUERN_NOT_FINISHED, text_not_finished, bytes_of(NULL, 0));
+    } else if (query->kind == QUERY_RESULT) {
+        query_wait(core, query);
+    } else if (task->state == TASK_RUNNING && !query->force) {
+        query_reply(core, query, QUERN_RUNNING, text_runs, bytes_of(NULL, 0));
+    } else {
+        cancel_begin(core, query, task, query->force);
+    }
+    buf_fini(&body);
+}
+
 static void query_answer(struct core *core, struct query *query, const struct loaded *loaded)
 {
-    bool is_live = task_find(core, query->task) != NULL;
+    if (loaded->has_task && parked_turn(core, query->task) != NULL) {
+        task_unpark(core, &loaded->task);
+    }
+    struct task *task = task_find(core, query->task);
+    bool is_live = task != NULL;
+    bool is_shown = query->kind == QUERY_SHOW || query->kind == QUERY_LOGS;
     if (query->kind == QUERY_LIST) {
         listed(core, query, loaded);
+    } else if (loaded->outcome_count == 0 && is_live && !is_shown) {
+        query_go_on(core, query, task);
     } else if (loaded->outcome_count == 0 && loaded->has_task && !is_live) {
         query_ask_store(core, query); /* it ended since the store looked */
-    } else if (loaded->outcome_count == 0 && !(is_live && (query->kind == QUERY_SHOW || query->kind == QUERY_LOGS))) {
+    } else if (loaded->outcome_count == 0 && !is_live) {
         reply_unknown(core, query);
     } else if (query->kind == QUERY_LOGS) {
         logged(core, query, loaded);

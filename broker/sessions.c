@@ -559,9 +559,9 @@ void session_settle(struct core *core, struct session *session)
 
 static void sweep_begin(struct core *core, struct session *session)
 {
-    if (!session->is_sweeping && session->tasks != NULL) {
+    if (!session->is_sweeping && session->live > 0) {
         session->is_sweeping = true;
-        session->sweep_next = session->tasks->id;
+        session->sweep_next = 0;
         core->sweeping_count++;
         core_sweep_by(core, core->now);
     }
@@ -608,7 +608,8 @@ static bool task_has_started(const struct task *task)
     return task->state == TASK_LEASED || task->state == TASK_RUNNING;
 }
 
-/* Cancel what has not started, a slice a step, so that a session of a million tasks does not hold up the others. */
+/* Cancel what has not started, a slice a step, so that a session of a million tasks does not hold up the others. What
+ * is parked is read back as what is in memory grows less, and has the session swept again. */
 static void sweep_slice(struct core *core, struct session *session)
 {
     struct task *task = task_find(core, session->sweep_next);
@@ -618,15 +619,19 @@ static void sweep_slice(struct core *core, struct session *session)
     for (size_t i = 0; i < SWEEP_COUNT && task != NULL; i++) {
         struct task *next = task->session_next;
         if (task_has_started(task)) {
-            task->wants_cancel = true;
-            task_revoke(core, task, false);
+            if (!task->wants_cancel) {
+                task->wants_cancel = true;
+                task_revoke(core, task, false);
+            }
         } else {
             struct ending ending = {.state = TASK_CANCELLED, .message = bytes_text("its session was closed")};
             task_finish(core, task, &ending);
         }
         task = next;
     }
-    if (task == NULL) {
+    if (task == NULL && session->parked > 0) {
+        session->sweep_next = 0;
+    } else if (task == NULL) {
         session->is_sweeping = false;
         core->sweeping_count--;
         session_settle(core, session);

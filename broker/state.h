@@ -7,6 +7,7 @@
 
 #include "broker/core.h"
 #include "broker/counters.h"
+#include "broker/parked.h"
 #include "common/check.h"
 #include "common/heap.h"
 #include "common/map.h"
@@ -97,7 +98,9 @@ bool task_is_final(enum task_state state);
 bool task_waits(const struct task *task); /* for a time: delayed, backoff */
 struct task *task_new(struct core *core, uint64_t id, struct session *session, struct call *call, struct bytes args);
 void task_unref(struct core *core, struct task *task);
-void task_forget(struct core *core, struct task *task); /* it is not live any more */
+void task_leave_memory(struct core *core, struct task *task); /* it is parked: its call and its session keep it */
+struct task *task_restore(struct core *core, const struct task_row *row); /* as it is on disk */
+void task_forget(struct core *core, struct task *task);                   /* it is not live any more */
 struct task *task_find(const struct core *core, uint64_t id);
 struct token task_token(const struct task *task);
 struct bytes task_args(const struct task *task);
@@ -133,12 +136,20 @@ int64_t known_from(const struct core *core);  /* monotonic: it is not early any 
 bool task_fail_unknown(struct core *core, struct task *task);
 
 /* ---- lanes.c: what runs next ---- */
-struct turn { /* the ready tasks of one session at one rank of a lane */
+
+/* The ready tasks of one session at one rank of a lane. When there are many, those from some id on are behind: on disk
+ * only (parked), or about to be. They go after those ahead, and are read back when few of these are left. */
+struct turn {
     struct session *session;
     struct level *level;
     struct task *head; /* in order of id */
     struct task *tail;
-    struct heap late;  /* came back out of order */
+    struct task *behind; /* of these: the first that is behind; NULL: none */
+    uint64_t ahead;      /* of these: so many are not */
+    uint64_t boundary;   /* ids from here on are behind; UINT64_MAX: none */
+    struct heap late;    /* came back out of order */
+    struct parked parked;
+    bool is_asleep;    /* none of it can go now: it is not in the ring */
     struct turn *prev; /* ring of the level */
     struct turn *next;
     struct turn *session_next; /* turns of the session */
@@ -147,7 +158,8 @@ struct turn { /* the ready tasks of one session at one rank of a lane */
 struct level {
     struct lane *lane;
     int32_t rank;
-    struct turn *current; /* whose turn it is */
+    struct turn *current; /* whose turn it is; NULL: all are asleep */
+    size_t turn_count;
 };
 struct lane {
     struct bytes queue;
@@ -168,7 +180,11 @@ struct lane {
 struct lane *lane_of(struct core *core, struct bytes queue, struct bytes function); /* NULL: LANE_COUNT_MAX reached */
 int32_t lane_rank(const struct task_options *option); /* what goes first: by depth, then by priority */
 void lane_push(struct core *core, struct task *task);
-struct task *lane_peek(const struct lane *lane);
+struct turn *turn_of_call(struct core *core, struct session *session, const struct call *call); /* find or make */
+void lane_leave_behind(struct turn *turn, struct task *task);      /* it is parked; the caller counts */
+void turn_settle(struct core *core, struct turn *turn);            /* after what is parked of it changed; it may go */
+bool turn_parks(const struct core *core, const struct turn *turn); /* what comes next may be parked */
+struct task *lane_peek(const struct lane *lane); /* NULL: nothing can go now, though some may be on disk */
 struct task *lane_pop(struct core *core, struct lane *lane);
 void lane_remove(struct core *core, struct task *task);
 void lanes_serve(struct core *core, struct worker *worker); /* find the lanes a worker serves */
@@ -307,8 +323,9 @@ struct session {
     uint64_t owned_at;   /* how many challenges had been given when it got its owner; a nonce from before is stale */
     struct series *series;
     struct turn *turns;
-    struct task *tasks; /* live ones */
+    struct task *tasks; /* live ones in memory */
     uint64_t live;
+    uint64_t parked; /* of these: on disk only */
     uint64_t completion_last;
     uint64_t acked_prefix;
     struct outcome **ring; /* completions acked_prefix + 1 .. completion_last */
@@ -337,8 +354,9 @@ struct session {
     bool is_ending;
     bool is_cancelling; /* ending, and what has not started is cancelled, also after a restart */
     bool is_dirty;
-    uint64_t sweep_next; /* task to go on with */
-    bool is_sweeping;    /* what has not started is being cancelled, in slices */
+    uint64_t sweep_next;  /* task to go on with */
+    bool is_sweeping;     /* what has not started is being cancelled, in slices */
+    uint64_t parks_after; /* only what is in a later batch than this is parked: see open.c */
 };
 void session_restore(struct core *core, const struct session_row *row);
 void taken_restore(struct core *core, const struct taken_row *row);
@@ -507,6 +525,7 @@ struct conn {
     struct session *session;
     struct series *series;
     bool want_args;
+    bool asked_open;         /* for a first page of what is open */
     uint64_t behind;         /* answers at once stay behind what this batch gates */
     bool is_starving;        /* credit was withheld */
     uint64_t received_count; /* submits on this connection */
@@ -703,10 +722,18 @@ struct core {
     size_t lane_bucket_count;
     size_t lane_count;
     size_t lane_shed_at; /* look for lanes that nobody needs when there are this many */
-    uint64_t ready;      /* tasks in lanes */
+    uint64_t ready;      /* tasks in lanes, those parked included */
+    uint64_t turn_count;
 
-    struct map tasks; /* by id */
+    struct map tasks; /* by id; of a parked one its turn (parked.c) */
     uint64_t task_bytes;
+    uint64_t keep_count; /* so many ready tasks of a turn stay in memory; as of this step */
+    uint64_t parked_count;
+    uint64_t parked_bytes;       /* of task_bytes */
+    size_t parked_load_count;    /* under way for turns */
+    struct turn *parked_waiting; /* turns that wait for one */
+    struct turn *parked_waiting_last;
+    struct load *parked_fetching; /* of this step: takes further ids */
     uint64_t state_count[TASK_CANCELLED + 1];
     struct heap due;         /* delayed, backoff: by the monotonic clock */
     struct heap due_by_wall; /* delayed until a time of day, and those restored: by the wall clock */

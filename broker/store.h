@@ -115,8 +115,8 @@ struct outcome_row {
     struct bytes detail;
     struct bytes report; /* report.h; the broker looks into it only for `show` */
     struct bytes result;
-    struct bytes args;    /* none if not kept */
-    struct bytes output;  /* output.h; of the last attempt, unless a failure_row has it; read by store_output only */
+    struct bytes args;   /* none if not kept */
+    struct bytes output; /* output.h; of the last attempt, unless a failure_row has it; read by store_output only */
     uint64_t args_size;
     uint64_t args_hash;
 };
@@ -220,6 +220,7 @@ QUERN_MUST_USE enum quern_err store_open(const char *path, const struct limits *
  * series, workers, tasks (by id), outcomes (by id; without result, args, kind, message, detail, report: sizes in their
  * place). NULL: such rows are read and checked, and nobody is called.
  */
+bool task_row_is_plain(const struct task_row *row);
 struct store_visitor {
     void *context;
     void (*call)(void *context, const struct call_row *row);
@@ -228,6 +229,8 @@ struct store_visitor {
     void (*series)(void *context, const struct series_row *row);
     void (*worker)(void *context, const struct worker_row *row);
     void (*workers_swept)(void *context); /* before them, NULL: not asked; rows are gone of which no task told */
+    /* Asked before task of a row as it was inserted: ready, without time or token. True: that is all that is wanted. */
+    bool (*plain_task)(void *context, uint64_t id, uint64_t session, uint64_t call, uint64_t args_size);
     void (*task)(void *context, const struct task_row *row);
     /* size: bytes of args, result, kind, message, detail, report and output, as counted against limits */
     void (*outcome)(void *context, uint64_t id, uint64_t session, uint64_t completion, int64_t finished, uint64_t size);
@@ -243,6 +246,9 @@ void store_close(struct store **store, bool is_clean);
 QUERN_MUST_USE enum quern_err store_outcome(struct store *store, uint64_t task, struct outcome_row *row_out);
 /* One live task by id; one call; views as above. */
 QUERN_MUST_USE enum quern_err store_task(struct store *store, uint64_t task, struct task_row *row_out);
+/* Live tasks by id, from first to last; views hold for the visit. OK: visit has returned false; END: it has not. */
+QUERN_MUST_USE enum quern_err store_tasks(struct store *store, uint64_t first, uint64_t last, void *context,
+                                          bool (*visit)(void *context, const struct task_row *row));
 QUERN_MUST_USE enum quern_err store_call(struct store *store, uint64_t call, struct call_row *row_out);
 /* The failures of a task, oldest first, through visit; at most limit. */
 QUERN_MUST_USE enum quern_err store_failures(struct store *store, uint64_t task, size_t limit, void *context,

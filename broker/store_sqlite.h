@@ -46,8 +46,7 @@ struct sqlite3_stmt;
 #define SQL_ROWS_HALF(row) row "," row "," row "," row "," row "," row "," row "," row
 #define SQL_TASK_ROW "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 /* Of a task that is done, state 7: what says how one failed has nothing to say. */
-#define SQL_DONE_ROW                                                                                                   \
-    "(?, ?, ?, ?, ?, ?, 7, 0, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, NULL, NULL, NULL, NULL, ?, ?)"
+#define SQL_DONE_ROW "(?, ?, ?, ?, ?, ?, 7, 0, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, NULL, NULL, NULL, NULL, ?, ?)"
 
 #define STATEMENT_LIST(X)                                                                                              \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
@@ -98,7 +97,10 @@ struct sqlite3_stmt;
     X(READ_SERIES, "SELECT session, id, submitted_high, instance, refused FROM series"                                 \
                    " ORDER BY session, id")                                                                            \
     X(READ_WORKERS, "SELECT id, pid, instance, name, host FROM worker ORDER BY id")                                    \
-    X(READ_TASKS, "SELECT " SQL_TASK_COLUMNS " FROM task ORDER BY id")                                                 \
+    X(READ_TASKS, "SELECT " SQL_TASK_COLUMNS " FROM task WHERE id >= ?1 ORDER BY id")                                  \
+    X(READ_TASK_HEADS, "SELECT id, session, call, state, attempt, due, length(args) FROM task WHERE id >= ?1"          \
+                       " ORDER BY id")                                                                                 \
+    X(READ_TASKS_BETWEEN, "SELECT " SQL_TASK_COLUMNS " FROM task WHERE id BETWEEN ?1 AND ?2 ORDER BY id")              \
     X(READ_TASK, "SELECT " SQL_TASK_COLUMNS " FROM task WHERE id = ?1")                                                \
     X(READ_OUTCOMES, "SELECT id, session, completion, finished, size FROM outcome ORDER BY id")                        \
     X(READ_OUTCOME, "SELECT " SQL_OUTCOME_COLUMNS " FROM outcome WHERE id = ?1")                                       \

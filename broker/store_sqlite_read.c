@@ -232,6 +232,8 @@ struct scan {
     struct map workers;
     uint64_t session; /* of the last task: most tasks are like the one before */
     uint64_t call;
+    int64_t from; /* id of the next task */
+    bool is_over; /* said by visit_row: go no further */
 };
 
 /* visit_row: reads the row the statement stands on and passes it on; false if it is damaged. */
@@ -239,8 +241,8 @@ static enum quern_err scan_all(struct scan *scan, enum statement which, const ch
                                bool (*visit_row)(struct scan *scan, sqlite3_stmt *statement))
 {
     sqlite3_stmt *statement = store_statement(scan->store, which);
-    int code;
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+    int code = SQLITE_DONE;
+    while (!scan->is_over && (code = sqlite3_step(statement)) == SQLITE_ROW) {
         if (!visit_row(scan, statement)) {
             *scan->why_out = sentence(
                 "%s is damaged (row %" PRId64 " of table %s): restore a backup (`quern-broker --check --db %s` "
@@ -250,7 +252,8 @@ static enum quern_err scan_all(struct scan *scan, enum statement which, const ch
             return QUERN_MALFORMED;
         }
     }
-    enum quern_err err = code == SQLITE_DONE ? QUERN_OK : store_err(scan->store, code, scan->why_out);
+    enum quern_err err =
+        code == SQLITE_DONE || code == SQLITE_ROW ? QUERN_OK : store_err(scan->store, code, scan->why_out);
     sqlite3_reset(statement);
     return err;
 }
@@ -332,16 +335,62 @@ static bool names_what_is_there(struct scan *scan, const struct task_row *row)
     return !is_held || (row->worker != 0 && map_get(&scan->workers, row->worker) != NULL);
 }
 
+/* Whatever else a row may say, it was dispatched before. */
+bool task_row_is_plain(const struct task_row *row)
+{
+    return row->state == TASK_READY && row->attempt == 0 && row->due == 0;
+}
+
+static bool is_enough(const struct scan *scan, const struct task_row *row, uint64_t args_size)
+{
+    return scan->visitor->plain_task != NULL &&
+           scan->visitor->plain_task(scan->visitor->context, row->id, row->session, row->call, args_size);
+}
+
+/* Whole rows, until one of which the head is enough. */
 static bool visit_task(struct scan *scan, sqlite3_stmt *statement)
 {
     struct task_row row;
-    bool is_whole = read_task(statement, &row) && names_what_is_there(scan, &row);
-    if (is_whole) {
-        if (scan->visitor->task != NULL) {
-            scan->visitor->task(scan->visitor->context, &row);
-        }
+    if (!read_task(statement, &row) || !names_what_is_there(scan, &row)) {
+        return false;
     }
+    scan->from = (int64_t)(row.id + 1);
+    scan->is_over = task_row_is_plain(&row) && is_enough(scan, &row, row.args.n);
+    if (!scan->is_over && scan->visitor->task != NULL) {
+        scan->visitor->task(scan->visitor->context, &row);
+    }
+    return true;
+}
+
+/* Heads of rows, until one is wanted whole: of millions all but few are enough, in less than half of the time. */
+static bool visit_task_head(struct scan *scan, sqlite3_stmt *statement)
+{
+    struct task_row row = {.id = col_u64(statement, 0),
+                           .session = col_u64(statement, 1),
+                           .call = col_u64(statement, 2),
+                           .state = col_u32(statement, 3),
+                           .attempt = col_u32(statement, 4),
+                           .due = sqlite3_column_int64(statement, 5)};
+    bool is_plain = task_row_is_plain(&row);
+    bool is_whole = !is_plain || (is_id(row.id) && names_what_is_there(scan, &row));
+    scan->is_over = is_whole && !(is_plain && is_enough(scan, &row, col_u64(statement, 6)));
+    scan->from = scan->is_over ? scan->from : (int64_t)(row.id + 1);
     return is_whole;
+}
+
+/* The two take turns, each from where the other came to. */
+static enum quern_err scan_tasks(struct scan *scan)
+{
+    enum statement which = STATEMENT_READ_TASKS;
+    enum quern_err err;
+    do {
+        bool is_of_heads = which == STATEMENT_READ_TASK_HEADS;
+        sqlite3_bind_int64(store_statement(scan->store, which), 1, scan->from);
+        scan->is_over = false;
+        err = scan_all(scan, which, "task", is_of_heads ? visit_task_head : visit_task);
+        which = is_of_heads ? STATEMENT_READ_TASKS : STATEMENT_READ_TASK_HEADS;
+    } while (err == QUERN_OK && scan->is_over && scan->from != INT64_MIN); /* behind the last number there is */
+    return err;
 }
 
 static bool visit_outcome(struct scan *scan, sqlite3_stmt *statement)
@@ -383,13 +432,14 @@ static enum quern_err sweep_table(struct store *store, const char *table, const 
 
 enum quern_err store_scan(struct store *store, const struct store_visitor *visitor, char **why_out)
 {
-    struct scan scan = {.store = store, .visitor = visitor, .why_out = why_out};
+    struct scan scan = {.store = store, .visitor = visitor, .why_out = why_out, .from = INT64_MIN};
     enum quern_err err = scan_all(&scan, STATEMENT_READ_CALLS, "call", visit_call);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SESSIONS, "session", visit_session);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TAKEN, "taken", visit_taken);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_SERIES, "series", visit_series);
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_WORKERS, "worker", visit_worker);
-    err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_TASKS, "task", visit_task);
+    err = err != QUERN_OK ? err : scan_tasks(&scan);
+    scan.is_over = false;
     err = err != QUERN_OK ? err : scan_all(&scan, STATEMENT_READ_OUTCOMES, "outcome", visit_outcome);
     map_fini(&scan.sessions);
     map_fini(&scan.calls);
@@ -446,6 +496,30 @@ enum quern_err store_task(struct store *store, uint64_t task, struct task_row *r
     sqlite3_stmt *statement = NULL;
     enum quern_err err = find(store, STATEMENT_READ_TASK, task, &statement);
     return err == QUERN_OK && !read_task(statement, row_out) ? QUERN_MALFORMED : err;
+}
+
+enum quern_err store_tasks(struct store *store, uint64_t first, uint64_t last, void *context,
+                           bool (*visit)(void *context, const struct task_row *row))
+{
+    store_release(store);
+    sqlite3_stmt *statement = store_statement(store, STATEMENT_READ_TASKS_BETWEEN);
+    sqlite3_bind_int64(statement, 1, (int64_t)first);
+    sqlite3_bind_int64(statement, 2, (int64_t)last);
+    enum quern_err err = QUERN_END;
+    int code = SQLITE_ROW;
+    while (err == QUERN_END && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+        struct task_row row;
+        if (!read_task(statement, &row)) {
+            err = QUERN_MALFORMED;
+        } else if (!visit(context, &row)) {
+            err = QUERN_OK;
+        }
+    }
+    if (code != SQLITE_ROW && code != SQLITE_DONE) {
+        err = store_err(store, code, NULL);
+    }
+    sqlite3_reset(statement);
+    return err;
 }
 
 enum quern_err store_call(struct store *store, uint64_t call, struct call_row *row_out)

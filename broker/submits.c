@@ -86,7 +86,7 @@ static void answer_repeated(struct core *core, struct conn *conn, struct answer 
     uint64_t id = id_make((uint32_t)conn->series->id, sequence);
     const struct refusal *refusal = refusal_find(conn->series, sequence);
     core->counters.resubmitted++;
-    if (task_find(core, id) != NULL || outcome_find(core, id) != NULL) {
+    if (task_find(core, id) != NULL || parked_turn(core, id) != NULL || outcome_find(core, id) != NULL) {
         answer_add(core, conn, answer, sequence, MSG_ACCEPTED, QUERN_OK);
     } else if (refusal != NULL) {
         answer_add(core, conn, answer, sequence, MSG_REFUSED, (enum quern_err)refusal->code);

@@ -105,6 +105,50 @@ struct task *task_new(struct core *core, uint64_t id, struct session *session, s
     return task;
 }
 
+static void restore_held(struct core *core, struct task *task, const struct task_row *row)
+{
+    struct worker *worker = map_get(&core->workers_by_id, row->worker ? row->worker : UINT64_MAX);
+    CHECK_THAT(worker != NULL, "leased task without a worker row %llu", (unsigned long long)row->worker);
+    worker_hold(core, worker, task);
+    task_move(core, task, (enum task_state)row->state);
+}
+
+struct task *task_restore(struct core *core, const struct task_row *row)
+{
+    struct session *session = session_find(core, row->session);
+    struct call *call = map_get(&core->calls, row->call);
+    CHECK_THAT(session != NULL && call != NULL, "task %llu without its session or call", (unsigned long long)row->id);
+    struct task *task = task_new(core, row->id, session, call, row->args);
+    call->refs++;
+    task->is_stored = true;
+    task->attempt = row->attempt;
+    task->epoch = row->epoch;
+    task->attempts = row->attempts;
+    task->crashes = row->crashes;
+    task->losses = row->losses;
+    task->worker_id = row->worker;
+    task->due = row->due;
+    task->created = row->created;
+    task->ordinal = row->ordinal;
+    task->retry_of = row->retry_of;
+    switch (row->state) {
+    case TASK_LEASED:
+    case TASK_RUNNING:
+        restore_held(core, task, row);
+        break;
+    case TASK_DELAYED:
+    case TASK_BACKOFF:
+        task_move(core, task, (enum task_state)row->state);
+        break; /* its timer is set when the clock is known */
+    default:
+        task_move(core, task, TASK_READY);
+        lane_push(core, task);
+        break;
+    }
+    expiry_restore(core, task, row->due);
+    return task;
+}
+
 void task_unref(struct core *core, struct task *task)
 {
     CHECK(task->refs > 0);
@@ -125,9 +169,16 @@ void task_forget(struct core *core, struct task *task)
     task_unref(core, task);
 }
 
+void task_leave_memory(struct core *core, struct task *task)
+{
+    session_unlink(task);
+    task->session->live++;
+    task_unref(core, task);
+}
+
 struct task *task_find(const struct core *core, uint64_t id)
 {
-    return id == 0 ? NULL : map_get(&core->tasks, id);
+    return id == 0 ? NULL : task_of_entry(map_get(&core->tasks, id));
 }
 
 struct token task_token(const struct task *task)
@@ -244,7 +295,10 @@ void core_free_tasks(struct core *core)
     uint64_t id;
     void *value;
     while (map_next(&core->tasks, &at, &id, &value)) {
-        struct task *task = value;
+        struct task *task = task_of_entry(value);
+        if (task == NULL) {
+            continue; /* parked */
+        }
         if (task->turn != NULL) {
             lane_remove(core, task);
         }

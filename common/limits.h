@@ -177,6 +177,10 @@
     X(session_idle_ms, (uint64_t)7 * 24 * 3600 * 1000, "a named session without tasks or client ends after this time") \
     X(task_count_max, 20000000, "live tasks; beyond it submits are refused")                                           \
     X(task_bytes_max, 8 * GIB, "bytes of live tasks' arguments; beyond it submits are refused")                        \
+    X(ready_count_max, 500000,                                                                                         \
+      "ready tasks in memory; with more, each session keeps few there, the rest on disk only")                         \
+    X(ready_bytes_max, 256 * MIB, "arguments in memory; the same")                                                     \
+    X(ready_turn_count, 32768, "ready tasks of one session, queue and function in memory; the rest is on disk only")   \
     X(unacked_count_max, 20000000, "outcomes nobody has acknowledged; beyond it submits are refused")                  \
     X(unacked_bytes_max, 64 * GIB, "bytes of the same")                                                                \
     X(unacked_keep_ms, (uint64_t)7 * 24 * 3600 * 1000, "unacknowledged outcomes of a session without tasks or client") \

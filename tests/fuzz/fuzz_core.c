@@ -557,6 +557,7 @@ static struct limits limits_small(unsigned how)
         limits.submit_pool_bytes = 2000;
         limits.volatile_bytes_max = 2000;
         limits.resident_bytes_max = 100;
+        limits.ready_turn_count = 2;
         limits.batch_row_count_max = 16;
         limits.batch_submit_count_max = 2;
         limits.batch_submit_bytes_max = 100;

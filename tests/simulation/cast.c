@@ -69,6 +69,12 @@ static void draw_memory(struct chaos *chaos, struct limits *limits)
     } else if (chaos->nested_percent == 0 && percent(chaos, 10)) {
         limits->unacked_bytes_max = below(chaos, 1000);
     }
+    if (percent(chaos, 60)) { /* the rest of what is ready is on disk only */
+        limits->ready_turn_count = 1 + below(chaos, 5);
+    }
+    if (percent(chaos, 10)) {
+        limits->ready_bytes_max = 0;
+    }
 }
 
 static void draw_limits(struct chaos *chaos)

@@ -72,6 +72,10 @@ static void record_world(uint64_t seed, struct tape *tape, struct limits *limits
     limits->client_window_bytes = UINT32_MAX;
     limits->batch_bytes_max = UINT32_MAX; /* nor do dispatches wait for a disk that is behind */
     limits->batch_row_count_max = UINT32_MAX;
+    limits->batch_submit_count_max = UINT32_MAX; /* nor submits for the next batch */
+    limits->batch_submit_bytes_max = UINT32_MAX;
+    limits->ready_turn_count = UINT32_MAX; /* nor does what comes next wait for a load */
+    limits->ready_bytes_max = UINT32_MAX;
     chaos_free(&chaos);
     world_free(&world);
 }
