@@ -242,7 +242,9 @@ static struct bytes make_bytes(struct input *input, size_t max)
 static struct bytes make_any(struct input *input, struct known *known, const char *name);
 
 #define MAKE_u64(name, max) m->name = make_number(input, known, #name, (max));
-#define MAKE_i64(name, min, max) m->name = (int64_t)make_number(input, known, #name, (max)) * (input_u8(input) % 3 - 1);
+/* Unsigned, where the least number times -1 is defined. */
+#define MAKE_i64(name, min, max)                                                                                       \
+    m->name = (int64_t)(make_number(input, known, #name, (max)) * (uint64_t)(int64_t)(input_u8(input) % 3 - 1));
 #define MAKE_flag(name) m->name = input_u8(input) % 4 == 1;
 #define MAKE_f64(name) m->name = (double)input_u8(input) / 64 - 1;
 #define MAKE_str(name, max) m->name = make_text(input, (max));
