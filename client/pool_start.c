@@ -74,7 +74,7 @@ static enum quern_err told(const struct pool_process *process)
 static int store_wait_ms(const struct quern_pool_options *options)
 {
     int half_ms = options->start_timeout_ms / 2;
-    return half_ms < 0 || half_ms > STORE_WAIT_MS_MAX ? STORE_WAIT_MS_MAX : half_ms;
+    return options->start_timeout_ms < 0 || half_ms > STORE_WAIT_MS_MAX ? STORE_WAIT_MS_MAX : half_ms;
 }
 
 static enum quern_err broker_tell(struct quern_pool *pool, const struct quern_pool_options *options)
