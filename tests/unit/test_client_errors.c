@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "client_calls.h"
@@ -163,6 +164,44 @@ static void test_flags_that_are_not_known_close_nothing(void **state)
     submit_plain(quern_pool_client(pool), 1);
     assert_int_equal(quern_pool_close(&pool, QUERN_POOL_NO_WAIT), QUERN_OK);
     assert_null(pool);
+}
+
+/* ---- what the system does not give ---- */
+
+/* For good, so in a child: others of this process poll, which wants its descriptors within the limit. */
+static bool forbid_descriptors(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+           setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max}) == 0;
+}
+
+static void test_a_client_for_which_there_is_no_descriptor(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client_options options = QUERN_CLIENT_OPTIONS_INIT;
+    struct quern_client *client = NULL;
+    options.url = fake->url;
+    PROVOKES_IN_CHILD(QUERN_IO, "eventfd", forbid_descriptors() ? quern_client_open(&options, &client) : QUERN_OK);
+    assert_null(client);
+}
+
+/* No thread can be had: each would have a stack larger than what can be addressed. */
+static void test_a_callback_for_which_there_is_no_thread(void **state)
+{
+    struct quern_future *future = NULL;
+    pthread_attr_t before;
+    pthread_attr_t vast;
+    struct quern_client *client = open_by_hand(*state, &future, 1);
+    assert_int_equal(pthread_getattr_default_np(&before), 0);
+    assert_int_equal(pthread_attr_init(&vast), 0);
+    assert_int_equal(pthread_attr_setstacksize(&vast, (size_t)1 << 47), 0);
+    assert_int_equal(pthread_setattr_default_np(&vast), 0);
+    PROVOKES(QUERN_IO, "thread for callbacks", quern_future_on_done(future, count_nothing, NULL));
+    assert_int_equal(pthread_setattr_default_np(&before), 0);
+    pthread_attr_destroy(&before);
+    pthread_attr_destroy(&vast);
+    close_all(client, &future, 1);
 }
 
 /* ---- a client that has ended ---- */
@@ -736,6 +775,8 @@ int main(void)
         WITH_FAKE(test_closing_with_submits_that_nobody_answers),
         WITH_FAKE(test_closing_in_a_child),
         WITH_FAKE(test_flags_that_are_not_known_close_nothing),
+        WITH_FAKE(test_a_client_for_which_there_is_no_descriptor),
+        WITH_FAKE(test_a_callback_for_which_there_is_no_thread),
         WITH_FAKE(test_waits_of_a_client_that_was_taken_over),
         WITH_FAKE(test_waits_of_a_client_whose_session_is_gone),
         WITH_FAKE(test_calls_of_a_client_that_was_taken_over),

@@ -1,6 +1,6 @@
 /*
- * Groups and maps of one client in many threads at once, against a broker in one thread (fake_broker.h). Moments that
- * two threads may meet in: test_client_races.c.
+ * Groups, maps and questions of one client in many threads at once, against a broker in one thread (fake_broker.h).
+ * Moments that two threads may meet in: test_client_races.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -119,10 +119,64 @@ static void test_many_threads_submit_into_one_group_and_wait_for_it_while_others
     assert_int_equal(fake->acked_count, fake->submit_count);
 }
 
+/* Asks and waits for ever; a question of the test's own may be in its way at first. */
+static void *ask_for_ever(void *context)
+{
+    struct crowd *crowd = context;
+    enum quern_err err = QUERN_FULL;
+    while (err == QUERN_FULL) {
+        void *answer = NULL;
+        size_t size = 0;
+        err = quern_query(crowd->client, "status", NULL, 0, QUERN_FOREVER, &answer, &size);
+    }
+    count_wrong(crowd, err == QUERN_CLOSED);
+    return NULL;
+}
+
+/* As many as may be under way: every call that asks the broker says so at once. */
+static void test_one_request_too_many_is_full_whichever_call_asks(void **state)
+{
+    static pthread_t threads[REQUEST_COUNT_MAX];
+    struct fake *fake = *state;
+    struct quern_task_info info = QUERN_TASK_INFO_INIT;
+    struct quern_future *future = NULL;
+    struct quern_future *second = NULL;
+    struct quern_future **left = NULL;
+    struct crowd crowd = {.client = open_by_hand(fake, &future, 1)};
+    uint64_t id = id_make(FAKE_SERIES - 1, 1);
+    enum quern_err err = QUERN_TIMEOUT;
+    void *answer = NULL;
+    size_t size = 0;
+    fake_stop(fake); /* nothing is answered any more */
+    for (unsigned i = 0; i < REQUEST_COUNT_MAX; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_for_ever, &crowd), 0);
+    }
+    while (err == QUERN_TIMEOUT) {
+        err = quern_query(crowd.client, "status", NULL, 0, 1, &answer, &size);
+    }
+    assert_int_equal(err, QUERN_FULL);
+    assert_non_null(strstr(quern_last_error(), "1024 requests are under way"));
+    assert_int_equal(quern_query(crowd.client, "status", NULL, 0, WAIT_MS, &answer, &size), QUERN_FULL);
+    assert_int_equal(quern_cancel(crowd.client, id, false, WAIT_MS), QUERN_FULL);
+    assert_int_equal(quern_retry(crowd.client, id, NULL, NULL, WAIT_MS), QUERN_FULL);
+    assert_int_equal(quern_session_close(crowd.client, "nightly", 0, WAIT_MS), QUERN_FULL);
+    assert_int_equal(quern_future_open(crowd.client, id, WAIT_MS, &second), QUERN_FULL);
+    assert_int_equal(quern_session_futures(crowd.client, WAIT_MS, &left, &size), QUERN_FULL);
+    assert_int_equal(quern_future_cancel(future, false, WAIT_MS), QUERN_FULL);
+    assert_int_equal(quern_future_info(future, WAIT_MS, &info), QUERN_FULL);
+    quern_future_release(&future);
+    (void)quern_client_close(&crowd.client, 0);
+    for (unsigned i = 0; i < REQUEST_COUNT_MAX; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&crowd.wrong), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         WITH_FAKE(test_many_threads_submit_into_one_group_and_wait_for_it_while_others_map),
+        WITH_FAKE(test_one_request_too_many_is_full_whichever_call_asks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,17 +28,38 @@
  * connects again by itself, for ever, and sends again what was not acknowledged. In a child made by fork() a client
  * cannot be used: every call answers QUERN_CLOSED there, and releasing does nothing.
  *
- * Errors: what stands at a function is what is its own. Besides: QUERN_INVALID for a client, future, group, set or map
- * that is NULL, and where a session is needed and the client has none (no_session); QUERN_CLOSED in a child of fork();
- * QUERN_NO_MEMORY; and once the client has ended, QUERN_TAKEN_OVER or QUERN_CLOSED from all that submits, asks the
- * broker, or waits for what has not come.
+ * Errors: what stands at a function is what is its own. Besides:
+ *
+ * QUERN_INVALID      a client, future, group, set, map or pool that is NULL, or a parameter to be written that is NULL
+ *                    and may not be; a struct whose size is not set; a session is needed and the client has none
+ *                    (no_session)
+ *
+ * QUERN_UNSUPPORTED  a struct of a newer header than this library's, with a field set that this one does not know
+ *
+ * QUERN_CLOSED       in a child of fork()
+ *
+ * QUERN_TAKEN_OVER, QUERN_CLOSED  the client has ended: from all that submits, asks the broker, or waits for what has
+ *                    not come
+ *
+ * QUERN_FULL         from all that asks the broker (cancel, info, retry, query, closing a session, futures of earlier
+ *                    tasks): 1,024 requests of this client are under way, and this one was not sent. In a handler, from
+ *                    all that waits: as many tasks of its worker wait there as may (quern/futures.h)
+ *
+ * QUERN_PROTOCOL     from all that asks the broker: its answer is none that this library can read
+ *
+ * QUERN_NO_MEMORY    see below
+ *
+ * Times to wait: timeout_ms 0 looks and does not wait; QUERN_FOREVER, and whatever else is negative, waits for ever.
+ * wait_ms and connect_timeout_ms are the same.
  *
  * Memory: a call that does not get what it needs answers QUERN_NO_MEMORY and has changed nothing: ask again when there
  * is some. Releasing needs none. Memory that the library's own thread needs and does not get stops the process with a
  * report; its bounds are window_count and window_bytes, and what was submitted and has no answer.
  *
- * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it is fine. Strings and views in an
- * outcome live as long as the outcome. Structs that you fill in begin with their own size, which the INIT macros set.
+ * Ownership: `T **` in a release or close is taken and becomes NULL; NULL in it, and NULL in its place, is fine:
+ * nothing is done. A close that answers QUERN_INVALID (for its flags) has taken nothing. Strings and views in an
+ * outcome live as long as the outcome. Structs that you fill in begin with their own size: an INIT macro sets that and
+ * the defaults.
  */
 #ifndef QUERN_CLIENT_H
 #define QUERN_CLIENT_H
@@ -97,6 +118,7 @@ QUERN_MUST_USE enum quern_err quern_id_parse(const char *text, uint64_t *id_out)
 
 /* ---- opening and closing ---- */
 
+/* Begin with QUERN_CLIENT_OPTIONS_INIT: defaults in all fields; or give NULL instead. */
 struct quern_client_options {
     size_t size;
     const char *url;        /* one URL or several with commas between; NULL: QUERN_URL, else the default socket */
@@ -136,8 +158,11 @@ struct quern_client_options {
  * QUERN_NO_BROKER   none reached within connect_timeout_ms
  * QUERN_IN_USE      the session's owner is connected (quern_last_error names it); see take_over
  * QUERN_UNKNOWN     must_exist and it does not
- * QUERN_UNSUPPORTED the broker has no store, and is_volatile is not set;  QUERN_INVALID, QUERN_TOO_BIG  an option;
- * QUERN_VERSION  the broker is newer;  QUERN_FULL  it holds as many sessions as it can
+ * QUERN_UNSUPPORTED the broker has no store, and is_volatile is not set
+ * QUERN_INVALID, QUERN_TOO_BIG  an option
+ * QUERN_VERSION     the broker is newer
+ * QUERN_FULL        it holds as many sessions as it can
+ * QUERN_IO          no descriptor, or no thread, for this client: the system's limit
  */
 QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_options *options,
                                                 struct quern_client **client_out);
@@ -155,6 +180,7 @@ QUERN_MUST_USE enum quern_err quern_client_open(const struct quern_client_option
  *
  * flags  0, or bits of QUERN_CLOSE_*, DROP included
  *
+ * QUERN_INVALID    flags has another bit: nothing is done, the client stays open
  * QUERN_TIMEOUT    some submits were not acknowledged
  * QUERN_TAKEN_OVER, QUERN_CLOSED  the same, and the client had ended before: they never will be
  * QUERN_NO_MEMORY  the client is closed, but what flags ask of the session could not be told to the broker
@@ -165,6 +191,7 @@ enum quern_err quern_client_close(struct quern_client **client, unsigned flags);
  * quern in this thread. */
 const char *quern_last_error(void);
 
+/* Begin with QUERN_SESSION_INFO_INIT. */
 struct quern_session_info {
     size_t size;
     uint64_t session;
@@ -188,6 +215,11 @@ struct quern_session_info {
         .size = sizeof(struct quern_session_info)                                                                      \
     }
 #endif
+/*
+ * What the broker said of this client's session when it was opened; asks nobody.
+ *
+ * QUERN_INVALID  the size of *info_out is not set
+ */
 QUERN_MUST_USE enum quern_err quern_session_info(struct quern_client *client, struct quern_session_info *info_out);
 
 /* The running digest of the arguments of a session's tasks that have an ordinal: digest becomes BLAKE2b (32 bytes, no
@@ -205,6 +237,7 @@ enum quern_alone {
     QUERN_ALONE_RETRIED = 2, /* from its second attempt on */
 };
 
+/* Begin with QUERN_CALL_INIT; function is all that must be set. */
 struct quern_call {
     size_t size;
     const char *function;
@@ -258,11 +291,15 @@ struct quern_call {
  * one that was never sent when a volatile session was lost: quern_future_id and its outcome have the one that holds.
  *
  * QUERN_INVALID  a field is outside its range, at_ms and delay_ms are both given, it would expire before it may start,
- * or the ordinal does not rise, or (in a handler) the task would be more than 64 deep: submitted by a task that was
- * submitted by a task and so on QUERN_TOO_BIG  arguments or a name over the limit QUERN_FULL     the window is full and
- * wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of arguments without the broker's
- * answer; while there is room it takes one of any size. QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any
- * more
+ *                the ordinal does not rise, or (in a handler) the task would be more than 64 deep: submitted by a task
+ *                that was submitted by a task, and so on
+ *
+ * QUERN_TOO_BIG  arguments or a name over the limit
+ *
+ * QUERN_FULL     the window is full and wait_ms has passed: nothing was queued. The window: 20,000 submits or 64 MiB of
+ *                arguments without the broker's answer; while there is room it takes one of any size
+ *
+ * QUERN_TAKEN_OVER, QUERN_CLOSED  this client cannot submit any more
  */
 QUERN_MUST_USE enum quern_err quern_submit(struct quern_client *client, const struct quern_call *call,
                                            struct quern_future **future_out, uint64_t *id_out);
@@ -286,15 +323,16 @@ struct quern_outcome {
     const char *message; /* "" if none */
     const void *detail;
     size_t detail_size;
-    unsigned attempts;
-    const char *worker; /* "HOST:PID" of the last attempt, "" if never started */
-    int64_t created_ms; /* wall clock, since 1970 */
-    int64_t started_ms;
-    int64_t finished_ms;
-    uint64_t run_us; /* of the last attempt */
-    unsigned signal;
-    unsigned exit_status;
-    const void *args; /* with want_args, NULL if they were not kept */
+    unsigned attempts;   /* how many count: those that failed, crashes and losses among them, and the one that was done.
+                          * attempt, below, also counts what came back from a worker unstarted */
+    const char *worker;  /* "HOST:PID" of the last attempt, "" if never started */
+    int64_t created_ms;  /* wall clock, since 1970 */
+    int64_t started_ms;  /* of the last attempt; 0: it has not started */
+    int64_t finished_ms; /* of the task */
+    uint64_t run_us;     /* of the last attempt */
+    unsigned signal;     /* that ended the last attempt's process, or its command; 0: none did */
+    unsigned exit_status; /* of that process if it ended by itself, or of a failed command; else 0 */
+    const void *args;     /* with want_args, NULL if they were not kept */
     size_t args_size;
     /* enum quern_err: not 0 if the broker refused the submit (then state is FAILED, cause NONE, and message says why).
      * QUERN_DUPLICATE: its ordinal was accepted earlier; that task has its own outcome. QUERN_FORGOTTEN: it was done,
@@ -343,6 +381,7 @@ int quern_client_fd(struct quern_client *client);
  *
  * QUERN_UNKNOWN    no task of this session, or its outcome was taken already
  * QUERN_DUPLICATE  a future of this client has it already
+ * QUERN_TIMEOUT    no answer of the broker yet
  */
 QUERN_MUST_USE enum quern_err quern_future_open(struct quern_client *client, uint64_t id, int timeout_ms,
                                                 struct quern_future **future_out);
@@ -352,7 +391,7 @@ QUERN_MUST_USE enum quern_err quern_future_open(struct quern_client *client, uin
  *
  * futures_out  an array of *count_out futures: release each, then free() the array; NULL if there are none
  *
- * QUERN_TIMEOUT
+ * QUERN_TIMEOUT  no answer of the broker yet: there are none of these futures
  */
 QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client, int timeout_ms,
                                                     struct quern_future ***futures_out, size_t *count_out);
@@ -366,7 +405,7 @@ QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client,
  *        is left when the answer comes; what waits behind it and other tasks are not touched
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
  * QUERN_UNKNOWN  no such task;  QUERN_TIMEOUT  no answer yet: it may still be cancelled
- * QUERN_FULL  too many requests of this client are under way
+ * QUERN_FULL  too many requests of this client are under way, here or at the broker
  */
 QUERN_MUST_USE enum quern_err quern_cancel(struct quern_client *client, uint64_t id, bool force, int timeout_ms);
 
@@ -390,9 +429,14 @@ QUERN_MUST_USE enum quern_err quern_session_close(struct quern_client *client, c
 /*
  * Ask the broker (what: "status", "sessions", "list", "show", "explain", "result", "logs", "backup"; see PROTOCOL.md,
  * QUERY).
- * params: a msgpack map or NULL. The answer is one msgpack value, malloc'd: free() it. A query of many rows is one
- * array. QUERN_UNKNOWN  no such task or session;  QUERN_NOT_FINISHED  of "result", unless it is to wait;  QUERN_TIMEOUT
- * QUERN_INVALID  params;  QUERN_UNSUPPORTED  what
+ *
+ * params      a msgpack map or NULL
+ * answer_out  one msgpack value, malloc'd: free() it. That of a query of many rows is one array
+ *
+ * QUERN_UNKNOWN       no such task or session
+ * QUERN_NOT_FINISHED  of "result", unless it is to wait
+ * QUERN_TIMEOUT       no answer yet
+ * QUERN_INVALID       params is no map;  QUERN_UNSUPPORTED  the broker knows no such what
  */
 QUERN_MUST_USE enum quern_err quern_query(struct quern_client *client, const char *what, const void *params,
                                           size_t params_size, int timeout_ms, void **answer_out, size_t *size_out);

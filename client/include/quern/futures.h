@@ -14,7 +14,8 @@
  * Every function may be called from any thread. A future is released by the thread that no other uses it in.
  *
  * Inside a handler (quern/worker.h) a wait gives the place of its slot to other tasks, so that what is waited for can
- * run. At most 64 slots of a worker wait so: beyond that a wait answers QUERN_FULL at once and touches nothing.
+ * run. At most 64 slots of a worker wait so, of one with more than 32 slots twice as many as it has: beyond that a wait
+ * answers QUERN_FULL at once and touches nothing.
  */
 #ifndef QUERN_FUTURES_H
 #define QUERN_FUTURES_H
@@ -79,6 +80,8 @@ typedef void quern_callback(struct quern_future *future, void *context);
  * future may go on before its callbacks have run. When the client closes, callbacks of futures without outcome are
  * dropped; the call of one that has begun ends before quern_client_close returns (unless it closes the client itself).
  * The future must not be released before its callbacks have run, except by the last of them.
+ *
+ * QUERN_IO  the thread for callbacks, which the first one needs, could not be started: nothing was added
  */
 QUERN_MUST_USE enum quern_err quern_future_on_done(struct quern_future *future, quern_callback *callback,
                                                    void *context);
@@ -97,7 +100,7 @@ QUERN_MUST_USE enum quern_err quern_future_on_done(struct quern_future *future, 
  */
 QUERN_MUST_USE enum quern_err quern_future_cancel(struct quern_future *future, bool force, int timeout_ms);
 
-/* What is known of a task now. */
+/* What is known of a task now. Begin with QUERN_TASK_INFO_INIT. */
 struct quern_task_info {
     size_t size;
     int state;           /* enum quern_state */
@@ -163,6 +166,8 @@ struct quern_set;
  *
  * futures     may be NULL if count is 0; one that stands there twice is given once
  * timeout_ms  for the whole iteration, from this call
+ *
+ * QUERN_INVALID  futures is NULL and count is not 0, or one of them is NULL
  */
 QUERN_MUST_USE enum quern_err quern_as_completed(struct quern_future *const futures[], size_t count, int timeout_ms,
                                                  struct quern_set **set_out);

@@ -27,6 +27,9 @@ struct quern_group;
  * parent  NULL, or a group of the same client that this one belongs to: closing the parent closes it (its pointer is
  *         worth nothing then), cancelling the parent cancels it; a failure in it that its own close has not reported
  *         counts as the parent's once that is being closed
+ * flags   0, or bits of QUERN_GROUP_*
+ *
+ * QUERN_INVALID  flags has another bit, or parent is a group of another client
  */
 QUERN_MUST_USE enum quern_err quern_group_open(struct quern_client *client, struct quern_group *parent, unsigned flags,
                                                struct quern_group **group_out);

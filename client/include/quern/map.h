@@ -50,6 +50,7 @@ enum quern_order {
     QUERN_COMPLETION_ORDER = 1,
 };
 
+/* Begin with QUERN_MAP_OPTIONS_INIT; call.function is all that must be set. */
 struct quern_map_options {
     size_t size;
     struct quern_call call; /* of every item; args and ordinal are not looked at */
@@ -82,7 +83,7 @@ struct quern_map_options {
  * thread, never ahead of the window. */
 typedef enum quern_err quern_input(void *context, struct quern_writer *args);
 
-/* QUERN_INVALID, QUERN_TOO_BIG  an option or the call's fields: as quern_submit */
+/* QUERN_INVALID, QUERN_TOO_BIG  an option or the call's fields, as quern_submit; options or input is NULL */
 QUERN_MUST_USE enum quern_err quern_map_open(struct quern_client *client, const struct quern_map_options *options,
                                              quern_input *input, void *context, struct quern_map **map_out);
 

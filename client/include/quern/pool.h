@@ -63,6 +63,7 @@ enum quern_start {
     QUERN_START_SPAWN = 1,       /* every slot is a fresh start: for modules that must not be forked */
 };
 
+/* Begin with QUERN_POOL_OPTIONS_INIT; NULL: defaults in all fields. */
 struct quern_pool_options {
     size_t size;
     const char *url;             /* NULL: QUERN_POOL_URL; none either: a pool of its own */
@@ -76,7 +77,7 @@ struct quern_pool_options {
     /* Arguments for `quern-worker` and `quern-broker` besides (NULL, or ending with NULL): what has no field here. */
     const char *const *worker_args;
     const char *const *broker_args;
-    int start_timeout_ms; /* until broker and worker are ready, default 10,000 */
+    int start_timeout_ms; /* until broker and worker are ready, default 10,000; not 0; QUERN_FOREVER waits */
 };
 #ifdef __cplusplus
 #define QUERN_POOL_OPTIONS_INIT QUERN_INIT_IN_CXX(struct quern_pool_options, it.start_timeout_ms = 10000)
@@ -113,14 +114,17 @@ struct quern_client *quern_pool_client(struct quern_pool *pool);
  * waits returns when all has ended. In a durable pool, what is not released by then comes again when its session is
  * opened the next time; a session with a name stays.
  *
+ * flags  0, or bits of QUERN_POOL_*
+ *
+ * QUERN_INVALID    flags has another bit: nothing is done, the pool stays open
  * QUERN_CLOSED     in a child made by fork()
  * QUERN_IO         the pool had given up: see above
  * QUERN_NO_MEMORY  what has not started could not be cancelled, and was waited for
  * With a url: also what else ended the client, QUERN_TAKEN_OVER for example.
  */
 enum quern_err quern_pool_shutdown(struct quern_pool *pool, unsigned flags);
-/* Shut down, and let go of it. Without waiting: futures get what comes as before, and when all has come the rest ends
- * by itself. No other thread may use the pool any more. */
+/* Shut down, and let go of it; as quern_pool_shutdown. Without waiting: futures get what comes as before, and when all
+ * has come the rest ends by itself. No other thread may use the pool any more. */
 enum quern_err quern_pool_close(struct quern_pool **pool, unsigned flags);
 
 #pragma GCC visibility pop

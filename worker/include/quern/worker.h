@@ -31,11 +31,10 @@
  * so (twice as many as it has, if it has more than 32): beyond that a wait fails at once with QUERN_FULL. Waits in
  * other threads than the handler's own, and in processes that a handler of yours starts, give no place: with every slot
  * taken by such a wait, nothing goes on. A command (quern.command) is different: while any process that it has started
- * waits in quern (`quern submit`, `map`, `run`, `result --wait`, or a client of this library), its slot gives its place,
- * also if others of its processes go on; QUERN_TASK and QUERN_SLOT in its environment say which task and slot it is. A
- * slot that dies leaves the session of its client
- * behind: what it had submitted goes on, and is there to be looked at for a day; the task itself is tried again, as
- * after any crash, and submits anew.
+ * waits in quern (`quern submit`, `map`, `run`, `result --wait`, or a client of this library), its slot gives its
+ * place, also if others of its processes go on; QUERN_TASK and QUERN_SLOT in its environment say which task and slot it
+ * is. A slot that dies leaves the session of its client behind: what it had submitted goes on, and is there to be
+ * looked at for a day; the task itself is tried again, as after any crash, and submits anew.
  *
  * In a program of your own: fill a struct quern_module and call quern_worker_main from main.
  */
@@ -60,9 +59,9 @@ struct quern_task;
  * Returns QUERN_OK: done. Anything else: the attempt failed with cause error; without quern_task_fail the kind is the
  *         error's word.
  *
- * What it writes to stdout and stderr is kept with the attempt, of each the first 16 and the last 48 KiB (`quern logs`),
- * and goes to the worker's stderr. What is written when no task runs is nobody's. If it crashes, a backtrace and the end
- * of both are part of the failure.
+ * What it writes to stdout and stderr is kept with the attempt, of each the first 16 and the last 48 KiB (`quern
+ * logs`), and goes to the worker's stderr. What is written when no task runs is nobody's. If it crashes, a backtrace
+ * and the end of both are part of the failure.
  */
 typedef enum quern_err quern_handler(struct quern_task *task, struct quern_reader *args, struct quern_writer *result);
 
@@ -118,8 +117,8 @@ void quern_task_progress(struct quern_task *task, double fraction, const char *t
  * tasks have the place of this slot. In the thread in which the handler was called; elsewhere they do nothing. The
  * waits of quern/client.h do so by themselves. What waits is not stopped from timing out.
  *
- * QUERN_FULL  64 slots of this worker wait already: this one keeps its place; wait all the same, without
- *             quern_task_wait_end, or fail
+ * QUERN_FULL  as many slots of this worker wait already as may (64, or twice its slots): this one keeps its place; wait
+ *             all the same, without quern_task_wait_end, or fail
  */
 QUERN_MUST_USE enum quern_err quern_task_wait_begin(struct quern_task *task);
 void quern_task_wait_end(struct quern_task *task);
