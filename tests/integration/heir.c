@@ -3,6 +3,7 @@
  * Start reading at main.
  *
  *     heir leave SESSION COUNT   submits COUNT calls of `square`, says `left`, holds the session until it is killed
+ *     heir part SESSION FLAGS    submits two calls of `square` and closes with these flags of quern_client_close
  *     heir take SESSION COUNT    futures for what was left; takes COUNT as they complete, says how many there were and
  *                                the sum of the squares, and leaves the rest
  *     heir group SESSION         a group that fails fast, and stops what runs: says what it reports
@@ -64,6 +65,14 @@ static int leave(struct quern_client *client, long count)
     }
     say("left");
     return read(STDIN_FILENO, &byte, 1) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int part(struct quern_client **client, unsigned flags)
+{
+    if (submit(*client, NULL, "square", 7, NULL) != QUERN_OK || submit(*client, NULL, "square", 8, NULL) != QUERN_OK) {
+        return fail("submit");
+    }
+    return quern_client_close(client, flags) == QUERN_OK ? EXIT_SUCCESS : fail("close");
 }
 
 static int order(const void *a, const void *b)
@@ -261,6 +270,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "leave") == 0 && argc == 4) {
         status = leave(client, strtol(argv[3], NULL, 10));
+    } else if (strcmp(argv[1], "part") == 0 && argc == 4) {
+        return part(&client, (unsigned)strtoul(argv[3], NULL, 10));
     } else if (strcmp(argv[1], "take") == 0 && argc == 4) {
         status = take(client, strtol(argv[3], NULL, 10));
     } else if (strcmp(argv[1], "group") == 0) {

@@ -6,6 +6,8 @@ import subprocess
 
 import stage
 
+QUERN_CLOSE_CANCEL = 1
+
 UNRULY = os.path.join(stage.BUILD, "tests", "unruly.so")
 HOGS = os.path.join(stage.BUILD, "tests", "hogs.so")
 
@@ -76,7 +78,15 @@ class Promises(stage.Story):
         self.assertEqual(owner.status(), 1)
 
     def test_closing_a_client_cancels_nothing_unless_asked(self):
+        """In C, by the flags of quern_client_close; on the command line, by another that closes the session."""
         self.broker()
+        for flags, state in ((0, "ready"), (QUERN_CLOSE_CANCEL, "cancelled")):
+            words = [os.path.join(stage.BUILD, "tests", "heir"), "part", f"by-{flags}", str(flags)]
+            program = stage.Program("heir", words, self.env, self.directory, stdin=subprocess.DEVNULL)
+            self.programs.append(program)
+            self.assertEqual(program.status(), 0, program.log)
+            rows = self.quern("--json", "list", "--session", f"by-{flags}").json
+            self.assertEqual([row["state"] for row in rows], [state] * 2)
         left = self.quern("submit", "--detach", "square", 7).stdout.strip()
         named = self.quern("submit", "--detach", "--session", "kept", "square", 8).stdout.strip()
         ended = self.quern("submit", "--detach", "--session", "ended", "square", 9).stdout.strip()
