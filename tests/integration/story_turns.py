@@ -191,7 +191,7 @@ class Attempts(Turns):
         return self.show(identity)
 
     def test_attempts_are_made_and_backed_off(self):
-        """Doubling: between half and all of 0.2 s, then of 0.4 s, then of the cap. Each failure has its own record."""
+        """Doubling: between half and all of 0.2 s, then twice of the cap, 0.3 s. Each failure has its own record."""
         shown = self.failed("fail", '"Odd"', '"so it is"', "--attempts", "4", "--backoff", "0.2:0.3")
         self.assertEqual((shown["state"], shown["cause"], shown["attempts"]), ("failed", "error", 4))
         failures = shown["failures"]
@@ -200,6 +200,18 @@ class Attempts(Turns):
         times = [failure["at_ms"] for failure in failures]
         for at, least in enumerate((100, 150, 150)):
             self.assertGreaterEqual(times[at + 1] - times[at], least)
+
+    def test_a_backoff_is_no_longer_than_its_cap_by_the_time_that_is_told(self):
+        """From a failure to the time that `show` gives for the next attempt: half to all of 2 s, then of the cap."""
+        task = self.detach("fail", "--attempts", "4", "--backoff", "2:3")
+        for attempt, (least, most) in enumerate(((1000, 2000), (1500, 3000), (1500, 3000)), 1):
+            shown = stage.wait_until(lambda n=attempt: self.in_backoff(task, n), f"the backoff after attempt {attempt}")
+            backoff = shown["due_ms"] - shown["failures"][-1]["at_ms"]
+            self.assertTrue(least <= backoff <= most, (attempt, backoff))
+
+    def in_backoff(self, task, attempt):
+        shown = self.show(task)
+        return shown if shown["state"] == "backoff" and len(shown["failures"]) == attempt else None
 
     def test_a_task_that_fails_at_first_is_done_in_the_end(self):
         script = f'echo x >> {self.path("effects")}; [ $(wc -l < {self.path("effects")}) -ge 3 ]'
