@@ -45,18 +45,19 @@ class Map(stage.Story):
         self.broker()
         self.worker(module=os.path.join(stage.BUILD, "tests", "witness.so"), env={"WITNESS_DIR": self.directory})
         actions = {f"k{i}": "sleep 1" for i in range(200)}
-        actions.update(k60="die 1", k61="fail 1", k140="die 9", k141="fail 9")
+        actions.update(k60="die 1", k61="fail 1", k100="sleep 600000", k140="die 9", k141="fail 9")
         lines = "".join(f'"{key} {action}"\n' for key, action in actions.items())
-        done = self.quern("map", "--jsonl", "--attempts", 2, "witness", input=lines, status=1)
+        done = self.quern("map", "--jsonl", "--attempts", 2, "--timeout", 2, "witness", input=lines, status=1)
         rows = {row["input"].split()[0]: row for row in map(json.loads, done.lines)}
         self.assertEqual(len(rows), 200)
         with open(self.path("starts"), encoding="ascii") as file:
             starts = collections.Counter(line.split()[0] for line in file)
-        # Twice where the second try went well; three crashes quarantine, two failures are all that was asked for.
+        # Twice where the second try went well; three crashes quarantine, two failures or time-outs are all that was
+        # asked for.
         self.assertEqual({key: count for key, count in starts.items() if count != 1},
-                         {"k60": 2, "k61": 2, "k140": 3, "k141": 2})
+                         {"k60": 2, "k61": 2, "k100": 2, "k140": 3, "k141": 2})
         self.assertEqual({key: row["error"]["cause"] for key, row in rows.items() if not row["ok"]},
-                         {"k140": "quarantined", "k141": "error"})
+                         {"k100": "timeout", "k140": "quarantined", "k141": "error"})
 
     def test_a_map_goes_on_through_the_death_of_the_broker_and_of_a_slot(self):
         broker = self.broker()
