@@ -77,6 +77,40 @@ static enum quern_err quarter(struct quern_task *task, struct quern_reader *args
     return err;
 }
 
+/* Starts a process that is hard to find, double-forked, in a session of its own, deaf to SIGTERM; says which it is, and
+ * goes on for that many milliseconds. */
+static enum quern_err detach(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    int64_t ms = 0;
+    int ends[2];
+    pid_t pid = 0;
+    char text[32];
+    if (quern_read_i64(args, &ms) != QUERN_OK || pipe(ends) != 0) {
+        return quern_task_fail_args(task, args, "detach takes one integer");
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        (void)setsid();
+        (void)signal(SIGTERM, SIG_IGN);
+        pid = fork();
+        if (pid == 0) {
+            for (;;) {
+                (void)pause();
+            }
+        }
+        _exit(write(ends[1], &pid, sizeof(pid)) == (ssize_t)sizeof(pid) ? 0 : 1);
+    }
+    (void)waitpid(child, NULL, 0);
+    if (read(ends[0], &pid, sizeof(pid)) != (ssize_t)sizeof(pid)) {
+        return quern_task_fail(task, "Detach", "no process");
+    }
+    (void)snprintf(text, sizeof(text), "%d", (int)pid);
+    quern_task_progress(task, 0.5, text);
+    (void)poll(NULL, 0, (int)ms);
+    quern_write_i64(result, pid);
+    return QUERN_OK;
+}
+
 /* What an attempt of a handler sees of the program's surroundings: 1 if the variable is there, and stdin is empty. */
 static enum quern_err surroundings(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -124,14 +158,10 @@ static enum quern_err nested(struct quern_task *task, struct quern_reader *args,
     return err == QUERN_OK ? err : quern_task_fail(task, "Nested", "%s", quern_last_error());
 }
 
-static const struct quern_function functions[] = {{"square", square},
-                                                  {"take", take},
-                                                  {"nested", nested},
-                                                  {"pid", own_pid},
-                                                  {"grow", grow},
-                                                  {"quarter", quarter},
-                                                  {"surroundings", surroundings},
-                                                  {NULL, NULL}};
+static const struct quern_function functions[] = {
+    {"square", square}, {"take", take},       {"nested", nested}, {"pid", own_pid},
+    {"grow", grow},     {"quarter", quarter}, {"detach", detach}, {"surroundings", surroundings},
+    {NULL, NULL}};
 
 static enum quern_err initialise(const char **text_out)
 {

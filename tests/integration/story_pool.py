@@ -379,6 +379,18 @@ class Ending(PoolStory):
     def test_sigkill(self):
         self.end_by(lambda program: program.send(signal.SIGKILL), -signal.SIGKILL)
 
+    def test_what_a_task_has_detached_is_gone_too(self):
+        """In a session of its own, orphaned, deaf to SIGTERM; the program is killed while the task runs."""
+        for options in ((), ("worker_arg=--cgroup=off",)):
+            program = self.opened("slots=1", *options)
+            self.tell_all(program, "submit detach 600000")
+            said = stage.wait_until(lambda p=program: re.search(r'^running .*"(\d+)"', self.tell(p, "info 0")), "its pid")
+            pid = int(said[1])
+            self.assertTrue(stage.is_alive(pid))
+            below = self.descendants(program.pid)
+            program.kill9()
+            self.assert_all_gone({*below, pid})
+
     def test_sigterm(self):
         self.end_by(lambda program: program.send(signal.SIGTERM), -signal.SIGTERM)
 
