@@ -69,7 +69,8 @@ static void test_what_a_burst_of_small_blocks_left_goes_back(void **state)
     struct heaptrim trim;
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* their malloc keeps what it likes */
+    print_message("the malloc of a sanitizer keeps what it likes\n");
+    skip();
 #endif
     heaptrim_prepare();
     heaptrim_init(&trim);
