@@ -1,40 +1,56 @@
 /*
- * sleepers: tasks that take 5, 2, 3, 4 and 1 fifths of a second, with a slot for each: by map in the order of the
- * inputs, by as_completed in the order in which they end.
+ * sleepers: tasks that sleep for 5, 2, 3, 4 and 1 fifths of a second, with a slot for each: by map in the order of the
+ * inputs, by as_completed in the order in which they end. Each is told when to wake, so that it does not matter when it
+ * started.
  */
 #include "example.h"
 
 #include <time.h>
 
 #define COUNT 5
+#define FIFTH_MS 200
 
 static const int64_t fifths[COUNT] = {5, 2, 3, 4, 1};
 
+/* A moment at which all have started: from then on the fifths count. By a clock that all processes share. */
+static int64_t soon_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000 + 2 * FIFTH_MS;
+}
+
 static enum quern_err nap(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
-    int64_t n;
+    int64_t until_ms;
 
-    if (quern_read_i64(args, &n) != QUERN_OK || n < 0) {
-        return quern_task_fail_args(task, args, "nap takes fifths of a second");
+    if (quern_read_i64(args, &until_ms) != QUERN_OK || until_ms < 0) {
+        return quern_task_fail_args(task, args, "nap takes the time to wake, in milliseconds");
     }
-    struct timespec time = {.tv_sec = n / 5, .tv_nsec = n % 5 * 200000000};
-    nanosleep(&time, NULL);
-    quern_write_i64(result, n);
+    struct timespec time = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+    quern_write_i64(result, until_ms);
     return QUERN_OK;
 }
 
 static const struct quern_function functions[] = {{"nap", nap}, {NULL, NULL}};
 static const struct quern_module module = {.size = sizeof module, .functions = functions};
 
+struct naps {
+    int64_t start_ms;
+    int next;
+};
+
 static enum quern_err next_nap(void *context, struct quern_writer *args)
 {
-    int *next = context;
+    struct naps *naps = context;
 
-    if (*next == COUNT) {
+    if (naps->next == COUNT) {
         return QUERN_END;
     }
     quern_write_array(args, 1);
-    quern_write_i64(args, fifths[(*next)++]);
+    quern_write_i64(args, naps->start_ms + FIFTH_MS * fifths[naps->next++]);
     return QUERN_OK;
 }
 
@@ -43,14 +59,14 @@ static void in_input_order(struct quern_client *client)
     struct quern_map_options options = QUERN_MAP_OPTIONS_INIT;
     struct quern_map_item item;
     struct quern_map *map;
-    int next = 0;
+    struct naps naps = {.start_ms = soon_ms()};
     enum quern_err err;
 
     printf("by map:         ");
     options.call.function = "nap";
-    must(quern_map_open(client, &options, next_nap, &next, &map));
+    must(quern_map_open(client, &options, next_nap, &naps, &map));
     while ((err = quern_map_next(map, QUERN_FOREVER, &item)) == QUERN_OK) {
-        printf(" %" PRId64, outcome_i64(item.outcome));
+        printf(" %" PRId64, (outcome_i64(item.outcome) - naps.start_ms) / FIFTH_MS);
         quern_outcome_release(&item.outcome);
     }
     must_be_end(err);
@@ -63,15 +79,16 @@ static void as_they_complete(struct quern_client *client)
     struct quern_future *futures[COUNT];
     struct quern_future *future;
     struct quern_set *set;
+    int64_t start_ms = soon_ms();
     enum quern_err err;
 
     printf("by as_completed:");
     for (int i = 0; i < COUNT; i++) {
-        futures[i] = submit_i64(client, "nap", fifths[i]);
+        futures[i] = submit_i64(client, "nap", start_ms + FIFTH_MS * fifths[i]);
     }
     must(quern_as_completed(futures, COUNT, QUERN_FOREVER, &set));
     while ((err = quern_set_next(set, QUERN_FOREVER, &future)) == QUERN_OK) {
-        printf(" %" PRId64, result_i64(future));
+        printf(" %" PRId64, (result_i64(future) - start_ms) / FIFTH_MS);
     }
     must_be_end(err);
     printf("\n");
