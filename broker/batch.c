@@ -400,7 +400,9 @@ void batch_committed(struct core *core, uint64_t number)
     outcomes_committed(core, memory->records, memory->record_count);
     worker_welcomed(core, number);
     dispatch_gated(core, memory->amo, memory->amo_count);
-    tasks_park(core, number, memory->tasks, memory->task_count);
+    if (core->sealed == NULL) { /* else a change of one of them may be in there, and not on disk yet */
+        tasks_park(core, number, memory->tasks, memory->task_count);
+    }
     clients_grant(core);
 }
 
