@@ -30,9 +30,10 @@
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
 #define EXIT_NOT_WHOLE 3
-#define DB_WAIT_MS_MAX 3600000
-/* Between two looks at a store that another broker has. */
-#define DB_WAIT_STEP_MS 10
+#define HANDOVER_MS 3000
+#define HANDOVER_MS_MAX 3600000
+/* Between two looks at what another broker has. */
+#define HANDOVER_STEP_MS 10
 #define PATH_SIZE_MAX 4096u
 /* Leaves as many numbers of series again. */
 #define FIRST_NUMBER_MAX (SERIES_MAX / 2)
@@ -219,7 +220,7 @@ enum {
     OPTION_PARENT_PIDFD,
     OPTION_READY_FD,
     OPTION_REMOVE_DIRECTORY,
-    OPTION_DB_WAIT,
+    OPTION_HANDOVER,
     OPTION_CHECK,
     OPTION_JSON,
     OPTION_HELP,
@@ -238,7 +239,7 @@ static const struct option options[] = {
     {"parent-pidfd", required_argument, NULL, OPTION_PARENT_PIDFD},
     {"ready-fd", required_argument, NULL, OPTION_READY_FD},
     {"remove-directory", required_argument, NULL, OPTION_REMOVE_DIRECTORY},
-    {"db-wait", required_argument, NULL, OPTION_DB_WAIT},
+    {"handover", required_argument, NULL, OPTION_HANDOVER},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"json", no_argument, NULL, OPTION_JSON},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -256,7 +257,7 @@ struct arguments {
     bool is_volatile;
     struct parent parent;
     const char *remove_directory;
-    int db_wait_ms;
+    int handover_ms;
     bool is_check;
     bool is_json;
 };
@@ -277,7 +278,7 @@ static bool milliseconds_read(const char *word, int *ms_out)
     long ms = strtol(word, &end, 10);
 
     *ms_out = (int)ms;
-    return *word >= '0' && *word <= '9' && *end == '\0' && ms <= DB_WAIT_MS_MAX;
+    return *word >= '0' && *word <= '9' && *end == '\0' && ms <= HANDOVER_MS_MAX;
 }
 
 /* -1: go on. Else the exit status. */
@@ -328,9 +329,9 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments)
         case OPTION_REMOVE_DIRECTORY:
             arguments->remove_directory = optarg;
             break;
-        case OPTION_DB_WAIT:
-            if (!milliseconds_read(optarg, &arguments->db_wait_ms)) {
-                return usage_error("--db-wait takes milliseconds, at most 3600000, not ", optarg);
+        case OPTION_HANDOVER:
+            if (!milliseconds_read(optarg, &arguments->handover_ms)) {
+                return usage_error("--handover takes milliseconds, at most 3600000, not ", optarg);
             }
             break;
         case OPTION_CHECK:
@@ -453,7 +454,7 @@ struct broker {
     struct config config;
     bool insecure_tcp;
     struct parent parent;
-    int db_wait_ms;
+    int handover_ms;
     struct store *store; /* until the journal takes it */
     struct store_facts facts;
     struct core *core;
@@ -480,23 +481,44 @@ static struct store_facts facts_of_none(void)
         .meta = {.series_next = number, .session_next = number, .worker_next = 1, .call_next = 1}};
 }
 
-/* A broker that ends closes its store last, and whoever started it may start the next one at once. */
-static enum quern_err broker_open_store(struct broker *broker, char **why_out)
+/* Whoever ends a broker may start the next one at once: a broker that ends closes its store last, and kill -9 returns
+ * before the process is gone. So what another one still has is asked for again for a while. */
+static enum quern_err broker_take_over(struct broker *broker,
+                                       enum quern_err (*take)(struct broker *broker, char **why_out), char **why_out)
 {
-    struct pollfd ends[PARENT_FD_COUNT];
-    int64_t deadline_ms = clock_mono_ms() + broker->db_wait_ms;
-    enum quern_err err = QUERN_OK;
+    struct pollfd ends[PARENT_FD_COUNT + 1];
+    int64_t deadline_ms = clock_mono_ms() + broker->handover_ms;
+    bool is_told = false;
 
     parent_poll_fds(&broker->parent, ends);
+    ends[PARENT_FD_COUNT] = (struct pollfd){.fd = broker->signal_fd, .events = POLLIN};
     for (;;) {
-        err = store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out);
-        if (err != QUERN_IN_USE || clock_mono_ms() >= deadline_ms || parent_is_gone(&broker->parent)) {
+        enum quern_err err = take(broker, why_out);
+
+        if (err != QUERN_IN_USE || clock_mono_ms() >= deadline_ms || parent_is_gone(&broker->parent) ||
+            (ends[PARENT_FD_COUNT].revents & POLLIN) != 0) {
             return err;
+        }
+        if (!is_told) {
+            log_event(LOG_INFO, "waiting for another broker to end", "reason=\"%s\" at_most_ms=%d", *why_out,
+                      broker->handover_ms);
+            is_told = true;
         }
         free(*why_out);
         *why_out = NULL;
-        (void)poll(ends, PARENT_FD_COUNT, DB_WAIT_STEP_MS);
+        (void)poll(ends, PARENT_FD_COUNT + 1, HANDOVER_STEP_MS);
     }
+}
+
+static enum quern_err take_store(struct broker *broker, char **why_out)
+{
+    return store_open(broker->config.db, &broker->config.limits, &broker->store, &broker->facts, why_out);
+}
+
+static enum quern_err take_listeners(struct broker *broker, char **why_out)
+{
+    return router_open((const char *const *)broker->config.listen, broker->config.listen_count, broker->insecure_tcp,
+                       &broker->router, why_out);
 }
 
 static bool broker_load(struct broker *broker, char **why_out)
@@ -508,7 +530,7 @@ static bool broker_load(struct broker *broker, char **why_out)
         broker->core = core_open(&broker->config.limits, &broker->facts);
         return true;
     }
-    if (broker_open_store(broker, why_out) != QUERN_OK) {
+    if (broker_take_over(broker, take_store, why_out) != QUERN_OK) {
         return false;
     }
     broker->core = core_open(&broker->config.limits, &broker->facts);
@@ -524,8 +546,7 @@ static bool broker_open(struct broker *broker, char **why_out)
     if (!broker_load(broker, why_out)) {
         return false;
     }
-    if (router_open((const char *const *)broker->config.listen, broker->config.listen_count, broker->insecure_tcp,
-                    &broker->router, why_out) != QUERN_OK) {
+    if (broker_take_over(broker, take_listeners, why_out) != QUERN_OK) {
         return false;
     }
     if (broker->config.flight_recorder != NULL &&
@@ -592,7 +613,7 @@ static int broker_run(struct broker *broker)
 int main(int argc, char **argv)
 {
     struct broker broker = {.signal_fd = -1, .parent = PARENT_INIT};
-    struct arguments arguments = {.parent = PARENT_INIT};
+    struct arguments arguments = {.parent = PARENT_INIT, .handover_ms = HANDOVER_MS};
     int status = -1;
 
     prepare_process();
@@ -607,7 +628,7 @@ int main(int argc, char **argv)
         CHECK(broker.signal_fd >= 0);
         broker.insecure_tcp = arguments.insecure_tcp;
         broker.parent = arguments.parent;
-        broker.db_wait_ms = arguments.db_wait_ms;
+        broker.handover_ms = arguments.handover_ms;
         parent_begin(&broker.parent);
         status = configure(&arguments, &broker.config);
     }

@@ -88,7 +88,7 @@ static enum quern_err broker_tell(struct quern_pool *pool, const struct quern_po
     add_pair(broker, "--listen", url);
     if (options->database != NULL) {
         add_pair(broker, "--db", options->database);
-        pool_process_add(broker, "--db-wait");
+        pool_process_add(broker, "--handover");
         add(broker, "%d", store_wait_ms(options));
     } else {
         pool_process_add(broker, "--volatile");

@@ -161,12 +161,12 @@ class Snippets(stage.Story):
         done = subprocess.run(["bash", "-c", script], env=self.env, stdin=subprocess.DEVNULL, capture_output=True,
                               timeout=stage.PATIENCE_S * 3, check=False)
         out, said = done.stdout.decode().splitlines(), done.stderr.decode()
-        self.assertIn("49", out)
+        self.assertIn("49", out, said)
         self.assertIn("DivisionByZero", said)
         self.assertEqual([out[i:i + 3] for i, line in enumerate(out) if line == "false"][0], ["false", "true", "true"])
         for name in sorted(os.path.basename(path) for path in glob.glob(os.path.join(stage.ROOT, "*.md"))):
             self.assertTrue(any(line.endswith(f" {name}") for line in out), name)
-        self.assertIn(str(FEWER), out)
+        self.assertIn(str(FEWER), out, said)
         for wrong in ("usage:", "command not found", "no such"):
             self.assertNotIn(wrong, said)
 

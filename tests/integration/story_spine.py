@@ -77,6 +77,23 @@ class Starting(stage.Story):
         self.assertTrue(first.is_running())
         self.quern("status")
 
+    def test_the_next_broker_waits_for_one_that_is_about_to_end(self):
+        """kill -9 returns before the process is gone, and with it its locks."""
+        first = self.broker()
+        second = self.start("quern-broker")
+        second.wait_log("waiting for another broker to end")
+        first.kill9()
+        second.wait_out("ready")
+        self.quern("status")
+
+    def test_one_that_waits_for_a_socket_alone_gets_it_too(self):
+        first = self.broker()
+        second = self.start("quern-broker", "--db", self.path("other.db"))
+        second.wait_log("waiting for another broker to end")
+        self.assertEqual(first.end(), 0)
+        second.wait_out("ready")
+        self.quern("status")
+
     def test_paths_and_modes_are_for_the_user_alone(self):
         self.broker()
         for path, mode in ((self.path("run", "quern"), 0o700), (self.path("run", "quern", "broker.sock"), 0o600),
