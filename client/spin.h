@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* Looked for so long, then slept. */
-#define SPIN_US_MAX 250
+#define SPIN_US_MAX 500
 /* A thread that let others run for longer than this has met somebody who computes. */
 #define SPIN_YIELD_US_MAX 100
 /* With more tasks under way than this their outcomes come in batches, and every CPU is needed. */
