@@ -9,6 +9,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -18,6 +19,27 @@ import stage  # noqa: E402
 SHARE = 1000 if "--smoke" in sys.argv else 10 if "--quick" in sys.argv else 1
 ROUNDS = {1: 7, 10: 3, 1000: 1}[SHARE]
 SLOTS = 2
+
+
+OPTIONS = {"--quick": "a tenth of the work", "--smoke": "hardly any, to see that it runs", "--json": "one object on stdout",
+           "--write": "the figures also into RESULTS.md"}
+
+
+def asked(about, names, default=None):
+    """The names on the command line, or the default (all). Says what there is if that is asked for, or if one is unknown."""
+    program = os.path.basename(sys.argv[0])
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if "--help" in options or "-h" in options:
+        print(about.strip())
+        for option, what in OPTIONS.items():
+            print(f"  {option:8} {what}")
+        print("  names:   " + " ".join(names))
+        sys.exit(0)
+    for unknown in [word for word in options if word not in OPTIONS] + [word for word in chosen if word not in names]:
+        print(f"{program}: no {unknown!r}; names are: {' '.join(names)}; options: {' '.join(OPTIONS)}", file=sys.stderr)
+        sys.exit(2)
+    return chosen or list(default or names)
 
 
 def size(count):
@@ -31,16 +53,13 @@ def rss_mib(pid):
 
 def fdatasync_ms(directory):
     """Median of appending 4 KiB and syncing it, on the disk of the store."""
-    path = os.path.join(directory, "probe")
     times = []
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
-    for _ in range(200):
-        began = time.monotonic()
-        os.write(fd, b"\0" * 4096)
-        os.fdatasync(fd)
-        times.append((time.monotonic() - began) * 1000)
-    os.close(fd)
-    os.unlink(path)
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        for _ in range(200):
+            began = time.monotonic()
+            file.write(b"\0" * 4096)
+            os.fdatasync(file.fileno())
+            times.append((time.monotonic() - began) * 1000)
     return statistics.median(times)
 
 
