@@ -25,20 +25,29 @@ void heaptrim_saw_frame(struct heaptrim *trim, size_t size, int64_t mono_ms)
 {
     if (size >= HEAPTRIM_LARGE_SIZE) {
         trim->due_ms = mono_ms + HEAPTRIM_QUIET_MS;
+        trim->is_for_few = false;
     }
 }
 
-static bool is_fewer(uint64_t count, uint64_t before)
+static bool is_fewer(uint64_t count, uint64_t before, uint64_t by)
 {
-    return count < before && before - count >= HEAPTRIM_FEWER_COUNT;
+    return count < before && before - count >= by;
+}
+
+/* Not yet: the heap would be looked through again and again. */
+static bool goes_on(const struct heaptrim *trim, uint64_t count)
+{
+    return trim->is_for_few ? count != trim->due_count : is_fewer(count, trim->due_count, HEAPTRIM_FEWER_COUNT);
 }
 
 void heaptrim_look(struct heaptrim *trim, uint64_t count, int64_t mono_ms)
 {
     trim->most_count = count > trim->most_count ? count : trim->most_count;
-    bool begins = trim->due_ms == INT64_MAX && is_fewer(count, trim->most_count);
+    bool begins = trim->due_ms == INT64_MAX && is_fewer(count, trim->most_count, HEAPTRIM_FEW_COUNT);
     bool is_due = trim->due_ms <= mono_ms;
-    if (begins || (is_due && is_fewer(count, trim->due_count))) {
+    bool is_much = is_fewer(count, trim->most_count, HEAPTRIM_FEWER_COUNT);
+    trim->is_for_few = (begins || trim->is_for_few) && !is_much;
+    if (begins || (is_due && goes_on(trim, count))) {
         trim->due_ms = mono_ms + HEAPTRIM_QUIET_MS;
         trim->due_count = count;
     } else if (is_due) {

@@ -5,11 +5,12 @@
  * A megabyte that is mapped for itself costs 256 page faults, more than all else that the broker does with it. So
  * blocks of such a size are kept in the heap, and once a while has passed without any, what is free there is given
  * back. To look through the heap takes a while, too: for small blocks it is done when many more were used than are now,
- * and hardly fewer become used any more.
+ * and hardly fewer become used any more; or when some more were, and nothing goes on.
  */
 #ifndef QUERN_BROKER_HEAPTRIM_H
 #define QUERN_BROKER_HEAPTRIM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,11 +25,14 @@
 #define HEAPTRIM_QUIET_MS 1000
 /* So many small blocks fewer are worth a trim: about 20 MB. */
 #define HEAPTRIM_FEWER_COUNT 65536u
+/* And so many if as many are used for HEAPTRIM_QUIET_MS: about 1 MB. */
+#define HEAPTRIM_FEW_COUNT 4096u
 
 struct heaptrim {
     int64_t due_ms;      /* INT64_MAX: nothing to give back */
     uint64_t most_count; /* small blocks used at once since the last time */
     uint64_t due_count;  /* used when due_ms was set */
+    bool is_for_few;     /* due for HEAPTRIM_FEW_COUNT only */
 };
 
 /* Settings of the whole process: before its threads start. */

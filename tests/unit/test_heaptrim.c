@@ -26,8 +26,23 @@ static void test_small_frames_and_a_few_blocks_fewer_do_not_lead_to_a_trim(void 
     (void)state;
     heaptrim_init(&trim);
     heaptrim_saw_frame(&trim, HEAPTRIM_LARGE_SIZE - 1, 1000);
-    heaptrim_look(&trim, HEAPTRIM_FEWER_COUNT, 1000);
+    heaptrim_look(&trim, HEAPTRIM_FEW_COUNT, 1000);
     heaptrim_look(&trim, 1, 1001);
+    assert_int_equal(trim.due_ms, INT64_MAX);
+}
+
+static void test_some_blocks_go_back_when_nothing_goes_on(void **state)
+{
+    struct heaptrim trim;
+    (void)state;
+    heaptrim_init(&trim);
+    int64_t now_ms = 1000;
+    heaptrim_look(&trim, HEAPTRIM_FEW_COUNT, now_ms);
+    for (uint64_t count = 0; count < 3; count++, now_ms += HEAPTRIM_QUIET_MS) {
+        heaptrim_look(&trim, count % 2, now_ms); /* one comes, one goes */
+        assert_int_equal(trim.due_ms, now_ms + HEAPTRIM_QUIET_MS);
+    }
+    heaptrim_look(&trim, 0, now_ms);
     assert_int_equal(trim.due_ms, INT64_MAX);
 }
 
@@ -116,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small_frames_and_a_few_blocks_fewer_do_not_lead_to_a_trim),
+        cmocka_unit_test(test_some_blocks_go_back_when_nothing_goes_on),
         cmocka_unit_test(test_a_trim_waits_until_blocks_have_stopped_going),
         cmocka_unit_test(test_what_a_burst_of_small_blocks_left_goes_back),
         cmocka_unit_test(test_a_trim_is_due_when_no_large_frame_came_for_a_while),
