@@ -28,11 +28,13 @@ OWN_LINES = 10  # of the log, that are about no stranger
 ALONE_COUNT = 300
 ALONE_S = 10
 FLOOD_COUNT = 100000
+FLOODER_COUNT = 2
+FORGED_COUNT = 100  # many more than OWN_LINES
 # In a process of its own: the stranger's is busy.
 GOOD_CLIENT = """
 import sys, time
 from python_client import Client
-client = Client(sys.argv[1])
+client = Client(sys.argv[1], is_volatile=sys.argv[4] == "volatile")
 client.open()
 until = time.monotonic() + float(sys.argv[3])
 for number in range(int(sys.argv[2])):
@@ -45,6 +47,15 @@ for number in range(int(sys.argv[2])):
         break
 client.close_session()
 client.close()
+"""
+# A process of its own for each of several: in threads they would wait for each other. It tells each flood.
+FLOODER = """
+import sys, types
+import story_strangers
+floods = types.SimpleNamespace(url=sys.argv[1], stranger_count=0)
+while True:
+    submits, is_thrown_out = story_strangers.flood(floods)
+    print(submits, int(is_thrown_out), flush=True)
 """
 
 
@@ -120,6 +131,31 @@ def submits(series, sequence, count, function="square"):
                        predecessor=0, items=[[msgpack.packb([1]), 0] for _ in range(count)])
 
 
+def welcome(peer, instance, session=0, series=0):
+    peer.say(hello_client(instance, session, series))
+    answer = peer.await_message("CHALLENGE", "WELCOME_CLIENT", "DENIED")
+    if type(answer).__name__ == "CHALLENGE":
+        peer.say(wire.encode("ECHO", nonce=answer.nonce))
+        answer = peer.await_message("WELCOME_CLIENT", "DENIED")
+    return answer
+
+
+def flood(story):
+    """One that heeds neither credit nor answers: how many submits it got rid of, and whether it was thrown out."""
+    peer = Stranger(story)
+    count = 0
+    try:
+        series = welcome(peer, os.urandom(16)).series
+        while count < FLOOD_COUNT:
+            peer.say(submits(series, 1 + count, 1000, function="nobody"))
+            count += 1000
+        return count, False
+    except OSError:
+        return count, True
+    finally:
+        peer.close()
+
+
 class Strangers(stage.Story):
     bound_mib = BOUND_MIB
 
@@ -157,19 +193,24 @@ class Strangers(stage.Story):
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
-    def good_peers(self, what):
-        """A client comes, works and leaves; how long single tasks take it."""
+    def python(self, name, program, *args):
         env = {**self.env, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
-        program = stage.Program("good client", [sys.executable, "-B", "-c", GOOD_CLIENT, self.url, str(ALONE_COUNT), str(ALONE_S)], env,
-                                self.directory)
-        self.programs.append(program)
-        self.assertEqual(program.status(), 0, program.log[-5:])
-        times = sorted(map(float, program.out))
-        p99_ms = times[int(len(times) * 0.99)]
-        print(f"{what}: good peers' p50 {times[len(times) // 2]:.2f} ms, p99 {p99_ms:.2f} ms of {len(times)}; broker "
-              f"{self.rss_mib():.0f} MiB (before: {self.memory:.0f}), {self.descriptors()} descriptors", flush=True)
-        self.assertGreaterEqual(len(times), 3)
-        self.assertLess(p99_ms, P99_BOUND_MS)
+        started = stage.Program(name, [sys.executable, "-B", "-c", program, self.url, *args], env, self.directory)
+        self.programs.append(started)
+        return started
+
+    def good_peers(self, what, sessions=("durable",)):
+        """Clients come, work and leave, one in a session of each kind at once; how long single tasks take them."""
+        clients = [(kind, self.python(f"good {kind} client", GOOD_CLIENT, str(ALONE_COUNT), str(ALONE_S), kind)) for kind in sessions]
+        for kind, client in clients:
+            self.assertEqual(client.status(), 0, client.log[-5:])
+        for kind, client in clients:
+            times = sorted(map(float, client.out))
+            p99_ms = times[int(len(times) * 0.99)]
+            print(f"{what}: good {kind} peers' p50 {times[len(times) // 2]:.2f} ms, p99 {p99_ms:.2f} ms of {len(times)}; broker "
+                  f"{self.rss_mib():.0f} MiB (before: {self.memory:.0f}), {self.descriptors()} descriptors", flush=True)
+            self.assertGreaterEqual(len(times), 3)
+            self.assertLess(p99_ms, P99_BOUND_MS)
 
     def check_alive(self):
         """Good peers are served, what the strangers cost is bounded, and each of them is told of once."""
@@ -179,7 +220,7 @@ class Strangers(stage.Story):
         self.assertLessEqual(len(lines), self.stranger_count + OWN_LINES, lines[-5:])
         self.assertEqual(self.quern("submit", "square", "9").stdout, "81\n")
 
-    def while_it_goes_on(self, step, what):
+    def while_it_goes_on(self, step, what, **good):
         """Good peers work while step() is called again and again by somebody else."""
         is_over = threading.Event()
         errors = []
@@ -194,7 +235,7 @@ class Strangers(stage.Story):
         thread = threading.Thread(target=go_on)
         thread.start()
         try:
-            self.good_peers(what)
+            self.good_peers(what, **good)
         finally:
             is_over.set()
             thread.join()
@@ -309,6 +350,9 @@ class Slow(Strangers):
             peer.stream.sendall(b"\2" + struct.pack(">Q", 30 << 20) + b"x" * 100)
         self.good_peers("fifty frames of 30 MiB of which 100 bytes came")
         self.assertLess(self.rss_mib(), self.memory + BOUND_MIB)
+        for peer in self.open:
+            self.assertTrue(peer.is_ended())  # in time, all of them
+        self.check_alive()
 
     def test_frames_at_a_byte_at_a_time(self):
         """They say hello in the end, and are welcome."""
@@ -331,24 +375,16 @@ class Slow(Strangers):
 
 
 class Liars(Strangers):
-    def welcome(self, peer, instance, session=0, series=0):
-        peer.say(hello_client(instance, session, series))
-        answer = peer.await_message("CHALLENGE", "WELCOME_CLIENT", "DENIED")
-        if type(answer).__name__ == "CHALLENGE":
-            peer.say(wire.encode("ECHO", nonce=answer.nonce))
-            answer = peer.await_message("WELCOME_CLIENT", "DENIED")
-        return answer
-
     def test_a_burst_beyond_the_window(self):
         """It heeds no credit, and the disk is behind: it is thrown out before it fills the memory."""
         with open(self.path("config"), "w", encoding="ascii") as file:
             file.write("limits\n    client_window_count = 100\n    batch_row_count_max = 100\n")
         self.begin("--config", self.path("config"))
         peer = self.stranger()
-        welcome = self.welcome(peer, os.urandom(16))
-        self.assertEqual(welcome.credit_count, 100)
+        mine = welcome(peer, os.urandom(16))
+        self.assertEqual(mine.credit_count, 100)
         try:
-            peer.stream.sendall(b"".join(peer.frame(submits(welcome.series, 1 + 1000 * n, 1000)) for n in range(100)))
+            peer.stream.sendall(b"".join(peer.frame(submits(mine.series, 1 + 1000 * n, 1000)) for n in range(100)))
         except (BrokenPipeError, ConnectionResetError):
             pass
         denied = peer.await_message("DENIED")
@@ -362,18 +398,29 @@ class Liars(Strangers):
         outcome = collections.Counter()
 
         def step():
-            peer = Stranger(self)
-            try:
-                welcome = self.welcome(peer, os.urandom(16))
-                for number in range(FLOOD_COUNT // 1000):
-                    peer.say(submits(welcome.series, 1 + 1000 * number, 1000, function="nobody"))
-                    outcome["submits"] += 1000
-            except OSError:
-                outcome["thrown out"] += 1
-            peer.close()
-            outcome["floods"] += 1
+            count, is_thrown_out = flood(self)
+            outcome.update({"submits": count, "thrown out": int(is_thrown_out), "floods": 1})
 
-        self.while_it_goes_on(step, "floods of submits")
+        self.while_it_goes_on(step, "floods of submits", sessions=("durable", "volatile"))
+        self.check_floods(outcome)
+
+    def test_floods_by_several_at_once(self):
+        self.begin()
+        flooders = [self.python(f"flooder {n}", FLOODER) for n in range(FLOODER_COUNT)]
+        for flooder in flooders:
+            flooder.wait_out_count(1)
+        self.good_peers(f"floods of submits by {FLOODER_COUNT} at once", sessions=("durable", "volatile"))
+        outcome = collections.Counter()
+        for flooder in flooders:
+            self.assertTrue(flooder.is_running(), flooder.log[-5:])
+            flooder.kill9()
+            told = [tuple(map(int, line.split())) for line in flooder.out]
+            outcome.update({"submits": sum(count for count, _ in told) + FLOOD_COUNT, "floods": len(told) + 1,
+                            "thrown out": sum(is_thrown_out for _, is_thrown_out in told)})
+        self.stranger_count += outcome["floods"]
+        self.check_floods(outcome)
+
+    def check_floods(self, outcome):
         print(f"    {dict(outcome)}", flush=True)
         # What was accepted is kept: some hundred bytes for each, and what is under way.
         self.bound_mib = BOUND_MIB + outcome["submits"] * 512 / 2**20
@@ -410,6 +457,7 @@ class Liars(Strangers):
         self.assertIsNotNone(receipt)
         self.assertNotEqual(wire.item(wire.Receipt, receipt.items[0]).verdict, 0)
         self.check_untouched(task)
+        self.check_alive()
 
     def test_a_claim_of_what_another_holds(self):
         """Its HELLO lists what was given to somebody who is there."""
@@ -424,6 +472,7 @@ class Liars(Strangers):
             self.assertIsNotNone(receipt)
             self.check_untouched(task)
             thief.close()
+        self.check_alive()
 
     def test_forged_tokens(self):
         """Other attempts, other epochs, tasks that are not there, as many as go into a frame."""
@@ -434,8 +483,17 @@ class Liars(Strangers):
         self.assertIsNotNone(thief.await_message("WELCOME_WORKER"))
         forged = [(number, epoch, attempt + 1), (number, epoch + 1, attempt), (number, epoch + 1, attempt + 1), (number, 0, 0),
                   (number + 1, epoch, attempt), (2**62, epoch, 1), (1, 1, 1), (number, epoch, 2**31), (number, 2**32 - 1, 2**31 - 1)]
+        for n in range(FORGED_COUNT - len(forged)):
+            forged.append(((number, epoch, attempt + 2 + n), (number, epoch + 2 + n, attempt), (number + 2 + n, epoch, attempt),
+                           (2**62, epoch, 2 + n))[n % 4])
         for token in forged:
             thief.say(self.finished(token))
+        verdicts = []
+        while len(verdicts) < FORGED_COUNT:
+            receipt = thief.await_message("RECEIPT")
+            self.assertIsNotNone(receipt, "thrown out")
+            verdicts += [wire.item(wire.Receipt, one).verdict for one in receipt.items]
+        self.assertNotIn(0, verdicts)
         stage.wait_until(lambda: self.quern("--json", "show", task).json["state"] == "done", "it to end")
         self.check_untouched(task)
         self.check_alive()
@@ -444,19 +502,19 @@ class Liars(Strangers):
         """To open it, to submit into its series, to take its outcomes: none of it, while its owner is there or not."""
         self.begin()
         owner = self.stranger()
-        mine = self.welcome(owner, os.urandom(16))
+        mine = welcome(owner, os.urandom(16))
         owner.say(submits(mine.series, 1, 3))
         self.assertIsNotNone(owner.await_message("ACCEPTED"))
         other = self.stranger()
-        self.assertEqual(type(self.welcome(other, os.urandom(16), mine.session, mine.series)).__name__, "DENIED")
+        self.assertEqual(type(welcome(other, os.urandom(16), mine.session, mine.series)).__name__, "DENIED")
         other = self.stranger()
-        theirs = self.welcome(other, os.urandom(16))
+        theirs = welcome(other, os.urandom(16))
         other.say(submits(mine.series, 4, 3))
         answer = other.await_message("ERROR", "DENIED", "ACCEPTED", "REFUSED")
         self.assertNotEqual(type(answer).__name__, "ACCEPTED", answer)
         self.assertNotEqual(theirs.session, mine.session)
         other = self.stranger()
-        self.welcome(other, os.urandom(16))
+        welcome(other, os.urandom(16))
         other.say(wire.encode("TAKEN", prefix=3, ranges=[]))
         seen = set()
         while len(seen) < 3:
