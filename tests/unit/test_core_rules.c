@@ -209,6 +209,32 @@ static void test_a_frame_of_another_generation_is_ignored(void **state)
     scene_end(&scene);
 }
 
+/* Its session is another's now: nothing that it still says is done or answered, and talking does not keep it here. */
+static void test_who_was_denied_is_heard_no_more(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_begin(&scene);
+    process_opens(&scene, 101, 1);
+    uint64_t series = scene.series;
+    process_opens(&scene, 102, 2);
+    assert_true(has_heard(&scene, "101: DENIED"));
+    scene.series = series;
+    submit_at(&scene, 101, 1, bytes_text("\xc0"));
+    query(&scene, 101, "status", 0, false);
+    commit(&scene);
+    assert_int_equal(scene.heard.n, 0);
+    assert_int_equal(scene.core->tasks.count, 0);
+    assert_int_equal(scene.core->counters.frames_stale, 2);
+    for (int64_t until = scene.now + (int64_t)scene.limits.dead_ms; scene.now < until;) {
+        assert_non_null(conn_find(scene.core, 101));
+        scene.now += 1000;
+        submit_at(&scene, 101, 1, bytes_text("\xc0"));
+    }
+    assert_null(conn_find(scene.core, 101));
+    scene_end(&scene);
+}
+
 /* A program that reads its input again learns from it whether the input is the same. */
 static void test_the_digest_tells_arguments_apart(void **state)
 {
@@ -389,6 +415,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_who_opens_when_no_series_is_left_is_refused),
         cmocka_unit_test(test_a_gap_ends_the_connection_and_uses_up_nothing),
         cmocka_unit_test(test_a_frame_of_another_generation_is_ignored),
+        cmocka_unit_test(test_who_was_denied_is_heard_no_more),
         cmocka_unit_test(test_the_digest_tells_arguments_apart),
         cmocka_unit_test(test_an_ordinal_is_accepted_once),
         cmocka_unit_test(test_a_return_names_its_token),

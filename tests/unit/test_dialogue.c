@@ -322,6 +322,36 @@ static void test_outcomes_wait_for_welcome_and_come_again_on_each_connection(voi
     end(&scene);
 }
 
+/* Whether it was recorded, came too late, or nobody knows of it: the broker has said what there is to say. */
+static void test_every_receipt_frees_the_copy(void **state)
+{
+    (void)state;
+    static const enum receipt_verdict verdicts[] = {RECEIPT_RECORDED, RECEIPT_STALE, RECEIPT_UNKNOWN};
+    struct scene scene;
+    begin(&scene);
+    connect_as(&scene, 1);
+    for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++) {
+        struct outcome outcome = {.state = FINISHED_DONE};
+        struct item_receipt item = {.task = 7 + i, .epoch = 1, .attempt = 1, .verdict = verdicts[i]};
+        struct buf items = {0};
+        struct message message;
+        struct attempt *attempt = dispatch(&scene, item.task);
+        ledger_hand(&scene.ledger, attempt);
+        ledger_finish(&scene.ledger, attempt, &outcome);
+        expect(&scene, MSG_FINISHED, &message);
+        assert_int_equal(scene.ledger.held_count, 1);
+        item_receipt_put(&items, &item);
+        message = (struct message){.kind = MSG_RECEIPT, .RECEIPT = {.items = {1, buf_bytes(&items)}}};
+        assert_int_equal(hear(&scene, 1, &message), DIALOGUE_OK);
+        assert_int_equal(scene.ledger.held_count, 0);
+        buf_fini(&items);
+    }
+    dialogue_down(&scene.dialogue);
+    connect_as(&scene, 2);
+    expect_silence(&scene);
+    end(&scene);
+}
+
 static void test_another_store_kills_and_drops_all(void **state)
 {
     (void)state;
@@ -709,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_frames_of_another_generation_are_ignored),
         cmocka_unit_test(test_nothing_is_taken_before_welcome),
         cmocka_unit_test(test_outcomes_wait_for_welcome_and_come_again_on_each_connection),
+        cmocka_unit_test(test_every_receipt_frees_the_copy),
         cmocka_unit_test(test_another_store_kills_and_drops_all),
         cmocka_unit_test(test_verdicts_on_the_connection),
         cmocka_unit_test(test_pings_are_sent_in_rhythm_and_answered),
