@@ -134,7 +134,7 @@ static void info_of_outcome(const struct quern_outcome *outcome, struct quern_ta
 {
     info->state = (int)outcome->state;
     info->cause = (int)outcome->cause;
-    info->attempt = outcome->attempts;
+    info->attempt = outcome->attempt;
     info->attempts = outcome->attempts;
     info->created_ms = outcome->created_ms;
     info->started_ms = outcome->started_ms;

@@ -666,6 +666,7 @@ static inline void fake_deliver(struct fake *fake)
                                     .kind = bytes_text(task->state == TASK_FAILED ? "DivisionByZero" : ""),
                                     .message = bytes_text(task->state == TASK_FAILED ? "100/0" : ""),
                                     .attempts = 1,
+                                    .attempt = 3, /* two came back from a worker unstarted */
                                     .result = task->state == TASK_DONE ? task->args : (struct bytes){NULL, 0},
                                     .worker = bytes_text("host:1")};
         item_outcome_put(run.out, &item);
