@@ -1,5 +1,6 @@
 """`quern logs`: what tasks write, kept per attempt, shown afterwards from anywhere, and followed while they run."""
 
+import json
 import os
 import subprocess
 import time
@@ -83,6 +84,22 @@ class LogsStory(stage.Story):
         followed = self.quern("logs", "-f", task, status=1)
         self.assertEqual([line for line in followed.stderr.splitlines() if not line.startswith("quern: ")], ["waiting"])
         self.assertIn("attempt 1 ended: timeout", followed.stderr)
+
+    def test_what_is_followed_is_seen_while_the_task_runs(self):
+        """It goes on only when its first line was seen."""
+        self.begin("--allow-commands")
+        os.mkfifo(self.path("go_on"))
+        script = json.dumps(["sh", "-c", f"echo first; cat '{self.path('go_on')}'; echo last"])
+        task = self.submit("quern.command", script, "{}")
+        follower = self.quern_start("logs", "-f", task)
+        follower.wait_out("first")
+        self.assertEqual(self.quern("--json", "show", task).json["state"], "running")
+        self.assertEqual(follower.out, ["first"])
+        self.assertTrue(follower.is_running())
+        with open(self.path("go_on"), "w", encoding="ascii") as fifo:
+            fifo.write("middle\n")
+        self.assertEqual(follower.status(), 0)
+        self.assertEqual(follower.out, ["first", "middle", "last"])
 
     def test_following_goes_on_with_the_next_attempt(self):
         self.begin()
