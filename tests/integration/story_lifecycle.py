@@ -62,17 +62,25 @@ class Rolling(Lifecycle):
         self.assertGreaterEqual(len({row["worker"] for row in rows}), 4)
 
     def test_one_that_joins_gets_what_waits_behind_a_long_task_of_another(self):
-        """The first is known to be fast, so much is given to it ahead; then something long comes."""
-        self.broker()
+        """The first is known to be fast, so much is given to it ahead; then something long comes. It stands still
+        meanwhile, so it gives nothing back by itself: the broker asks for what the second could begin at once."""
+        self.broker(*self.config(dead_ms=60000, lease_ms=120000))
         first = self.worker(slots=1, module=UNRULY)
         self.quern("map", "good", input="".join(f"{n}\n" for n in range(2000)))
+        first.send(signal.SIGSTOP)
         held = [self.effect("long", "1000")] + [self.effect("short", "0") for _ in range(20)]
-        stage.wait_until(lambda: self.lines_of("long"), "the long one to run")
+        self.wait_status(lambda status: status["workers"][0]["held"] == 21, "all to be given to the first")
+        status = self.status()
+        self.assertEqual((status["tasks"]["ready"], status["counters"]["called_back"]), (0, 0))
         second = self.worker(slots=1, module=UNRULY)
+        self.wait_status(lambda status: status["counters"]["called_back"] > 0, "one to be called back")
+        first.send(signal.SIGCONT)
         for task in held[1:]:
             shown = self.finished(task)
             self.assertEqual((shown["state"], shown["attempts"], shown["losses"]), ("done", 1, 0))
+            self.assertIn(int(shown["worker"].rpartition(":")[2]), self.descendants(second.pid))
         self.assertEqual((len(self.lines_of("short")), len(set(self.lines_of("short")))), (20, 20))
+        self.assertEqual(len(self.lines_of("long")), 1)
         self.assertTrue(first.is_running() and second.is_running())
 
 
