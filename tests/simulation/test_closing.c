@@ -142,6 +142,52 @@ static void test_a_session_that_expires_cancels_what_has_not_started(void **stat
     scene_end(w);
 }
 
+/* It says nothing but that it lives. */
+static void test_a_session_does_not_expire_while_its_client_is_connected(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = sim_client_new(w, NULL);
+    c->expire_ms = 10000;
+    again(w, c);
+    uint64_t t = put_settled(c, PLAIN);
+    pass(w, HOUR_MS);
+    assert_int_equal(stored_state(w, t), TASK_READY);
+    uint64_t next = put_settled(c, PLAIN);
+    assert_true(is_accepted(c, 2));
+    die(w, c);
+    wait_ms(w, 9999);
+    assert_int_equal(stored_state(w, t), TASK_READY);
+    assert_int_equal(stored_state(w, next), TASK_READY);
+    wait_ms(w, 1);
+    assert_int_equal(stored_state(w, t), TASK_CANCELLED);
+    assert_int_equal(stored_state(w, next), TASK_CANCELLED);
+    scene_end(w);
+}
+
+static void test_a_client_that_comes_back_has_the_time_of_expiry_begin_anew(void **state)
+{
+    (void)state;
+    struct world *w = scene();
+    struct client *c = sim_client_new(w, NULL);
+    c->expire_ms = 10000;
+    again(w, c);
+    uint64_t t = put_settled(c, PLAIN);
+    for (int i = 0; i < 5; i++) {
+        lose_wire(w, c);
+        wait_ms(w, 9999);
+        assert_int_equal(stored_state(w, t), TASK_READY);
+        again(w, c);
+        wait_ms(w, 5000);
+    }
+    die(w, c);
+    wait_ms(w, 9999);
+    assert_int_equal(stored_state(w, t), TASK_READY);
+    wait_ms(w, 1);
+    assert_int_equal(stored_state(w, t), TASK_CANCELLED);
+    scene_end(w);
+}
+
 static void test_work_of_a_volatile_unnamed_session_is_cancelled_when_its_client_is_gone(void **state)
 {
     (void)state;
@@ -167,6 +213,8 @@ int main(void)
         cmocka_unit_test(test_results_that_nobody_fetches_go_after_their_time_and_the_session_with_them),
         cmocka_unit_test(test_an_unnamed_session_of_which_nothing_is_left_goes_soon),
         cmocka_unit_test(test_a_session_that_expires_cancels_what_has_not_started),
+        cmocka_unit_test(test_a_session_does_not_expire_while_its_client_is_connected),
+        cmocka_unit_test(test_a_client_that_comes_back_has_the_time_of_expiry_begin_anew),
         cmocka_unit_test(test_work_of_a_volatile_unnamed_session_is_cancelled_when_its_client_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
