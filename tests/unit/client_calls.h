@@ -4,6 +4,7 @@
 #ifndef QUERN_TESTS_CLIENT_CALLS_H
 #define QUERN_TESTS_CLIENT_CALLS_H
 
+#include "client/inside.h"
 #include "fake_broker.h"
 #include "quern/client.h"
 
@@ -133,6 +134,20 @@ static inline void await_done(struct quern_future *future)
     struct quern_outcome *outcome = NULL;
     assert_int_equal(quern_future_wait(future, WAIT_MS, &outcome), QUERN_OK);
     quern_outcome_release(&outcome);
+}
+
+/* Threads that sleep until a future of this client is done. */
+static inline unsigned sleepers(struct quern_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    unsigned count = client->sleeper_count + client->group_waiters;
+    for (struct watch *watch = client->watches.first; watch != NULL; watch = watch->client_next) {
+        pthread_mutex_lock(&watch->watcher->lock);
+        count += watch->watcher->waiters;
+        pthread_mutex_unlock(&watch->watcher->lock);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return count;
 }
 
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, setup_started, teardown)

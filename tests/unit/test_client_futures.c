@@ -149,16 +149,43 @@ static struct quern_client *open_obeying(struct fake *fake, struct quern_future 
     return client;
 }
 
+static void *wait_for_result(void *future)
+{
+    struct quern_outcome *outcome = NULL;
+    enum quern_err err = quern_future_result(future, WAIT_MS, &outcome);
+    quern_outcome_release(&outcome);
+    return (void *)(uintptr_t)err;
+}
+
+/* Answers the future that was given. */
+static void *wait_for_next(void *set)
+{
+    struct quern_future *given = NULL;
+    return quern_set_next(set, WAIT_MS, &given) == QUERN_OK ? given : NULL;
+}
+
+/* Two threads wait for it when the cancel comes. */
 static void test_a_queued_one_is_cancelled_and_every_waiter_sees_it(void **state)
 {
     struct fake *fake = *state;
     struct quern_future *futures[1];
     struct quern_client *client = open_obeying(fake, futures, 1);
     struct quern_set *set = NULL;
-    struct quern_future *given = NULL;
+    pthread_t result;
+    pthread_t next;
+    void *had = NULL;
+    void *given = NULL;
     assert_int_equal(quern_as_completed(futures, 1, QUERN_FOREVER, &set), QUERN_OK);
+    assert_int_equal(pthread_create(&result, NULL, wait_for_result, futures[0]), 0);
+    assert_int_equal(pthread_create(&next, NULL, wait_for_next, set), 0);
+    while (sleepers(client) < 2) {
+        sched_yield();
+    }
     assert_int_equal(quern_future_cancel(futures[0], false, QUERN_FOREVER), QUERN_OK);
-    assert_int_equal(quern_set_next(set, QUERN_FOREVER, &given), QUERN_OK);
+    assert_int_equal(pthread_join(result, &had), 0);
+    assert_int_equal((uintptr_t)had, QUERN_CANCELLED);
+    assert_int_equal(pthread_join(next, &given), 0);
+    assert_ptr_equal(given, futures[0]);
     assert_true(quern_future_cancelled(futures[0]));
     assert_int_equal(quern_future_cancel(futures[0], false, QUERN_FOREVER), QUERN_OK); /* already: no effect */
     quern_set_close(&set);

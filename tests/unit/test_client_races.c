@@ -332,20 +332,6 @@ static void *see_by_group(void *context)
     return err != QUERN_OK ? NULL : see_by_result(context);
 }
 
-/* Threads that sleep until a future of this client is done. */
-static unsigned sleepers(struct quern_client *client)
-{
-    pthread_mutex_lock(&client->lock);
-    unsigned count = client->sleeper_count + client->group_waiters;
-    for (struct watch *watch = client->watches.first; watch != NULL; watch = watch->client_next) {
-        pthread_mutex_lock(&watch->watcher->lock);
-        count += watch->watcher->waiters;
-        pthread_mutex_unlock(&watch->watcher->lock);
-    }
-    pthread_mutex_unlock(&client->lock);
-    return count;
-}
-
 /* Each sleeps when the cancel comes, and is told: cancelled. */
 static void test_all_who_wait_see_a_cancel(void **state)
 {
