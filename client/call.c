@@ -75,6 +75,15 @@ static enum quern_err memory_check(const struct quern_call *call)
     return err != QUERN_OK ? err : number_check("alone", call->alone, ALONE_RETRIED);
 }
 
+static enum quern_err deaths_check(const struct quern_call *call)
+{
+    if (call->at_most_once && (call->crashes_max != 0 || call->losses_max != 0)) {
+        return error_set(QUERN_INVALID, "at_most_once and crashes_max or losses_max exclude each other; drop one");
+    }
+    enum quern_err err = number_check("crashes_max", call->crashes_max, ATTEMPTS_MAX);
+    return err != QUERN_OK ? err : number_check("losses_max", call->losses_max, ATTEMPTS_MAX);
+}
+
 /* When it may start, and until when. */
 static enum quern_err times_check(const struct quern_call *call)
 {
@@ -108,13 +117,17 @@ static enum quern_err options_check(const struct quern_call *call)
     if (call->at_most_once && call->attempts > 1) {
         return error_set(QUERN_INVALID, "at_most_once and attempts %u exclude each other; drop one", call->attempts);
     }
+    enum quern_err err = deaths_check(call);
+    if (err != QUERN_OK) {
+        return err;
+    }
     if (quern_place_depth() > TASK_DEPTH_MAX) {
         return error_set(QUERN_INVALID,
                          "this task was submitted by a task that was submitted by a task, and so on, %u deep, which is "
                          "as deep as it goes; compute the rest here",
                          TASK_DEPTH_MAX);
     }
-    enum quern_err err = number_check("timeout_ms", call->timeout_ms, DURATION_MS_MAX);
+    err = number_check("timeout_ms", call->timeout_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("delay_ms", call->delay_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("expires_ms", call->expires_ms, DURATION_MS_MAX);
     err = err != QUERN_OK ? err : number_check("at_ms", call->at_ms, WALL_MS_MAX);
@@ -153,6 +166,8 @@ struct task_options call_options(const struct quern_call *call)
     options.backoff_ms = call->backoff_ms != 0 ? call->backoff_ms : options.backoff_ms;
     options.backoff_cap_ms = call->backoff_cap_ms != 0 ? call->backoff_cap_ms : options.backoff_cap_ms;
     options.at_most_once = call->at_most_once;
+    options.crashes_max = call->crashes_max != 0 ? call->crashes_max : options.crashes_max;
+    options.losses_max = call->losses_max != 0 ? call->losses_max : options.losses_max;
     options.depth = quern_place_depth();
     options.memory_bytes = call->memory_bytes;
     options.memory_growth = call->memory_growth;

@@ -48,7 +48,7 @@ static void put_named_u64(struct buf *to, const char *name, uint64_t value)
 void describe(const struct description *description, struct buf *to)
 {
     const struct task_options *task = description->task;
-    put_map(to, 23);
+    put_map(to, 25);
     put_named_text(to, "command", description->command);
     put_named_text(to, "function", description->function);
     put_named_flag(to, "raw", description->is_raw);
@@ -70,6 +70,8 @@ void describe(const struct description *description, struct buf *to)
     put_named_u64(to, "expires_ms", task->expires_ms);
     put_named_text(to, "at", task->at_text);
     put_named_flag(to, "known", task->known);
+    put_named_u64(to, "crashes", (uint64_t)task->crashes);
+    put_named_u64(to, "losses", (uint64_t)task->losses);
     put_text(to, "argv");
     put_long(to, description->argv);
     put_text(to, "env");

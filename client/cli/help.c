@@ -29,14 +29,15 @@
     "  --attempts N              try again after a failure, N attempts in all (default 1)\n"                           \
     "  --retry-on CAUSE,...      which failures are tried again (default error,timeout,memory)\n"                      \
     "  --backoff S[:CAP]         wait S before the second attempt, doubling up to CAP\n"                               \
+    "  --crashes N               fail (cause quarantined) at the Nth death of a process that runs it (default 3)\n"     \
+    "  --losses N                fail (cause lost) when its worker is lost for the Nth time (default 10)\n"             \
     "  --at-most-once            never run it twice, whatever happens\n"                                               \
     "  --memory SIZE             stop an attempt that has taken more than SIZE bytes (500M, 2G), with what it "        \
     "started\n"                                                                                                        \
     "  --memory-growth F[:CAP]   after each failed attempt F times as much, up to CAP (default 16 times SIZE)\n"       \
     "  --alone                   start it when nothing else runs on its worker, and nothing beside it\n"               \
     "  --alone-on-retry          the same, from its second attempt on\n"                                               \
-    "Without --at-most-once a task whose process dies is tried again whatever --attempts says, until its third "       \
-    "death.\n"
+    "Without --at-most-once a task whose process dies is tried again whatever --attempts says, until --crashes.\n"
 
 #define SESSION_HELP                                                                                                   \
     "  --volatile                a session in the broker's memory only: faster, and lost with the broker. What it "    \

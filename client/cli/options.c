@@ -151,6 +151,8 @@ void task_options_table(struct task_options *task, struct option *options)
         {.name = "at", .kind = OPTION_CALL, .to = task, .call = at_set},
         {.name = "expires", .kind = OPTION_SECONDS, .to = &task->expires_ms},
         {.name = "known", .kind = OPTION_FLAG, .to = &task->known},
+        {.name = "crashes", .kind = OPTION_NUMBER, .to = &task->crashes, .min = 1, .max = ATTEMPTS_MAX},
+        {.name = "losses", .kind = OPTION_NUMBER, .to = &task->losses, .min = 1, .max = ATTEMPTS_MAX},
     };
     memcpy(options, table, sizeof table);
 }
@@ -183,6 +185,11 @@ int task_options_check(const struct task_options *task, const struct arguments *
     if (task->at_most_once && (task->attempts > 1 || task->retry_on != 0)) {
         return usage_error(arguments, "--at-most-once and --attempts or --retry-on: such a task is never tried again; "
                                       "take one of them away");
+    }
+    if (task->at_most_once && (task->crashes != 0 || task->losses != 0)) {
+        return usage_error(arguments,
+                           "--at-most-once and --crashes or --losses: such a task is never tried again; take "
+                           "one of them away");
     }
     if (task->retry_on != 0 && task->attempts == 1) {
         return usage_error(arguments, "--retry-on without --attempts: one attempt is all there is; add --attempts N");
@@ -218,6 +225,8 @@ void task_options_apply(const struct task_options *task, struct quern_call *call
     call->at_ms = task->at_ms;
     call->expires_ms = task->expires_ms;
     call->known = task->known;
+    call->crashes_max = (unsigned)task->crashes;
+    call->losses_max = (unsigned)task->losses;
     call->alone = task->is_alone           ? QUERN_ALONE_ALWAYS
                   : task->is_alone_retried ? QUERN_ALONE_RETRIED
                                            : QUERN_ALONE_NEVER;

@@ -6,7 +6,7 @@
 
 #include "client/cli/arguments.h"
 
-#define TASK_OPTION_COUNT 15u
+#define TASK_OPTION_COUNT 17u
 
 struct task_options {
     const char *queue; /* NULL: "default" */
@@ -27,6 +27,8 @@ struct task_options {
     const char *at_text; /* as it was written */
     uint64_t expires_ms;
     bool known;
+    int64_t crashes; /* 0: the default */
+    int64_t losses;
 };
 
 void task_options_init(struct task_options *task);

@@ -237,6 +237,8 @@ class Attempts(Turns):
         self.assertNotIn(shown["id"], shown["message"])
         self.assertRegex(self.quern("submit", "crash", status=1).stderr,
                          r"^quern: task [0-9-]+: quarantined: Signal: its slot died 3 times; last: slot \d+ on ")
+        shown = self.failed("crash", "--crashes", "1")
+        self.assertEqual((shown["cause"], len(shown["failures"]), shown["crashes"]), ("quarantined", 1, 1))
         shown = self.failed("crash", "--at-most-once")
         self.assertEqual((shown["cause"], len(shown["failures"]), shown["crashes"]), ("crashed", 1, 1))
 

@@ -78,6 +78,8 @@ struct fake {
     unsigned force_count; /* of them */
     bool last_force;
     uint64_t last_depth; /* of a submit */
+    uint64_t last_crashes_max;
+    uint64_t last_losses_max;
     bool last_drop;
     bool last_cancel;
     bool was_operator;
@@ -362,6 +364,8 @@ static inline void fake_submit(struct fake *fake, const struct msg_SUBMIT *submi
     const char *why;
     CHECK(submit->series == FAKE_SERIES && task_options_read(submit->options, &options, &why) == QUERN_OK);
     fake->last_depth = options.depth;
+    fake->last_crashes_max = options.crashes_max;
+    fake->last_losses_max = options.losses_max;
     while (item_submit_next(&items, &item)) {
         if (fake->refuse != QUERN_OK && fake->refuse_count > 0) {
             fake_refuse(fake, sequence, item.args);

@@ -120,6 +120,31 @@ static void test_memory_that_makes_no_sense_is_refused(void **state)
     }
 }
 
+static void test_deaths_have_limits_of_their_own(void **state)
+{
+    (void)state;
+    struct parsed p;
+    struct quern_call call = QUERN_CALL_INIT;
+    parse(&p, "f", NULL);
+    task_options_apply(&p.task, &call);
+    assert_true(call.crashes_max == 0 && call.losses_max == 0);
+    parse(&p, "f", "--crashes", "1", "--losses", "1000", NULL); /* without --attempts: they do not count there */
+    assert_int_equal(p.status, ARGUMENTS_GO_ON);
+    task_options_apply(&p.task, &call);
+    assert_true(call.crashes_max == 1 && call.losses_max == 1000 && call.attempts == 1);
+    static char *const bad[][3] = {{"--crashes", "0"},
+                                   {"--crashes", "1001"},
+                                   {"--losses", "0"},
+                                   {"--losses", "1001"},
+                                   {"--losses", "-1"},
+                                   {"--at-most-once", "--crashes", "1"},
+                                   {"--at-most-once", "--losses", "1"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        parse(&p, bad[i][0], bad[i][1], bad[i][2], NULL);
+        assert_int_equal(p.status, STATUS_USAGE);
+    }
+}
+
 static void test_when_it_may_start_and_until_when(void **state)
 {
     (void)state;
@@ -362,6 +387,8 @@ static void test_every_difference_is_named(void **state)
     ASSERT_FIELD(expires_ms, 3, "expires");
     ASSERT_FIELD(at_text, "03:00", "at was");
     ASSERT_FIELD(known, true, "known");
+    ASSERT_FIELD(crashes, 1, "crashes");
+    ASSERT_FIELD(losses, 1, "losses");
     now = base;
     now.cwd = "/elsewhere";
     assert_differs(&base, &now, "cwd");
@@ -407,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_negative_numbers_are_values),
         cmocka_unit_test(test_memory_is_a_size_and_grows_by_a_factor),
         cmocka_unit_test(test_memory_that_makes_no_sense_is_refused),
+        cmocka_unit_test(test_deaths_have_limits_of_their_own),
         cmocka_unit_test(test_when_it_may_start_and_until_when),
         cmocka_unit_test(test_times_that_make_no_sense_are_refused),
         cmocka_unit_test(test_a_time_is_read_in_the_zone_that_is_meant),

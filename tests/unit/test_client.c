@@ -157,6 +157,21 @@ static void test_what_is_out_of_range_is_refused_at_once(void **state)
     call.attempts = 2;
     assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
     call = call_of("\x90");
+    call.crashes_max = 1001;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "crashes_max is 1001; it may be at most 1000"));
+    call.crashes_max = 0;
+    call.losses_max = 1001;
+    assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    assert_non_null(strstr(quern_last_error(), "losses_max is 1001; it may be at most 1000"));
+    for (unsigned which = 0; which < 2; which++) {
+        call = call_of("\x90");
+        call.at_most_once = true;
+        *(which == 0 ? &call.crashes_max : &call.losses_max) = 1;
+        assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+        assert_non_null(strstr(quern_last_error(), "drop one"));
+    }
+    call = call_of("\x90");
     call.at_ms = 4099777200000;
     call.delay_ms = 1;
     assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
@@ -174,6 +189,26 @@ static void test_what_is_out_of_range_is_refused_at_once(void **state)
     call.delay_ms = 0;
     call.expires_ms = UINT64_MAX;
     assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_INVALID);
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* 0: as many as the protocol has for those that name none. */
+static void test_how_many_deaths_and_losses_end_a_task_reaches_the_broker(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    const unsigned given[][2] = {{0, 0}, {1, 0}, {0, 1}, {1000, 999}};
+    for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+        struct quern_call call = call_of("\x90");
+        call.crashes_max = given[i][0];
+        call.losses_max = given[i][1];
+        assert_int_equal(quern_submit(client, &call, NULL, NULL), QUERN_OK);
+        assert_int_equal(quern_flush(client, WAIT_MS), QUERN_OK);
+        fake_lock(fake);
+        assert_int_equal(fake->last_crashes_max, given[i][0] != 0 ? given[i][0] : CRASHES_MAX_DEFAULT);
+        assert_int_equal(fake->last_losses_max, given[i][1] != 0 ? given[i][1] : LOSSES_MAX_DEFAULT);
+        fake_unlock(fake);
+    }
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
@@ -375,6 +410,7 @@ int main(void)
         WITH_FAKE(test_an_operator_asks_and_does_not_submit),
         WITH_FAKE(test_a_submit_is_accepted_and_its_outcome_waited_for),
         WITH_FAKE(test_what_is_out_of_range_is_refused_at_once),
+        WITH_FAKE(test_how_many_deaths_and_losses_end_a_task_reaches_the_broker),
         WITH_FAKE(test_sixteen_mebibytes_go_through),
         WITH_FAKE(test_outcomes_come_in_order_of_completion_each_once),
         WITH_FAKE(test_held_futures_do_not_come_out_of_next_and_released_ones_do),

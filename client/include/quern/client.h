@@ -273,6 +273,10 @@ struct quern_call {
      * not wait for one: looked at when the broker takes it, and again when its delay is over. One that has lost its
      * connection counts until its lease is over; in the broker's first second its workers are waited for. */
     bool known;
+    /* Deaths of a process that runs it before it fails as quarantined, and losses of its worker before it fails as
+     * lost; attempts does not limit them. Up to 1000; 0: 3 deaths, 10 losses. Not with at_most_once. */
+    unsigned crashes_max;
+    unsigned losses_max;
 };
 #ifdef __cplusplus
 #define QUERN_CALL_INIT QUERN_INIT_IN_CXX(struct quern_call, it.attempts = 1; it.wait_ms = QUERN_FOREVER)
