@@ -112,6 +112,10 @@ static void worker_tell_limits(struct pool_process *worker, const struct quern_p
         pool_process_add(worker, "--max-memory-per-slot");
         add(worker, "%llu", (unsigned long long)options->memory_per_slot);
     }
+    if (options->slot_memory_limit > 0) {
+        pool_process_add(worker, "--memory-per-slot");
+        add(worker, "%llu", (unsigned long long)options->slot_memory_limit);
+    }
     if (options->start == QUERN_START_SPAWN) {
         add_pair(worker, "--start", "spawn");
     }

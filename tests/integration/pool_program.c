@@ -64,6 +64,16 @@ static enum quern_err grow(struct quern_task *task, struct quern_reader *args, s
     return QUERN_OK;
 }
 
+/* The same, and does not end. */
+static enum quern_err keep(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
+{
+    enum quern_err err = grow(task, args, result);
+    while (err == QUERN_OK) {
+        (void)pause();
+    }
+    return err;
+}
+
 /* Says that it is a quarter done, and again, for that many milliseconds. */
 static enum quern_err quarter(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
@@ -159,8 +169,9 @@ static enum quern_err nested(struct quern_task *task, struct quern_reader *args,
 }
 
 static const struct quern_function functions[] = {
-    {"square", square}, {"take", take},       {"nested", nested}, {"pid", own_pid},
-    {"grow", grow},     {"quarter", quarter}, {"detach", detach}, {"surroundings", surroundings},
+    {"square", square},   {"take", take},     {"nested", nested},
+    {"pid", own_pid},     {"grow", grow},     {"keep", keep},
+    {"quarter", quarter}, {"detach", detach}, {"surroundings", surroundings},
     {NULL, NULL}};
 
 static enum quern_err initialise(const char **text_out)
@@ -220,6 +231,7 @@ static void open_pool(char *const words[], size_t count)
     options.start = (enum quern_start)number_of(words, count, "start");
     options.max_tasks_per_slot = number_of(words, count, "max_tasks");
     options.memory_per_slot = number_of(words, count, "memory");
+    options.slot_memory_limit = number_of(words, count, "limit");
     if (value_of(words, count, "timeout") != NULL) {
         options.start_timeout_ms = (int)number_of(words, count, "timeout");
     }

@@ -186,6 +186,15 @@ class Opening(PoolStory):
             self.assertEqual([pids.count(pid) for pid in pids], tasks_of_each)
             self.tell_all(program, "close 0")
 
+    def test_a_task_with_which_its_slot_has_grown_over_its_limit_is_stopped(self):
+        """Unlike above: at once, and only where a limit is given."""
+        program = self.opened("slots=1", f"limit={60 << 20}")
+        self.tell_all(program, f"submit grow {20 << 20}", f"submit keep {100 << 20}", "submit square 3")
+        self.assertRegex(self.tell(program, "wait 0"), "^done ")
+        self.assertRegex(self.tell(program, "wait 1"), "^failed memory .*its slot had taken .* may take 60.0 MiB")
+        self.assertEqual(self.tell(program, "wait 2"), "done 9")
+        self.tell_all(program, "close 0")
+
     def test_slots_may_be_fresh_starts_of_the_program(self):
         for start, word in ((1, b"--quern-slot"), (0, b"--quern-zygote")):  # of the process it was forked from
             program = self.opened("slots=1", f"start={start}")

@@ -36,10 +36,10 @@
  * broker were killed at once, the next pool removes it. In a child made by fork() a pool cannot be used: its calls
  * answer QUERN_CLOSED, and closing does nothing.
  *
- * A worker or broker that dies is started again: at once, then after 0.1 s, doubling to 5 s; after six deaths in a row,
- * each within 10 s of its start, the pool gives up, and everything that waits gets QUERN_IO and the last one's last
- * words. A worker's death costs its running tasks an attempt; a broker's death costs a durable pool nothing, and in a
- * volatile one all unfinished tasks fail as lost, at once.
+ * A worker or broker that dies is started again: at once, then after 0.1, 0.2, 0.4 and 0.8 s; after six deaths in a
+ * row, each within 10 s of its start, the pool gives up, and everything that waits gets QUERN_IO and the last one's
+ * last words. A worker's death costs its running tasks an attempt; a broker's death costs a durable pool nothing, and
+ * in a volatile one all unfinished tasks fail as lost, at once.
  *
  * The same program with a shared broker: set options.url (or QUERN_POOL_URL): nothing is started, the client is one of
  * that broker (its session a durable one), the functions are those of its workers, and the options about processes and
@@ -72,12 +72,17 @@ struct quern_pool_options {
     const char *session;         /* NULL: an unnamed one; a name only with a database or a url */
     const char *const *modules;  /* NULL, or paths that end with NULL */
     unsigned max_tasks_per_slot; /* 0: no limit; a slot is replaced after that many */
-    uint64_t memory_per_slot;    /* bytes; a slot that has grown by more is replaced after its task; 0: no limit */
+    uint64_t memory_per_slot;    /* bytes; a slot that has grown by more is replaced, after its task, which is left to
+                                  * end (one that is to be stopped: slot_memory_limit, below); 0: no limit */
     enum quern_start start;
     /* Arguments for `quern-worker` and `quern-broker` besides (NULL, or ending with NULL): what has no field here. */
     const char *const *worker_args;
     const char *const *broker_args;
     int start_timeout_ms; /* until broker and worker are ready, default 10,000; not 0; QUERN_FOREVER waits */
+    /* bytes; a task is stopped, and fails with cause memory, when its slot, with all that it has started, has grown by
+     * more since the slot began; 0: no limit. Unlike memory_per_slot, which waits for the task's end. A limit for one
+     * task alone is quern_call.memory_bytes. */
+    uint64_t slot_memory_limit;
 };
 #ifdef __cplusplus
 #define QUERN_POOL_OPTIONS_INIT QUERN_INIT_IN_CXX(struct quern_pool_options, it.start_timeout_ms = 10000)
