@@ -406,7 +406,9 @@ QUERN_MUST_USE enum quern_err quern_session_futures(struct quern_client *client,
  * Cancel a task by id, of any session; waits for the broker's answer, which is durable. Asked again by itself after a
  * lost connection, as are quern_session_close and quern_query.
  * force  also stop it if it runs: SIGTERM to its process group, after 1 s SIGKILL, and no process that it has started
- *        is left when the answer comes; what waits behind it and other tasks are not touched
+ *        is left when the answer comes; what waits behind it and other tasks are not touched. Not so where its worker
+ *        is cut off and not back when its lease ends: then the answer comes, and what runs is stopped when it is back;
+ *        nor where a process cannot be killed within 3 s, which the outcome's message says
  * QUERN_OK  cancelled (now or before);  QUERN_RUNNING  it runs and was left alone;  QUERN_FINISHED  it has its outcome
  * QUERN_UNKNOWN  no such task;  QUERN_TIMEOUT  no answer yet: it may still be cancelled
  * QUERN_FULL  too many requests of this client are under way, here or at the broker

@@ -127,9 +127,12 @@ struct quern_task_info {
     }
 #endif
 /*
- * Ask the broker where the task is, its attempts, times and progress.
+ * Ask the broker where the task is, its attempts, times and progress. Of a finished one whose outcome the future has,
+ * the broker is asked too, but need not answer, nor know it any more: the outcome tells state, cause, attempt,
+ * attempts, times and worker.
  *
- * QUERN_UNKNOWN  refused, or finished and deleted;  QUERN_TIMEOUT
+ * QUERN_UNKNOWN  refused; or finished and deleted, and the future has no outcome (another one took it)
+ * QUERN_TIMEOUT  no answer, and the future has no outcome yet
  */
 QUERN_MUST_USE enum quern_err quern_future_info(struct quern_future *future, int timeout_ms,
                                                 struct quern_task_info *info_out);
