@@ -1,7 +1,15 @@
 /*
- * store_files: a thin layer between SQLite and its own VFS that counts and times syncs and calls a used-up quota a full
- * disk. Must not know what is in the files. Has no shared memory on purpose: a database in WAL mode can then only be
- * opened in exclusive mode, so the rule "one connection" does not hang on a pragma alone. Start at files_open.
+ * store_files: a thin layer between SQLite and its own VFS that counts and times syncs, calls a used-up quota a full
+ * disk, and gathers writes. Must not know what is in the files. Has no shared memory on purpose: a database in WAL mode
+ * can then only be opened in exclusive mode, so the rule "one connection" does not hang on a pragma alone. Start at
+ * files_open.
+ *
+ * SQLite writes each page of the log in two pieces and each page of the database by itself: two system calls and more
+ * for every 4 KiB. Writes that follow one another are gathered and go to the file as one, before it is read, cut,
+ * measured or synced, so that reads see them and a sync covers them. Nobody else looks into the file (exclusive mode),
+ * and no promise rests on what is not synced yet. What fails then is told by the next write or sync, whose results
+ * SQLite heeds (it does not heed those of every truncation and hint): it gives the transaction or the checkpoint up, as
+ * it does when a write fails at once.
  */
 #include "broker/store_sqlite.h"
 #include "common/check.h"
@@ -22,9 +30,16 @@ struct store_files {
     char name[32];
 };
 
+/* SQLite's own VFS takes the length of a write modulo 128 KiB. */
+#define GATHER_SIZE (124u * 1024u)
+
 struct file {
     sqlite3_file head;
     struct store_files *files;
+    char *gathered; /* NULL: every write goes by itself */
+    size_t gathered_size;
+    sqlite3_int64 gathered_at;
+    int failed; /* a code that the next write or sync tells; SQLITE_OK: none */
     /* the file of the base VFS follows */
 };
 
@@ -33,17 +48,7 @@ static sqlite3_file *base_of(sqlite3_file *head)
     return (sqlite3_file *)((struct file *)head + 1);
 }
 
-static int file_close(sqlite3_file *head)
-{
-    return base_of(head)->pMethods->xClose(base_of(head));
-}
-
-static int file_read(sqlite3_file *head, void *p, int n, sqlite3_int64 at)
-{
-    return base_of(head)->pMethods->xRead(base_of(head), p, n, at);
-}
-
-static int file_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
+static int write_at_once(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
 {
     int code = base_of(head)->pMethods->xWrite(base_of(head), p, n, at);
     /* SQLite calls ENOSPC and a short write FULL by itself. A quota is just as safe to try again: nothing of this
@@ -51,16 +56,75 @@ static int file_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at
     return code == SQLITE_IOERR_WRITE && errno == EDQUOT ? SQLITE_FULL : code;
 }
 
+/* What was gathered goes to the file; after a failure it is nowhere. */
+static int gathered_write(sqlite3_file *head)
+{
+    struct file *file = (struct file *)head;
+    size_t size = file->gathered_size;
+    file->gathered_size = 0;
+    if (size > 0) {
+        int code = write_at_once(head, file->gathered, (int)size, file->gathered_at);
+        file->failed = code != SQLITE_OK ? code : file->failed;
+    }
+    return file->failed;
+}
+
+/* The same, and a failure is told here. */
+static int gathered_tell(sqlite3_file *head)
+{
+    int code = gathered_write(head);
+    ((struct file *)head)->failed = SQLITE_OK;
+    return code;
+}
+
+static int file_write(sqlite3_file *head, const void *p, int n, sqlite3_int64 at)
+{
+    struct file *file = (struct file *)head;
+    bool follows = file->gathered_size > 0 && at == file->gathered_at + (sqlite3_int64)file->gathered_size &&
+                   file->gathered_size + (size_t)n <= GATHER_SIZE;
+    int code = follows ? SQLITE_OK : gathered_tell(head);
+    if (code != SQLITE_OK) {
+        return code;
+    }
+    if (file->gathered == NULL || (size_t)n > GATHER_SIZE) {
+        return write_at_once(head, p, n, at);
+    }
+    file->gathered_at = file->gathered_size == 0 ? at : file->gathered_at;
+    memcpy(file->gathered + file->gathered_size, p, (size_t)n);
+    file->gathered_size += (size_t)n;
+    return SQLITE_OK;
+}
+
+static int file_close(sqlite3_file *head)
+{
+    struct file *file = (struct file *)head;
+    (void)gathered_write(head); /* not synced, and nobody waits for it */
+    free(file->gathered);
+    file->gathered = NULL;
+    return base_of(head)->pMethods->xClose(base_of(head));
+}
+
+static int file_read(sqlite3_file *head, void *p, int n, sqlite3_int64 at)
+{
+    int code = gathered_write(head);
+    return code != SQLITE_OK ? code : base_of(head)->pMethods->xRead(base_of(head), p, n, at);
+}
+
 static int file_truncate(sqlite3_file *head, sqlite3_int64 size)
 {
-    return base_of(head)->pMethods->xTruncate(base_of(head), size);
+    int code = gathered_write(head);
+    return code != SQLITE_OK ? code : base_of(head)->pMethods->xTruncate(base_of(head), size);
 }
 
 static int file_sync(sqlite3_file *head, int flags)
 {
     struct store_files *files = ((struct file *)head)->files;
+    int code = gathered_tell(head);
+    if (code != SQLITE_OK) {
+        return code; /* no sync has failed: what a full disk did not take may be tried again */
+    }
     int64_t begun_us = clock_mono_us();
-    int code = base_of(head)->pMethods->xSync(base_of(head), flags);
+    code = base_of(head)->pMethods->xSync(base_of(head), flags);
     files->syncs++;
     files->sync_us += (uint64_t)(clock_mono_us() - begun_us);
     return code;
@@ -68,7 +132,8 @@ static int file_sync(sqlite3_file *head, int flags)
 
 static int file_size(sqlite3_file *head, sqlite3_int64 *size_out)
 {
-    return base_of(head)->pMethods->xFileSize(base_of(head), size_out);
+    int code = gathered_write(head);
+    return code != SQLITE_OK ? code : base_of(head)->pMethods->xFileSize(base_of(head), size_out);
 }
 
 static int file_lock(sqlite3_file *head, int level)
@@ -249,11 +314,16 @@ static int files_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, in
 {
     struct store_files *files = vfs->pAppData;
     if (files->only_looks && (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0) {
-        ((struct file *)head)->files = files;
+        *(struct file *)head = (struct file){.files = files};
         return look_open(files, name, head, flags, flags_out);
     }
-    ((struct file *)head)->files = files;
+    struct file *file = (struct file *)head;
+    bool is_gathered = (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0;
+    *file = (struct file){.files = files};
     int code = files->base->xOpen(files->base, name, base_of(head), flags, flags_out);
+    if (is_gathered && code == SQLITE_OK) {
+        file->gathered = malloc(GATHER_SIZE); /* without it every write goes by itself */
+    }
     /* The base leaves methods behind also after some failures, and wants its xClose then. */
     head->pMethods = base_of(head)->pMethods == NULL ? NULL : &file_methods;
     return code;

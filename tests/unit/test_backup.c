@@ -206,13 +206,16 @@ static void test_a_batch_that_did_not_fit_is_not_in_the_copy(void **state)
     fault_install();
     store_close(&scene.store, true);
     scene.store = world_open(scene.directory, &scene.facts);
-    for (uint64_t at = 1; at <= 3; at++) {
+    bool is_hit = true;
+    for (uint64_t at = 1; is_hit; at++) { /* every write of it */
         assert_int_equal(backup_open(scene.store, path, &backup, &why), QUERN_OK);
         assert_int_equal(backup_slice(backup, SLICE_US, &why), QUERN_OK);
         fault_arm(FAULT_FULL, at, false);
         enum store_verdict verdict = world_apply(scene.store, scene.facts.epoch, scene.batches + 1);
-        assert_true(fault_hit());
-        assert_int_equal(verdict, STORE_FULL);
+        is_hit = fault_hit();
+        assert_true(is_hit || at > 1);
+        assert_int_equal(verdict, is_hit ? STORE_FULL : STORE_OK);
+        scene.batches += is_hit ? 0 : 1;
         fault_disarm();
         enum quern_err err;
         while ((err = backup_slice(backup, SLICE_US, &why)) == QUERN_OK) {
