@@ -132,10 +132,13 @@ class Groups(stage.Story):
         """A task with a grandchild in a session of its own: their slot's pid and its."""
         task = self.quern("submit", "--detach", "family_hog", "1", LONG_MS).stdout.strip()
         grandchild = int(stage.wait_until(lambda: self.text("pid"), "the grandchild says its pid"))
-        slot = [int(pid) for pid in words(group_of(grandchild), "cgroup.procs") if self.name_of(pid) == "quern-slot" and
-                int(pid) != grandchild]
-        self.assertEqual(len(slot), 1)
-        return task, slot[0], grandchild
+
+        def slots():
+            return [int(pid) for pid in words(group_of(grandchild), "cgroup.procs") if self.name_of(pid) == "quern-slot" and
+                    int(pid) != grandchild]
+
+        stage.wait_until(lambda: len(slots()) == 1, "the one between them has ended")
+        return task, slots()[0], grandchild
 
     @staticmethod
     def name_of(pid):

@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -181,6 +182,8 @@ class Starting(WorkerStory):
                           (("--module", UNRULY), {"UNRULY": "crash"}),
                           (("--module", UNRULY, "--url", "no-url"), {"status": 2})):
             said = self.refused(*args, **env)
+            # A worker that somebody else killed may just have left something to clear away.
+            said = re.sub(r"\A\S+ info  worker removed the cgroups of [^\n]+\n", "", said)
             self.assertRegex(said, r"\Aquern-worker: [^\n]+\n\Z")
 
     def test_a_module_that_starts_a_thread_is_refused(self):
@@ -435,14 +438,16 @@ class Killing(WorkerStory):
     def test_what_grows_again_wherever_it_is_cut_is_gone_when_the_end_of_its_task_is_told(self):
         """Forty processes, each in a session of its own, that give way to children and replace whoever is missing."""
         self.begin(slots=1, module=os.path.join(stage.BUILD, "tests", "hogs.so"))
-        for options in ([], ["--timeout", "1"]):
+        heads = "10" if stage.is_sanitized() else "40"  # a sanitizer's fork is slow
+        for options in ([], ["--timeout", "3"]):
             path = self.path("hydra" + "".join(options))
-            task = self.quern("submit", "--detach", *options, "hydra", json.dumps(path), "60000", "40").stdout.strip()
-            stage.wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > 50, "it to grow")
+            task = self.quern("submit", "--detach", *options, "hydra", json.dumps(path), "60000", heads).stdout.strip()
             if not options:
+                stage.wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > 50, "it to grow")
                 self.quern("cancel", "--force", task)
             self.quern("result", task, "--wait", status=None)
             size = os.path.getsize(path)
+            self.assertGreater(size, 0)
             shown = self.quern("--json", "show", task).json
             self.assertEqual((shown["state"], shown["cause"]), ("failed", "timeout") if options else ("cancelled", None))
             self.assertNotIn("could not be killed", shown["message"])
