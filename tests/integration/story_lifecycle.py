@@ -69,9 +69,8 @@ class Rolling(Lifecycle):
         self.quern("map", "good", input="".join(f"{n}\n" for n in range(2000)))
         first.send(signal.SIGSTOP)
         held = [self.effect("long", "1000")] + [self.effect("short", "0") for _ in range(20)]
-        self.wait_status(lambda status: status["workers"][0]["held"] == 21, "all to be given to the first")
-        status = self.status()
-        self.assertEqual((status["tasks"]["ready"], status["counters"]["called_back"]), (0, 0))
+        self.wait_status(lambda status: status["workers"][0]["held"] > 1, "more to be given to the first than it runs")
+        self.assertEqual(self.status()["counters"]["called_back"], 0)
         second = self.worker(slots=1, module=UNRULY)
         self.wait_status(lambda status: status["counters"]["called_back"] > 0, "one to be called back")
         first.send(signal.SIGCONT)
