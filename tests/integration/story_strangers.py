@@ -421,9 +421,10 @@ class Liars(Strangers):
         self.check_floods(outcome)
 
     def check_floods(self, outcome):
-        print(f"    {dict(outcome)}", flush=True)
+        accepted = self.status()["counters"]["submitted"]
+        print(f"    {dict(outcome)}, {accepted} accepted", flush=True)
         # What was accepted is kept: some hundred bytes for each, and what is under way.
-        self.bound_mib = BOUND_MIB + outcome["submits"] * 512 / 2**20
+        self.bound_mib = BOUND_MIB + accepted * 512 / 2**20
         self.check_alive()
 
     def running(self):
