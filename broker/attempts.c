@@ -201,7 +201,7 @@ void task_revoke(struct core *core, struct task *task, bool force)
     if (task->worker->conn == NULL || !task->worker->is_welcomed) {
         return; /* asked again when the worker is back */
     }
-    struct message head = {.kind = MSG_REVOKE};
+    static const struct message head = {.kind = MSG_REVOKE};
     struct token token = task_token(task);
     struct item_revoke item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .force = force};
     item_revoke_put(run_now(core, task->worker->conn, &head, NULL), &item);
@@ -212,7 +212,7 @@ void task_revoke(struct core *core, struct task *task, bool force)
 
 static void drop_attempt(struct core *core, struct conn *conn, struct token token)
 {
-    struct message head = {.kind = MSG_DROP};
+    static const struct message head = {.kind = MSG_DROP};
     struct item_token item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt};
     item_token_put(run_gated(core, conn, &head, NULL), &item);
     run_added(core, conn, true);
@@ -292,7 +292,7 @@ void attempts_listed(struct core *core, struct worker *worker, struct conn *conn
 static void receipt_send(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict,
                          bool gated)
 {
-    struct message head = {.kind = MSG_RECEIPT};
+    static const struct message head = {.kind = MSG_RECEIPT};
     struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
     item_receipt_put_after(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item,
                            run_last(conn, gated));
@@ -312,7 +312,7 @@ static const char *slot_label(struct worker *worker, uint64_t pid)
 /* The worker waits for none: one that would go alone goes along with the next task. */
 static void receipt_send_soon(struct core *core, struct conn *conn, struct token token, enum receipt_verdict verdict)
 {
-    struct message head = {.kind = MSG_RECEIPT};
+    static const struct message head = {.kind = MSG_RECEIPT};
     struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
     struct buf *to = send_soon(core, conn);
     struct run run;

@@ -41,8 +41,9 @@ static struct lane *best_lane(const struct core *core, struct worker *worker, bo
 {
     struct lane *best = NULL;
     size_t best_at = 0;
-    for (size_t i = 0; i < worker->lane_count; i++) {
-        size_t at = (worker->lane_cursor + i) % worker->lane_count;
+    size_t at = worker->lane_cursor;
+    for (size_t i = 0; i < worker->lane_count; i++, at++) {
+        at = at < worker->lane_count ? at : 0;
         struct lane *lane = worker->lanes[at];
         const struct task *first = lane_peek(lane);
         if (first == NULL || (!only_idle && first->call->option.at_most_once) ||
@@ -54,7 +55,7 @@ static struct lane *best_lane(const struct core *core, struct worker *worker, bo
             best_at = at;
         }
     }
-    worker->lane_cursor = worker->lane_count ? (best_at + 1) % worker->lane_count : 0;
+    worker->lane_cursor = best_at + 1 < worker->lane_count ? best_at + 1 : 0;
     return best;
 }
 
@@ -72,10 +73,10 @@ static struct lane *lane_for(const struct core *core, struct worker *worker, boo
 static void dispatch_send(struct core *core, struct task *task)
 {
     const struct call *call = task->call;
-    struct message head = {.kind = MSG_DISPATCH};
-    head.DISPATCH.function = call->function;
-    head.DISPATCH.timeout_ms = call->option.timeout_ms;
-    head.DISPATCH.at_most_once = call->option.at_most_once;
+    struct message head; /* of all the others nothing is read: to clear their room would cost more than the rest */
+    head.kind = MSG_DISPATCH;
+    head.DISPATCH = (struct msg_DISPATCH){
+        .function = call->function, .timeout_ms = call->option.timeout_ms, .at_most_once = call->option.at_most_once};
     struct item_dispatch item = {.task = task->id,
                                  .attempt = task->attempt,
                                  .args = task_args(task),

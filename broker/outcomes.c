@@ -219,7 +219,7 @@ void task_finish(struct core *core, struct task *task, const struct ending *endi
 
 static void outcome_send(struct core *core, struct session *session, const struct outcome_row *row)
 {
-    struct message head = {.kind = MSG_OUTCOME};
+    static const struct message head = {.kind = MSG_OUTCOME};
     struct conn *conn = session->conn;
     struct item_outcome item = {.task = row->id,
                                 .completion = row->completion,
