@@ -637,6 +637,14 @@ enum quern_err client_ledger_submit(struct client_ledger *ledger, const struct m
     return submits_add(&ledger->submits, head, options, submit, id_out);
 }
 
+enum quern_err client_ledger_submit_alike(struct client_ledger *ledger, struct submit **submit, uint64_t *id_out)
+{
+    if (ledger->phase == LEDGER_ENDED || ledger->series == 0) {
+        return QUERN_CLOSED;
+    }
+    return submits_add_alike(&ledger->submits, submit, id_out);
+}
+
 void client_ledger_take(struct client_ledger *ledger, uint64_t completion, uint64_t size)
 {
     completions_take(&ledger->completions, completion, size);

@@ -144,6 +144,9 @@ bool client_ledger_has_room(const struct client_ledger *ledger);
 QUERN_MUST_USE enum quern_err client_ledger_submit(struct client_ledger *ledger, const struct msg_SUBMIT *head,
                                                    const struct task_options *options, struct submit **submit,
                                                    uint64_t *id_out);
+/* Another one like the one submitted last, but for its arguments. */
+QUERN_MUST_USE enum quern_err client_ledger_submit_alike(struct client_ledger *ledger, struct submit **submit,
+                                                         uint64_t *id_out);
 /* The application has taken this outcome. size: as outcome_payload_size said. */
 void client_ledger_take(struct client_ledger *ledger, uint64_t completion, uint64_t size);
 /* Bytes that an outcome takes of a window. */

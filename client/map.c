@@ -179,6 +179,7 @@ static bool may_queue(const struct quern_map *map)
     return !client->is_closing && client->ledger.phase != LEDGER_ENDED && client_ledger_has_room(&client->ledger);
 }
 
+/* head: NULL: the one before it was queued just now, by this map too. */
 static enum quern_err one_queue(struct quern_map *map, const struct msg_SUBMIT *head, uint64_t index, struct bytes args)
 {
     struct client_ledger *ledger = &map->client->ledger;
@@ -187,7 +188,8 @@ static enum quern_err one_queue(struct quern_map *map, const struct msg_SUBMIT *
     enum quern_err err = QUERN_NO_MEMORY;
     uint64_t id;
     if (submit != NULL && map_try_reserve(&map->client->futures, 1)) {
-        err = client_ledger_submit(ledger, head, &map->options, &submit, &id);
+        err = head != NULL ? client_ledger_submit(ledger, head, &map->options, &submit, &id)
+                           : client_ledger_submit_alike(ledger, &submit, &id);
     }
     if (err == QUERN_OK) {
         map_item_queued(item, id);
@@ -207,10 +209,11 @@ static enum quern_err staged_queue(struct quern_map *map)
 {
     struct msg_SUBMIT head = {
         .function = bytes_text(map->function), .queue = bytes_text(map->queue), .delay_ms = map->delay_ms};
-    while (map->staged_at < map->staged_count && may_queue(map)) {
+    for (bool is_first = true; map->staged_at < map->staged_count && may_queue(map); is_first = false) {
         const struct staged *staged = &map->staged[map->staged_at];
         uint64_t index = map->read_count - (map->staged_count - map->staged_at);
-        enum quern_err err = one_queue(map, &head, index, bytes_of(map->staged_args.p + staged->at, staged->size));
+        enum quern_err err =
+            one_queue(map, is_first ? &head : NULL, index, bytes_of(map->staged_args.p + staged->at, staged->size));
         if (err == QUERN_NO_MEMORY) {
             return err;
         }

@@ -183,32 +183,60 @@ static bool ring_try_reserve(struct submits *submits, uint32_t count)
     return true;
 }
 
-enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head, const struct task_options *options,
-                           struct submit **submit, uint64_t *id_out)
+/* QUERN_OK: there is a number and a place for it. */
+static enum quern_err add_check(struct submits *submits, const struct submit *submit)
 {
-    struct submit *taken = *submit;
-    if (taken->ordinal != 0 && taken->ordinal <= submits->ordinal_last) {
+    if (submit->ordinal != 0 && submit->ordinal <= submits->ordinal_last) {
         return QUERN_INVALID;
     }
     if (submits->next + submits->again_count >= SEQUENCE_MAX) {
         return QUERN_FULL;
     }
-    if (!ring_try_reserve(submits, submits->next - submits->base + 1)) {
-        return QUERN_NO_MEMORY;
+    return ring_try_reserve(submits, submits->next - submits->base + 1) ? QUERN_OK : QUERN_NO_MEMORY;
+}
+
+/* shape: a reference to it goes over to the submit. */
+static uint64_t add(struct submits *submits, struct submit *submit, struct shape *shape)
+{
+    uint64_t id = id_make(submits->series, submits->next);
+    submit->shape = shape;
+    submit->number = ++submits->number_last;
+    if (submit->ordinal != 0) {
+        submits->ordinal_last = submit->ordinal;
     }
-    taken->shape = shape_of(submits, head, options);
-    if (taken->shape == NULL) {
-        return QUERN_NO_MEMORY;
-    }
-    taken->number = ++submits->number_last;
-    if (taken->ordinal != 0) {
-        submits->ordinal_last = taken->ordinal;
-    }
-    *slot_of(submits, submits->next) = taken;
-    *id_out = id_make(submits->series, submits->next);
+    *slot_of(submits, submits->next) = submit;
     submits->next++;
     submits->count++;
-    submits->bytes += taken->args_size;
+    submits->bytes += submit->args_size;
+    return id;
+}
+
+enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head, const struct task_options *options,
+                           struct submit **submit, uint64_t *id_out)
+{
+    enum quern_err err = add_check(submits, *submit);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    struct shape *shape = shape_of(submits, head, options);
+    if (shape == NULL) {
+        return QUERN_NO_MEMORY;
+    }
+    submits->shape_last = shape;
+    *id_out = add(submits, *submit, shape);
+    *submit = NULL;
+    return QUERN_OK;
+}
+
+enum quern_err submits_add_alike(struct submits *submits, struct submit **submit, uint64_t *id_out)
+{
+    CHECK(submits->shape_last != NULL);
+    enum quern_err err = add_check(submits, *submit);
+    if (err != QUERN_OK) {
+        return err;
+    }
+    submits->shape_last->refs++;
+    *id_out = add(submits, *submit, submits->shape_last);
     *submit = NULL;
     return QUERN_OK;
 }

@@ -70,7 +70,8 @@ struct submits {
     struct spares spares; /* of answered ones */
     struct shape *shapes[SHAPE_CACHE_COUNT];
     unsigned shape_next;
-    struct submit **ring; /* slot of a sequence: sequence & (cap - 1); NULL: answered */
+    struct shape *shape_last; /* of these: of the submit that was added last */
+    struct submit **ring;     /* slot of a sequence: sequence & (cap - 1); NULL: answered */
     uint32_t cap;
     uint32_t series;
     uint32_t base;              /* the lowest sequence that may be unanswered */
@@ -112,6 +113,8 @@ void submits_unmake(struct submits *submits, struct submit *submit);
  * Takes the submit on QUERN_OK only. */
 QUERN_MUST_USE enum quern_err submits_add(struct submits *submits, const struct msg_SUBMIT *head,
                                           const struct task_options *options, struct submit **submit, uint64_t *id_out);
+/* The same for one that differs from the one added last in its arguments only: nothing is compared for it. */
+QUERN_MUST_USE enum quern_err submits_add_alike(struct submits *submits, struct submit **submit, uint64_t *id_out);
 
 /* The session is gone. What was sent without an answer is told as lost; what was never sent, or refused for a time,
  * goes on under other numbers after the next WELCOME. Whoever calls this has taken `unfinished` over, or drops it. */
