@@ -50,10 +50,11 @@ static const void *copy_bytes(char **at, struct bytes bytes)
 
 static const char *copy_text(char **at, struct bytes bytes)
 {
-    char *copy = *at;
-    if (bytes.n > 0) {
-        memcpy(copy, bytes.p, bytes.n);
+    if (bytes.n == 0) {
+        return ""; /* mostly */
     }
+    char *copy = *at;
+    memcpy(copy, bytes.p, bytes.n);
     copy[bytes.n] = 0;
     *at += bytes.n + 1;
     return copy;

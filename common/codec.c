@@ -124,9 +124,15 @@ void put_bin(struct buf *buf, struct bytes bytes)
     }
     CHECK(bytes.n <= UINT32_MAX);
     buf_reserve(buf, bytes.n + HEAD_SIZE_MAX);
-    if (bytes.n <= UINT8_MAX) {
-        put_wide(buf, 0xc4, bytes.n, 1);
-    } else if (bytes.n <= UINT16_MAX) {
+    if (bytes.n <= UINT8_MAX) { /* mostly */
+        uint8_t *at = buf->p + buf->n;
+        at[0] = 0xc4;
+        at[1] = (uint8_t)bytes.n;
+        memcpy(at + 2, bytes.p, bytes.n);
+        buf->n += 2 + bytes.n;
+        return;
+    }
+    if (bytes.n <= UINT16_MAX) {
         put_wide(buf, 0xc5, bytes.n, 2);
     } else {
         put_wide(buf, 0xc6, bytes.n, 4);
@@ -429,6 +435,32 @@ static bool is_container(const struct value *value)
     return value->type == VALUE_ARRAY || value->type == VALUE_MAP;
 }
 
+/* Bytes of a value whose first byte alone says how many; 0: it does not. */
+static size_t fixed_size(uint8_t head)
+{
+    static const uint8_t sizes[0x20] = {
+        /* of 0xc0..0xdf: nil, flags, floats, numbers */
+        [0x00] = 1, [0x02] = 1, [0x03] = 1, [0x0a] = 5, [0x0b] = 9, [0x0c] = 2, [0x0d] = 3,
+        [0x0e] = 5, [0x0f] = 9, [0x10] = 2, [0x11] = 3, [0x12] = 5, [0x13] = 9};
+
+    if (head < 0x80 || head >= 0xe0) {
+        return 1;
+    }
+    return head < 0xc0 ? 0 : sizes[head - 0xc0];
+}
+
+/* True: it stood before one of those, and now stands behind it. */
+static bool fixed_skip(struct cursor *cursor)
+{
+    size_t size = cursor_done(cursor) ? 0 : fixed_size(*cursor->p);
+
+    if (size == 0 || size > left_of(cursor)) {
+        return false;
+    }
+    cursor->p += size;
+    return true;
+}
+
 enum quern_err cursor_step(struct cursor *cursor, uint32_t depth_max, struct bytes *value_out)
 {
     uint64_t left[VALUE_DEPTH_MAX + 1]; /* values still to come at each open level */
@@ -447,6 +479,9 @@ enum quern_err cursor_step(struct cursor *cursor, uint32_t depth_max, struct byt
             break;
         }
         left[depth]--;
+        if (fixed_skip(&at)) {
+            continue; /* most are numbers: nobody asks here which */
+        }
         if (!cursor_next(&at, &value)) {
             return QUERN_MALFORMED;
         }

@@ -142,9 +142,10 @@ ITEM_LIST(X)
 
 /* ---- short items ---- */
 
-static bool is_same(struct bytes a, struct bytes b)
+/* Mostly there is none on either side. */
+static inline bool is_same(struct bytes a, struct bytes b)
 {
-    return a.n == b.n && (a.p == NULL) == (b.p == NULL) && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+    return a.n == b.n && (a.p == b.p || (a.p != NULL && b.p != NULL && memcmp(a.p, b.p, a.n) == 0));
 }
 
 /* Of what was put before only a text is kept; an item that says more is no pattern for the next. */
@@ -285,13 +286,20 @@ static bool u64_read_wide(struct cursor *cursor, uint64_t max, uint64_t *number_
     return true;
 }
 
-static inline bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
+/* Without a call, for short items: most of what is read are those. */
+static inline __attribute__((always_inline)) bool u64_read_first(struct cursor *cursor, uint64_t max,
+                                                                 uint64_t *number_out)
 {
     if (cursor->p < cursor->end && *cursor->p < 0x80) {
         *number_out = *cursor->p++;
         return *number_out <= max;
     }
     return u64_read_wide(cursor, max, number_out);
+}
+
+static bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
+{
+    return u64_read_first(cursor, max, number_out);
 }
 
 static bool i64_read(struct cursor *cursor, int64_t min, int64_t max, int64_t *number_out)
@@ -372,23 +380,35 @@ static bool text_read(struct cursor *cursor, size_t max, struct bytes *text_out)
     return true;
 }
 
-static bool bin_read(struct cursor *cursor, size_t max, struct bytes *bytes_out)
+static bool bin_read_wide(struct cursor *cursor, size_t max, struct bytes *bytes_out)
 {
     struct value value;
 
     if (nil_read(cursor, bytes_out)) {
         return true;
     }
-    if (bytes_left(cursor) > 2 && *cursor->p == 0xc4 && cursor->p[1] <= bytes_left(cursor) - 2) {
-        *bytes_out = bytes_of(cursor->p + 2, cursor->p[1]);
-        cursor->p += 2 + bytes_out->n;
-        return bytes_out->n <= max;
-    }
     if (!cursor_next(cursor, &value) || value.type != VALUE_BIN || value.bytes.n > max) {
         return false;
     }
     *bytes_out = value.bytes;
     return true;
+}
+
+/* Without a call, for short items. */
+static inline __attribute__((always_inline)) bool bin_read_first(struct cursor *cursor, size_t max,
+                                                                 struct bytes *bytes_out)
+{
+    if (bytes_left(cursor) > 2 && *cursor->p == 0xc4 && cursor->p[1] <= bytes_left(cursor) - 2) {
+        *bytes_out = bytes_of(cursor->p + 2, cursor->p[1]);
+        cursor->p += 2 + bytes_out->n;
+        return bytes_out->n <= max;
+    }
+    return bin_read_wide(cursor, max, bytes_out);
+}
+
+static bool bin_read(struct cursor *cursor, size_t max, struct bytes *bytes_out)
+{
+    return bin_read_first(cursor, max, bytes_out);
 }
 
 static bool id16_read(struct cursor *cursor, struct uuid *id_out)
@@ -475,8 +495,11 @@ static bool array_read(struct cursor *cursor, uint32_t *count_out)
         *why_out = "a short item's '" #name "' is beyond the largest number";                                          \
         return false;                                                                                                  \
     }
-#define STEP_u64 READ_u64
-#define STEP_payload READ_payload
+#define STEP_u64(name, max)                                                                                            \
+    READ_FIELD(name, u64_read_first(fields.cursor, (max), &m->name), "an unsigned integer up to " #max)
+#define STEP_payload(name)                                                                                             \
+    READ_FIELD(name, bin_read_first(fields.cursor, PAYLOAD_SIZE_MAX, &m->name),                                        \
+               "an inline payload (binary) of up to 16 MiB, or nil")
 #define X(item)                                                                                                        \
     static bool item_##item##_step(struct fields fields, struct item_##item *m, const char **why_out)                  \
     {                                                                                                                  \
