@@ -376,6 +376,22 @@ static void prefix_advance(struct core *core, struct session *session)
     ranges_drop(&session->acked_beyond, session->acked_prefix);
 }
 
+/* What is acknowledged was sent long ago, and is far away by now: it is called for while those before it are worked on.
+ */
+#define FETCH_OUTCOME_AHEAD 8u
+#define FETCH_RECORD_AHEAD 4u /* an outcome that is here says where its record is */
+static void outcomes_fetch(const struct session *session, uint64_t completion, uint64_t last)
+{
+    if (completion + FETCH_OUTCOME_AHEAD <= last) {
+        __builtin_prefetch(session_outcome(session, completion + FETCH_OUTCOME_AHEAD), 1);
+    }
+    if (completion + FETCH_RECORD_AHEAD <= last) {
+        struct record *record = session_outcome(session, completion + FETCH_RECORD_AHEAD)->record;
+        __builtin_prefetch(&record->row, 1);
+        __builtin_prefetch(&record->refs, 1);
+    }
+}
+
 void outcomes_acknowledge(struct core *core, struct session *session, uint64_t first, uint64_t last)
 {
     first = first > session->acked_prefix ? first : session->acked_prefix + 1;
@@ -387,6 +403,7 @@ void outcomes_acknowledge(struct core *core, struct session *session, uint64_t f
         first > session->acked_prefix + 1 && !session->is_volatile; /* else the prefix passes it, and says it */
     for (uint64_t i = ranges_gap(&session->acked_beyond, first); i <= last;
          i = ranges_gap(&session->acked_beyond, i + 1)) {
+        outcomes_fetch(session, i, last);
         outcome_acknowledge(core, session_outcome(session, i));
         if (is_beyond) {
             ranges_add(&session->acked_fresh, i, i);
