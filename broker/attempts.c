@@ -363,6 +363,9 @@ static bool is_of_volatile(const struct core *core, const struct task *task, uin
     return session != NULL && session->is_volatile;
 }
 
+/* Neighbours finish one behind the other, mostly, and came so long ago that their memory is far away. */
+#define FETCH_TASK_AHEAD 4u
+
 void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *finished)
 {
     struct item_finished item;
@@ -370,6 +373,7 @@ void worker_finished(struct core *core, struct conn *conn, struct msg_FINISHED *
     while (conn->worker != NULL && item_finished_next(&finished->items, &item)) {
         struct token token = {item.task, (uint32_t)item.epoch, (uint32_t)item.attempt};
         struct task *task = task_find(core, item.task);
+        task_fetch(core, item.task + FETCH_TASK_AHEAD);
         enum receipt_verdict verdict = RECEIPT_RECORDED;
         if (task == NULL && claim_finish(core, conn->worker, &item)) {
             continue; /* its receipt comes when its submit has come, or is given up */

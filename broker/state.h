@@ -102,6 +102,7 @@ void task_leave_memory(struct core *core, struct task *task); /* it is parked: i
 struct task *task_restore(struct core *core, const struct task_row *row); /* as it is on disk */
 void task_forget(struct core *core, struct task *task);                   /* it is not live any more */
 struct task *task_find(const struct core *core, uint64_t id);
+void task_fetch(const struct core *core, uint64_t id); /* it will be wanted in a moment, if it is there */
 struct token task_token(const struct task *task);
 struct bytes task_args(const struct task *task);
 /* Make a delayed, backing-off, new or returned task wait for its turn. */

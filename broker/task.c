@@ -181,6 +181,16 @@ struct task *task_find(const struct core *core, uint64_t id)
     return id == 0 ? NULL : task_of_entry(map_get(&core->tasks, id));
 }
 
+void task_fetch(const struct core *core, uint64_t id)
+{
+    struct task *task = task_find(core, id);
+    if (task != NULL) {
+        __builtin_prefetch(&task->id, 1);
+        __builtin_prefetch(&task->session_prev, 1);
+        __builtin_prefetch(&task->attempt, 1);
+    }
+}
+
 struct token task_token(const struct task *task)
 {
     return (struct token){.task = task->id, .epoch = task->epoch, .attempt = task->attempt};

@@ -41,6 +41,7 @@ static inline void *spares_try(struct spares *spares, size_t size)
     }
     spares->first = *(void **)p;
     spares->count--;
+    __builtin_prefetch(spares->first, 1); /* it is taken next, and has not been used for long, or elsewhere */
     return p;
 }
 
