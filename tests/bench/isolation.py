@@ -173,7 +173,9 @@ def overhead(bench):
 
     said = interleaved({"before": contestant(BEFORE, 1), "now": contestant(stage.BUILD, 2)})
     ratio = median(said["now"], "tasks_per_second") / median(said["before"], "tasks_per_second")
-    text = (f"  squares/s             before {spread(said['before'], 'tasks_per_second', '.0f')}   now "
+    when = os.environ.get("QUERN_BUILD_BEFORE_IS", "an earlier build")
+    text = (f"  before                {when}\n"
+            f"  squares/s             before {spread(said['before'], 'tasks_per_second', '.0f')}   now "
             f"{spread(said['now'], 'tasks_per_second', '.0f')}   ratio {ratio:.2f}\n"
             f"  worker's CPU/task, us before {spread(said['before'], 'worker_us', '.2f')}   now "
             f"{spread(said['now'], 'worker_us', '.2f')}")
