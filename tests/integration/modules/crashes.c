@@ -81,7 +81,7 @@ NOINLINE static void call_nothing(void)
 /* The way back is written over: there is no stack to walk. */
 NOINLINE static void spoil_stack(void)
 {
-    uintptr_t *frame = __builtin_frame_address(0);
+    volatile uintptr_t *frame = __builtin_frame_address(0); /* volatile: by itself, not by a call of memset */
     for (int i = -2; i < 200; i++) {
         frame[i] = 0x4141414141414141u;
     }
