@@ -387,8 +387,10 @@ static void outcomes_fetch(const struct session *session, uint64_t completion, u
     }
     if (completion + FETCH_RECORD_AHEAD <= last) {
         struct record *record = session_outcome(session, completion + FETCH_RECORD_AHEAD)->record;
-        __builtin_prefetch(&record->row, 1);
-        __builtin_prefetch(&record->refs, 1);
+        if (record != NULL) { /* else it is on disk only */
+            __builtin_prefetch(&record->row, 1);
+            __builtin_prefetch(&record->refs, 1);
+        }
     }
 }
 

@@ -66,6 +66,9 @@ static struct {
 
 static void put_at(struct buf *image, size_t at, const uint8_t *p, size_t n)
 {
+    if (n == 0) { /* of a write that was torn, nothing */
+        return;
+    }
     if (image->n < at + n) {
         size_t old = image->n;
         buf_reserve(image, at + n - old);
