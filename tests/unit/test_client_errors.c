@@ -643,6 +643,31 @@ static void test_what_a_broker_answers(void **state)
     PROVOKES(QUERN_INVALID, "as in #7", quern_session_close(client, "#seven", 0, WAIT_MS));
     assert_null(answer);
     SET(reply_code, QUERN_OK);
+    PROVOKES(QUERN_PROTOCOL, "names no task",
+             quern_retry(client, id, NULL, NULL, WAIT_MS)); /* the fake's OK is empty */
+    assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
+}
+
+/* Programs built against a newer header must not have a wish dropped in silence. */
+static void test_a_field_of_a_newer_version_is_refused_in_every_struct(void **state)
+{
+    struct fake *fake = *state;
+    struct quern_client *client = open_default(fake);
+    struct quern_pool *pool = NULL;
+    struct {
+        struct quern_call known;
+        uint64_t newer;
+    } call = {QUERN_CALL_INIT, 1};
+    struct {
+        struct quern_pool_options known;
+        uint64_t newer;
+    } options = {QUERN_POOL_OPTIONS_INIT, 1};
+    call.known.size = sizeof call;
+    call.known.function = "square";
+    options.known.size = sizeof options;
+    PROVOKES(QUERN_UNSUPPORTED, "newer quern", quern_submit(client, &call.known, NULL, NULL));
+    PROVOKES(QUERN_UNSUPPORTED, "newer quern", quern_pool_open(&options.known, &pool));
+    assert_null(pool);
     assert_int_equal(quern_client_close(&client, 0), QUERN_OK);
 }
 
@@ -793,6 +818,7 @@ int main(void)
         WITH_FAKE(test_nothing_is_outstanding),
         WITH_FAKE(test_tasks_that_futures_cannot_be_had_for),
         WITH_FAKE(test_what_a_broker_answers),
+        WITH_FAKE(test_a_field_of_a_newer_version_is_refused_in_every_struct),
         WITH_FAKE(test_a_refused_submit_is_its_refusals_code),
         WITH_FAKE(test_waits_in_a_handler_when_too_many_wait),
         WITH_FAKE(test_pools_that_do_not_start),
