@@ -30,6 +30,7 @@
 #define EXIT_START_REFUSED 1
 #define EXIT_USAGE 2
 #define EXIT_NOT_WHOLE 3
+/* A broker waits so long for one that is ending. */
 #define HANDOVER_MS 3000
 #define HANDOVER_MS_MAX 3600000
 /* Between two looks at what another broker has. */

@@ -313,15 +313,14 @@ static int look_open(struct store_files *files, const char *name, sqlite3_file *
 static int files_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *head, int flags, int *flags_out)
 {
     struct store_files *files = vfs->pAppData;
-    if (files->only_looks && (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0) {
-        *(struct file *)head = (struct file){.files = files};
+    struct file *file = (struct file *)head;
+    bool is_store = (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0; /* the rest is SQLite's for a moment */
+    *file = (struct file){.files = files};
+    if (files->only_looks && is_store) {
         return look_open(files, name, head, flags, flags_out);
     }
-    struct file *file = (struct file *)head;
-    bool is_gathered = (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) != 0;
-    *file = (struct file){.files = files};
     int code = files->base->xOpen(files->base, name, base_of(head), flags, flags_out);
-    if (is_gathered && code == SQLITE_OK) {
+    if (is_store && code == SQLITE_OK) {
         file->gathered = malloc(GATHER_SIZE); /* without it every write goes by itself */
     }
     /* The base leaves methods behind also after some failures, and wants its xClose then. */

@@ -16,9 +16,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* The first comes back at once; then each time twice as late, up to the last. */
-#define AGAIN_MS_MIN 100
-#define AGAIN_MS_MAX 5000
+/* The first comes back at once, the second after this; then each time twice as late, until the pool gives up. */
+#define AGAIN_MS 100
 /* Deaths in a row before the pool gives up; one that lived for this long begins a new row. */
 #define IN_A_ROW_MAX 6u
 #define LIVED_MS 10000
@@ -28,11 +27,7 @@ static void part_died(struct pool_part *part, int64_t now_ms)
 {
     bool has_lived = part->process.is_ready && now_ms - part->started_ms >= LIVED_MS;
     part->in_a_row = has_lived ? 1 : part->in_a_row + 1;
-    int64_t wait_ms = 0;
-    for (unsigned i = 1; i < part->in_a_row; i++) {
-        wait_ms = wait_ms == 0 ? AGAIN_MS_MIN : wait_ms * 2 < AGAIN_MS_MAX ? wait_ms * 2 : AGAIN_MS_MAX;
-    }
-    part->again_ms = now_ms + wait_ms;
+    part->again_ms = now_ms + (part->in_a_row < 2 ? 0 : AGAIN_MS << (part->in_a_row - 2));
 }
 
 /* False: it has died too often. */

@@ -37,6 +37,15 @@ static void wait_ms(struct world *w, int64_t ms)
     settle(w);
 }
 
+/* After ten seconds without it. */
+static struct client *client_that_expires(struct world *w)
+{
+    struct client *c = sim_client_new(w, NULL);
+    c->expire_ms = 10000;
+    again(w, c);
+    return c;
+}
+
 /* Closed or killed: nobody can tell, and it does not matter. */
 static void test_work_of_an_unnamed_session_runs_though_its_client_has_left(void **state)
 {
@@ -130,9 +139,7 @@ static void test_a_session_that_expires_cancels_what_has_not_started(void **stat
 {
     (void)state;
     struct world *w = scene();
-    struct client *c = sim_client_new(w, NULL);
-    c->expire_ms = 10000;
-    again(w, c);
+    struct client *c = client_that_expires(w);
     uint64_t t = put_settled(c, PLAIN);
     die(w, c);
     wait_ms(w, 9999);
@@ -147,9 +154,7 @@ static void test_a_session_does_not_expire_while_its_client_is_connected(void **
 {
     (void)state;
     struct world *w = scene();
-    struct client *c = sim_client_new(w, NULL);
-    c->expire_ms = 10000;
-    again(w, c);
+    struct client *c = client_that_expires(w);
     uint64_t t = put_settled(c, PLAIN);
     pass(w, HOUR_MS);
     assert_int_equal(stored_state(w, t), TASK_READY);
@@ -169,9 +174,7 @@ static void test_a_client_that_comes_back_has_the_time_of_expiry_begin_anew(void
 {
     (void)state;
     struct world *w = scene();
-    struct client *c = sim_client_new(w, NULL);
-    c->expire_ms = 10000;
-    again(w, c);
+    struct client *c = client_that_expires(w);
     uint64_t t = put_settled(c, PLAIN);
     for (int i = 0; i < 5; i++) {
         lose_wire(w, c);
