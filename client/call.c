@@ -43,6 +43,11 @@ struct bytes args_none(void)
     return bytes_of(no_args, sizeof(no_args));
 }
 
+static enum quern_err not_an_array(void)
+{
+    return error_set(QUERN_INVALID, "the arguments are not one msgpack array; write them with quern_writer");
+}
+
 enum quern_err args_check(struct bytes args)
 {
     if (args.n > PAYLOAD_SIZE_MAX) {
@@ -53,9 +58,16 @@ enum quern_err args_check(struct bytes args)
     struct cursor cursor = cursor_of(args);
     struct value head;
     if (!cursor_next(&cursor, &head) || head.type != VALUE_ARRAY || !value_is_whole(args, VALUE_DEPTH_MAX)) {
-        return error_set(QUERN_INVALID, "the arguments are not one msgpack array; write them with quern_writer");
+        return not_an_array();
     }
     return QUERN_OK;
+}
+
+enum quern_err args_written_check(struct bytes args)
+{
+    struct cursor cursor = cursor_of(args);
+    struct value head;
+    return cursor_next(&cursor, &head) && head.type == VALUE_ARRAY ? QUERN_OK : not_an_array();
 }
 
 static enum quern_err memory_check(const struct quern_call *call)

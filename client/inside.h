@@ -347,6 +347,8 @@ enum quern_err session_close_ask(struct quern_client *client, unsigned flags, in
 QUERN_MUST_USE enum quern_err call_check(const struct quern_call *call);
 /* One msgpack array of a size that is allowed. */
 QUERN_MUST_USE enum quern_err args_check(struct bytes args);
+/* The same, of a whole value from a writer, which has looked at its size and what is inside. */
+QUERN_MUST_USE enum quern_err args_written_check(struct bytes args);
 struct task_options call_options(const struct quern_call *call);
 uint64_t call_delay(const struct quern_call *call); /* SUBMIT's delay_ms: a delay, or a time of the wall clock */
 /* As a call without arguments sends it: []. */

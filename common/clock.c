@@ -26,6 +26,11 @@ int64_t clock_mono_us(void)
     return clock_us(CLOCK_MONOTONIC);
 }
 
+int64_t clock_tick_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC_COARSE);
+}
+
 int64_t clock_wall_ms(void)
 {
     return clock_us(CLOCK_REALTIME) / 1000;

@@ -28,6 +28,16 @@ int64_t __wrap_clock_mono_us(void)
     return played_us != 0 ? played_us : __real_clock_mono_us();
 }
 
+int64_t __real_clock_tick_us(void);
+int64_t __wrap_clock_tick_us(void);
+
+static _Thread_local int64_t tick_us = 1000; /* from one tick of the kernel's clock to the next */
+
+int64_t __wrap_clock_tick_us(void)
+{
+    return played_us != 0 ? played_us / tick_us * tick_us : __real_clock_tick_us();
+}
+
 /* ---- inputs 0, 1, 2 ... that take no time, or some of them SLOW_US ---- */
 
 struct paced {
@@ -114,6 +124,20 @@ static void test_a_slow_input_ends_its_run(void **state)
     assert_int_equal(paced.run_count, 9);
 }
 
+/* Far into a run the time is looked at with the kernel's ticks: three slow ones may come in between, and then no more.
+ */
+static void test_a_run_of_slow_inputs_ends_with_the_tick(void **state)
+{
+    struct paced paced = {.count = 140, .slow_first = 100, .slow_end = 140};
+    tick_us = 4 * SLOW_US;
+    paced_read(*state, 0, &paced);
+    tick_us = SLOW_US;
+    assert_in_range(paced.runs[6], 38, 38 + 3); /* 63 to 100, of 64 */
+    for (size_t i = 7; i < paced.run_count; i++) {
+        assert_int_equal(paced.runs[i], 1);
+    }
+}
+
 /* Who fixes the length has it, with slow inputs and with fast ones; with 1 each input is queued before the next one is
  * asked for. */
 static void test_a_fixed_run_is_as_long_whatever_the_inputs_take(void **state)
@@ -134,6 +158,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         WITH_FAKE(test_runs_grow_with_fast_inputs_and_behind_slow_ones_nothing_waits),
         WITH_FAKE(test_a_slow_input_ends_its_run),
+        WITH_FAKE(test_a_run_of_slow_inputs_ends_with_the_tick),
         WITH_FAKE(test_a_fixed_run_is_as_long_whatever_the_inputs_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
