@@ -23,6 +23,11 @@ static bool is_held(const struct task *task)
     return task->state == TASK_LEASED || task->state == TASK_RUNNING;
 }
 
+static bool is_of_attempt(const struct task *task, struct token token)
+{
+    return token.epoch == task->epoch && token.attempt == task->attempt;
+}
+
 /* Could a former life of the broker have given it? This one knows of all it gave; the first attempt has number 1; and a
  * number that could not rise any more would be given twice. */
 static bool token_was_given(const struct core *core, struct token token)
@@ -37,7 +42,7 @@ static bool token_counts(struct core *core, struct worker *worker, struct task *
         return false;
     }
     if (is_held(task)) {
-        return task->worker == worker && token_compare(task_token(task), token) == 0;
+        return task->worker == worker && is_of_attempt(task, token);
     }
     if (token_compare(token, task_token(task)) <= 0 || !token_was_given(core, token)) {
         return false;
@@ -204,8 +209,9 @@ void task_revoke(struct core *core, struct task *task, bool force)
     static const struct message head = {.kind = MSG_REVOKE};
     struct token token = task_token(task);
     struct item_revoke item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .force = force};
-    item_revoke_put(run_now(core, task->worker->conn, &head, NULL), &item);
-    run_added(core, task->worker->conn, false);
+    struct outlet *run = run_now(core, task->worker->conn, &head, NULL);
+    item_revoke_put(run->frame, &item);
+    run_added(run);
 }
 
 /* ---- what HELLO lists ---- */
@@ -214,8 +220,9 @@ static void drop_attempt(struct core *core, struct conn *conn, struct token toke
 {
     static const struct message head = {.kind = MSG_DROP};
     struct item_token item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt};
-    item_token_put(run_gated(core, conn, &head, NULL), &item);
-    run_added(core, conn, true);
+    struct outlet *run = run_gated(core, conn, &head, NULL);
+    item_token_put(run->frame, &item);
+    run_added(run);
 }
 
 static void task_mark_running(struct core *core, struct task *task)
@@ -294,19 +301,20 @@ static void receipt_send(struct core *core, struct conn *conn, struct token toke
 {
     static const struct message head = {.kind = MSG_RECEIPT};
     struct item_receipt item = {.task = token.task, .epoch = token.epoch, .attempt = token.attempt, .verdict = verdict};
-    item_receipt_put_after(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item,
-                           run_last(conn, gated));
-    run_added(core, conn, gated);
+    struct outlet *run = gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL);
+    item_receipt_put_after(run->frame, &item, run->after);
+    run_added(run);
 }
 
 /* Where it ran; mostly where the one before ran. */
-static const char *slot_label(struct worker *worker, uint64_t pid)
+static struct bytes slot_label(struct worker *worker, uint64_t pid)
 {
-    if (worker->slot_label[0] == 0 || worker->slot_pid != pid) {
-        snprintf(worker->slot_label, sizeof worker->slot_label, "%.200s:%llu", worker->host, (unsigned long long)pid);
+    if (worker->slot_label_size == 0 || worker->slot_pid != pid) {
+        worker->slot_label_size = (size_t)snprintf(worker->slot_label, sizeof worker->slot_label, "%.200s:%llu",
+                                                   worker->host, (unsigned long long)pid);
         worker->slot_pid = pid;
     }
-    return worker->slot_label;
+    return bytes_of(worker->slot_label, worker->slot_label_size);
 }
 
 /* The worker waits for none: one that would go alone goes along with the next task. */
@@ -325,6 +333,7 @@ static void receipt_send_soon(struct core *core, struct conn *conn, struct token
 static void finish_by(struct core *core, struct worker *worker, struct task *task, const struct item_finished *item)
 {
     struct output_reader reader;
+    bool has_output = item->output.n > 0 && output_open(&reader, item->output);
     struct ending ending = {.state = item->state == FINISHED_DONE ? TASK_DONE : TASK_FAILED,
                             .cause = item->state == FINISHED_DONE ? CAUSE_NONE : (enum cause)item->cause,
                             .result = item->result,
@@ -332,8 +341,8 @@ static void finish_by(struct core *core, struct worker *worker, struct task *tas
                             .message = item->message,
                             .detail = item->detail,
                             .report = item->report,
-                            .output = output_open(&reader, item->output) ? item->output : bytes_of(NULL, 0),
-                            .worker = bytes_text(slot_label(worker, item->pid)),
+                            .output = has_output ? item->output : bytes_of(NULL, 0),
+                            .worker = slot_label(worker, item->pid),
                             .signal = (uint32_t)item->signal,
                             .exit_status = (uint32_t)item->exit_status,
                             .started = (int64_t)item->started,
@@ -428,8 +437,7 @@ void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *
         struct task *task = task_find(core, item.task);
         if (task == NULL) {
             claim_return(core, conn->worker, token);
-        } else if (task->state == TASK_LEASED && task->worker == conn->worker &&
-                   token_compare(task_token(task), token) == 0) {
+        } else if (task->state == TASK_LEASED && task->worker == conn->worker && is_of_attempt(task, token)) {
             attempt_returned(core, task);
         }
     }
@@ -439,8 +447,7 @@ void worker_returned(struct core *core, struct conn *conn, struct msg_RETURNED *
 static struct task *task_of_attempt(const struct core *core, const struct conn *conn, struct token token)
 {
     struct task *task = task_find(core, token.task);
-    bool is_its =
-        task != NULL && is_held(task) && task->worker == conn->worker && token_compare(task_token(task), token) == 0;
+    bool is_its = task != NULL && is_held(task) && task->worker == conn->worker && is_of_attempt(task, token);
     return is_its ? task : NULL;
 }
 

@@ -60,27 +60,22 @@ void update_fini(struct update *update)
 
 /* ---- writing ---- */
 
-static struct buf *outlet_frame(struct conn *conn, struct outlet *outlet, struct outbox *outbox, uint64_t serial)
+static void frame_start(struct conn *conn, struct outlet *outlet, struct outbox *outbox, uint64_t serial)
 {
-    struct buf *frame = outlet->serial == serial ? &outbox->frames[outlet->index].frame : NULL;
-    if (frame == NULL || frame->n >= BATCH_SIZE_SOFT || outlet->messages >= BATCH_COUNT_SOFT) {
-        ARRAY_RESERVE(outbox->frames, outbox->count, outbox->cap);
-        outlet->serial = serial;
-        outlet->index = outbox->count++;
-        outlet->messages = 0;
-        outlet->run_kind = 0;
-        outbox->frames[outlet->index] = (struct frame_out){.conn = conn->id};
-        frame = &outbox->frames[outlet->index].frame;
-        frame_begin(frame, conn->generation);
-    }
-    return frame;
+    ARRAY_RESERVE(outbox->frames, outbox->count, outbox->cap);
+    outlet->serial = serial;
+    outlet->index = outbox->count++;
+    outlet->messages = 0;
+    outlet->run_kind = 0;
+    outbox->frames[outlet->index] = (struct frame_out){.conn = conn->id};
+    frame_begin(&outbox->frames[outlet->index].frame, conn->generation);
 }
 
 /* A frame that leaves at once takes along what leaves soon. */
-static void soon_join(struct conn *conn, struct outlet *outlet, struct buf *frame)
+static void soon_join(struct conn *conn, struct outlet *outlet)
 {
     if (conn->soon_count > 0) {
-        buf_put(frame, conn->soon.p, conn->soon.n);
+        buf_put(outlet->frame, conn->soon.p, conn->soon.n);
         outlet->messages += conn->soon_count;
         outlet->run_kind = 0;
         conn->soon.n = 0;
@@ -88,14 +83,28 @@ static void soon_join(struct conn *conn, struct outlet *outlet, struct buf *fram
     }
 }
 
-static struct outlet *outlet_of(struct core *core, struct conn *conn, bool gated, struct buf **frame_out)
+static struct outbox *outbox_of(struct core *core, bool gated)
+{
+    return gated ? &core->open.gated : &core->update->now;
+}
+
+/* Its frame is one of this outbox, and not full. */
+static bool has_room(const struct core *core, const struct outlet *outlet, const struct outbox *outbox, bool gated)
+{
+    return outlet->serial == (gated ? core->open.number : core->update->serial) &&
+           outbox->frames[outlet->index].frame.n < BATCH_SIZE_SOFT && outlet->messages < BATCH_COUNT_SOFT;
+}
+
+static struct outlet *outlet_of(struct core *core, struct conn *conn, bool gated)
 {
     struct outlet *outlet = gated ? &conn->gated : &conn->now;
-    if (gated) {
-        *frame_out = outlet_frame(conn, outlet, &core->open.gated, core->open.number);
-    } else {
-        *frame_out = outlet_frame(conn, outlet, &core->update->now, core->update->serial);
-        soon_join(conn, outlet, *frame_out);
+    struct outbox *outbox = outbox_of(core, gated);
+    if (!has_room(core, outlet, outbox, gated)) {
+        frame_start(conn, outlet, outbox, gated ? core->open.number : core->update->serial);
+    }
+    outlet->frame = &outbox->frames[outlet->index].frame;
+    if (!gated) {
+        soon_join(conn, outlet);
         conn->sent_ms = core->now;
     }
     return outlet;
@@ -103,11 +112,10 @@ static struct outlet *outlet_of(struct core *core, struct conn *conn, bool gated
 
 static struct buf *send_message(struct core *core, struct conn *conn, bool gated)
 {
-    struct buf *frame;
-    struct outlet *outlet = outlet_of(core, conn, gated, &frame);
+    struct outlet *outlet = outlet_of(core, conn, gated);
     outlet->run_kind = 0;
     outlet->messages++;
-    return frame;
+    return outlet->frame;
 }
 
 struct buf *send_now(struct core *core, struct conn *conn)
@@ -122,9 +130,8 @@ struct buf *send_gated(struct core *core, struct conn *conn)
 
 struct buf *send_soon(struct core *core, struct conn *conn)
 {
-    struct buf *frame;
     if (conn->soon_count >= SOON_COUNT_MAX) {
-        (void)outlet_of(core, conn, false, &frame);
+        (void)outlet_of(core, conn, false);
     }
     if (!conn->is_soon_listed) {
         ARRAY_RESERVE(core->soon, core->soon_count, core->soon_cap);
@@ -143,9 +150,8 @@ void conns_send_soon(struct core *core)
     }
     for (size_t i = 0; i < core->soon_count; i++) {
         struct conn *conn = conn_find(core, core->soon[i]);
-        struct buf *frame;
         if (conn != NULL && conn->soon_count > 0) {
-            (void)outlet_of(core, conn, false, &frame);
+            (void)outlet_of(core, conn, false);
         }
         if (conn != NULL) {
             conn->is_soon_listed = false;
@@ -155,36 +161,51 @@ void conns_send_soon(struct core *core)
     core->soon_ms = INT64_MAX;
 }
 
-static struct buf *run_message(struct core *core, struct conn *conn, const struct message *head, const void *key,
-                               bool gated)
+/* Not inline: the way of an item whose run is open saves no registers for it. */
+__attribute__((noinline)) static struct outlet *run_start(struct core *core, struct conn *conn,
+                                                          const struct message *head, const void *key, bool gated)
 {
-    struct buf *frame;
-    struct outlet *outlet = outlet_of(core, conn, gated, &frame);
-    if (outlet->run_kind != head->kind || outlet->run_key != key) {
-        struct run run;
-        run_open(&run, frame, head);
-        outlet->run_kind = head->kind;
-        outlet->run_key = key;
-        outlet->count_at = run.count_at;
-        outlet->count = 0;
-        outlet->last.has = false;
-    }
-    return frame;
+    struct outlet *outlet = outlet_of(core, conn, gated);
+    struct run run;
+    run_open(&run, outlet->frame, head);
+    outlet->run_kind = head->kind;
+    outlet->run_key = key;
+    outlet->count_at = run.count_at;
+    outlet->count = 0;
+    outlet->last.has = false;
+    outlet->after = conn->takes_short ? &outlet->last : NULL;
+    return outlet;
 }
 
-struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key)
+/* Mostly the run is open already: that is looked at first, and at once. */
+static inline struct outlet *run_message(struct core *core, struct conn *conn, const struct message *head,
+                                         const void *key, bool gated)
+{
+    struct outlet *outlet = gated ? &conn->gated : &conn->now;
+    struct outbox *outbox = outbox_of(core, gated);
+    if (outlet->run_kind != head->kind || outlet->run_key != key || (!gated && conn->soon_count > 0) ||
+        !has_room(core, outlet, outbox, gated)) {
+        return run_start(core, conn, head, key, gated);
+    }
+    outlet->frame = &outbox->frames[outlet->index].frame;
+    conn->sent_ms = gated ? conn->sent_ms : core->now;
+    return outlet;
+}
+
+struct outlet *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key)
 {
     return run_message(core, conn, head, key, false);
 }
 
-struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key)
+struct outlet *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key)
 {
     return run_message(core, conn, head, key, true);
 }
 
-struct item_last *run_last(struct conn *conn, bool gated)
+void run_added(struct outlet *run)
 {
-    return conn->takes_short ? &(gated ? &conn->gated : &conn->now)->last : NULL;
+    run->messages++;
+    array_close(run->frame, run->count_at, ++run->count);
 }
 
 /* Nothing overtakes a WELCOME that had to wait for its numbers. */
@@ -208,16 +229,6 @@ struct buf *send_answer(struct core *core, struct conn *conn)
 struct buf *send_answer_soon(struct core *core, struct conn *conn)
 {
     return answer_is_gated(core, conn) ? send_gated(core, conn) : send_soon(core, conn);
-}
-
-void run_added(struct core *core, struct conn *conn, bool gated)
-{
-    struct outlet *outlet = gated ? &conn->gated : &conn->now;
-    struct outbox *outbox = gated ? &core->open.gated : &core->update->now;
-    struct run run = {
-        .out = &outbox->frames[outlet->index].frame, .count_at = outlet->count_at, .count = ++outlet->count};
-    outlet->messages++;
-    run_close(&run);
 }
 
 /* ---- life ---- */

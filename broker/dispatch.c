@@ -83,9 +83,9 @@ static void dispatch_send(struct core *core, struct task *task)
                                  .depth = call->option.depth,
                                  .memory = retry_memory(&call->option, task->attempts),
                                  .alone = retry_is_alone(&call->option, task->attempts)};
-    struct conn *conn = task->worker->conn;
-    item_dispatch_put_after(run_now(core, conn, &head, call), &item, run_last(conn, false));
-    run_added(core, conn, false);
+    struct outlet *run = run_now(core, task->worker->conn, &head, call);
+    item_dispatch_put_after(run->frame, &item, run->after);
+    run_added(run);
     task->is_unsent = false;
     core->counters.dispatched++;
 }

@@ -315,7 +315,12 @@ static struct turn *turn_of(struct core *core, struct session *session, struct l
 
 struct turn *turn_of_call(struct core *core, struct session *session, const struct call *call)
 {
-    return turn_of(core, session, level_of(call->lane, lane_rank(&call->option)));
+    int32_t rank = lane_rank(&call->option);
+    struct turn *turn = session->turns;
+    if (turn != NULL && turn->level->lane == call->lane && turn->level->rank == rank) {
+        return turn; /* that of the push before, mostly */
+    }
+    return turn_of(core, session, level_of(call->lane, rank));
 }
 
 static void turn_drop(struct core *core, struct turn *turn)

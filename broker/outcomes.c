@@ -27,15 +27,14 @@ void record_unref(struct core *core, struct record *record)
     }
 }
 
-static struct bytes copy_behind(uint8_t **at, struct bytes from)
+/* None stays none, and an empty one empty. */
+static void copy_behind(uint8_t **at, struct bytes *view)
 {
-    if (from.n == 0) {
-        return bytes_of(from.p == NULL ? NULL : *at, 0);
+    if (view->p != NULL) {
+        memcpy(*at, view->p, view->n);
+        view->p = *at;
+        *at += view->n;
     }
-    struct bytes copy = bytes_of(*at, from.n);
-    memcpy(*at, from.p, from.n);
-    *at += from.n;
-    return copy;
 }
 
 /* The same in every process and version: it is stored, to tell arguments apart that were not kept. */
@@ -82,16 +81,24 @@ static struct record *record_new(struct core *core, struct task *task, const str
                                        .peak = ending->peak,
                                        .ordinal = task->ordinal,
                                        .retry_of = task->retry_of,
+                                       .result = ending->result,
+                                       .kind = ending->kind,
+                                       .message = ending->message,
+                                       .detail = ending->detail,
+                                       .report = ending->report,
+                                       .worker = ending->worker,
+                                       .args = args,
+                                       .output = ending->output,
                                        .args_size = task->args_size,
                                        .args_hash = args_hash(task)};
-    record->row.result = copy_behind(&at, ending->result);
-    record->row.kind = copy_behind(&at, ending->kind);
-    record->row.message = copy_behind(&at, ending->message);
-    record->row.detail = copy_behind(&at, ending->detail);
-    record->row.report = copy_behind(&at, ending->report);
-    record->row.worker = copy_behind(&at, ending->worker);
-    record->row.args = copy_behind(&at, args);
-    record->row.output = copy_behind(&at, ending->output);
+    copy_behind(&at, &record->row.result);
+    copy_behind(&at, &record->row.kind);
+    copy_behind(&at, &record->row.message);
+    copy_behind(&at, &record->row.detail);
+    copy_behind(&at, &record->row.report);
+    copy_behind(&at, &record->row.worker);
+    copy_behind(&at, &record->row.args);
+    copy_behind(&at, &record->row.output);
     return record;
 }
 
@@ -243,10 +250,10 @@ static void outcome_send(struct core *core, struct session *session, const struc
                                 .cpu_us = row->cpu_us,
                                 .peak = row->peak,
                                 .report = row->report};
-    bool gated = answer_is_gated(core, conn);
-    item_outcome_put_after(gated ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL), &item,
-                           run_last(conn, gated));
-    run_added(core, conn, gated);
+    struct outlet *run =
+        answer_is_gated(core, conn) ? run_gated(core, conn, &head, NULL) : run_now(core, conn, &head, NULL);
+    item_outcome_put_after(run->frame, &item, run->after);
+    run_added(run);
     session->sent_count++;
     session->sent_bytes += row->result.n + row->detail.n + row->report.n + item.args.n;
     session->next_send = row->completion + 1;

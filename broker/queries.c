@@ -675,7 +675,7 @@ static enum quern_err cancel_verdict(enum task_state state)
 void query_task_finished(struct core *core, uint64_t id)
 {
     struct query *query;
-    while ((query = map_get(&core->query_waits, id)) != NULL) {
+    while (core->query_waits.count > 0 && (query = map_get(&core->query_waits, id)) != NULL) {
         const struct outcome *outcome = outcome_find(core, id);
         if (query->kind == QUERY_CANCELLED && outcome != NULL && outcome->record != NULL) {
             enum quern_err code = cancel_verdict((enum task_state)outcome->record->row.state);

@@ -399,6 +399,7 @@ struct worker {
     char *label;       /* "HOST:PID" */
     uint64_t slot_pid; /* that slot_label was made for */
     char slot_label[WORKER_NAME_SIZE_MAX + 1];
+    size_t slot_label_size; /* 0: none was made */
     struct conn *conn;
     uint32_t generation;
     uint64_t welcomed_batch; /* may be sent to once this batch is on disk; UINT64_MAX before */
@@ -492,12 +493,14 @@ enum role { ROLE_NONE, ROLE_CLIENT, ROLE_WORKER, ROLE_OPERATOR };
 struct outlet {      /* the frame under way to one connection */
     uint64_t serial; /* of the outbox it is in */
     size_t index;
+    struct buf *frame;          /* until another one is begun */
     enum message_kind run_kind; /* an open run at its end, 0 none */
     const void *run_key;
     size_t count_at;
     uint32_t count;
     uint32_t messages;
-    struct item_last last; /* of the run */
+    struct item_last *after; /* what the next item of the run may be shorter by; NULL: the peer takes no short ones */
+    struct item_last last;   /* of the run */
 };
 struct conn {
     uint64_t id;
@@ -560,12 +563,10 @@ struct buf *send_gated(struct core *core, struct conn *conn);
  * once, at the latest SOON_MS from now. A peer that is not woken for it has its time for what is waited for. */
 struct buf *send_soon(struct core *core, struct conn *conn);
 void conns_send_soon(struct core *core); /* what has waited long enough */
-/* A frame with a run of that kind open at its end: append one item, then call run_added. */
-struct buf *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
-struct buf *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
-/* What the next item of that run may be shorter by; NULL: the peer takes no short ones. */
-struct item_last *run_last(struct conn *conn, bool gated);
-void run_added(struct core *core, struct conn *conn, bool gated);
+/* With a run of that kind open at the end of its frame: append one item to that at once, then call run_added. */
+struct outlet *run_now(struct core *core, struct conn *conn, const struct message *head, const void *key);
+struct outlet *run_gated(struct core *core, struct conn *conn, const struct message *head, const void *key);
+void run_added(struct outlet *run);
 /* To a client: gated, unless its session is volatile: what rests on no commit leaves at once. */
 bool answer_is_gated(struct core *core, struct conn *conn);
 struct buf *send_answer(struct core *core, struct conn *conn);

@@ -62,11 +62,12 @@ static void answer_send(struct core *core, struct conn *conn, const struct answe
 static void answer_add(struct core *core, struct conn *conn, struct answer *answer, uint32_t sequence,
                        enum message_kind kind, enum quern_err code)
 {
-    if (answer->kind != kind || answer->code != code || answer->first + answer->count != sequence) {
-        answer_send(core, conn, answer);
-        *answer = (struct answer){.kind = kind, .code = code, .first = sequence};
+    if (answer->kind == kind && answer->code == code && answer->first + answer->count == sequence) {
+        answer->count++;
+        return;
     }
-    answer->count++;
+    answer_send(core, conn, answer);
+    *answer = (struct answer){.kind = kind, .code = code, .first = sequence, .count = 1};
 }
 
 /* ---- repeated ones ---- */

@@ -49,12 +49,19 @@ static void check_invariant(const struct task *task)
     CHECK(task->state == TASK_READY || task->turn == NULL);
 }
 
-void task_move(struct core *core, struct task *task, enum task_state state)
+__attribute__((cold, noinline)) static void no_arrow(const struct task *task, enum task_state state)
 {
     char text[ID_TEXT_SIZE];
+    CHECK_THAT(false, "task %s: %s -> %s", id_text(task->id, text), task_state_word(task->state),
+               task_state_word(state));
+}
+
+void task_move(struct core *core, struct task *task, enum task_state state)
+{
     if (task->state != 0) {
-        CHECK_THAT((task_rule[task->state] & 1u << state) != 0, "task %s: %s -> %s", id_text(task->id, text),
-                   task_state_word(task->state), task_state_word(state));
+        if ((task_rule[task->state] & 1u << state) == 0) {
+            no_arrow(task, state);
+        }
         core->state_count[task->state]--;
     }
     task->state = (uint8_t)state;

@@ -18,7 +18,7 @@ static void worker_set_texts(struct worker *worker, struct bytes name, struct by
     free(worker->name);
     free(worker->host);
     free(worker->label);
-    worker->slot_label[0] = 0;
+    worker->slot_label_size = 0;
     worker->name = bytes_dup_text(name);
     worker->host = bytes_dup_text(host);
     worker->pid = pid;

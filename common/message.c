@@ -143,7 +143,7 @@ ITEM_LIST(X)
 /* ---- short items ---- */
 
 /* Mostly there is none on either side. */
-static inline bool is_same(struct bytes a, struct bytes b)
+static inline __attribute__((always_inline)) bool is_same(struct bytes a, struct bytes b)
 {
     return a.n == b.n && (a.p == b.p || (a.p != NULL && b.p != NULL && memcmp(a.p, b.p, a.n) == 0));
 }
@@ -182,7 +182,7 @@ static bool text_keep(struct item_last *last, struct bytes *text)
 #define BRIEF_payload PUT_payload
 
 #define X(item)                                                                                                        \
-    static bool item_##item##_is_next(const struct item_##item *m, struct item_##item *expected)                       \
+    static bool item_##item##_is_next(const struct item_##item *restrict m, struct item_##item *restrict expected)     \
     {                                                                                                                  \
         SHORT_##item(AS) return true ITEM_##item(SAME);                                                                \
     }                                                                                                                  \
@@ -286,20 +286,14 @@ static bool u64_read_wide(struct cursor *cursor, uint64_t max, uint64_t *number_
     return true;
 }
 
-/* Without a call, for short items: most of what is read are those. */
-static inline __attribute__((always_inline)) bool u64_read_first(struct cursor *cursor, uint64_t max,
-                                                                 uint64_t *number_out)
+/* Without a call: most of what is read are short items. */
+static inline __attribute__((always_inline)) bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
 {
     if (cursor->p < cursor->end && *cursor->p < 0x80) {
         *number_out = *cursor->p++;
         return *number_out <= max;
     }
     return u64_read_wide(cursor, max, number_out);
-}
-
-static bool u64_read(struct cursor *cursor, uint64_t max, uint64_t *number_out)
-{
-    return u64_read_first(cursor, max, number_out);
 }
 
 static bool i64_read(struct cursor *cursor, int64_t min, int64_t max, int64_t *number_out)
@@ -394,9 +388,8 @@ static bool bin_read_wide(struct cursor *cursor, size_t max, struct bytes *bytes
     return true;
 }
 
-/* Without a call, for short items. */
-static inline __attribute__((always_inline)) bool bin_read_first(struct cursor *cursor, size_t max,
-                                                                 struct bytes *bytes_out)
+/* Without a call, too. */
+static inline __attribute__((always_inline)) bool bin_read(struct cursor *cursor, size_t max, struct bytes *bytes_out)
 {
     if (bytes_left(cursor) > 2 && *cursor->p == 0xc4 && cursor->p[1] <= bytes_left(cursor) - 2) {
         *bytes_out = bytes_of(cursor->p + 2, cursor->p[1]);
@@ -404,11 +397,6 @@ static inline __attribute__((always_inline)) bool bin_read_first(struct cursor *
         return bytes_out->n <= max;
     }
     return bin_read_wide(cursor, max, bytes_out);
-}
-
-static bool bin_read(struct cursor *cursor, size_t max, struct bytes *bytes_out)
-{
-    return bin_read_first(cursor, max, bytes_out);
 }
 
 static bool id16_read(struct cursor *cursor, struct uuid *id_out)
@@ -439,15 +427,10 @@ static bool rest_skip(struct fields *fields)
     return true;
 }
 
-static bool array_read(struct cursor *cursor, uint32_t *count_out)
+static bool array_read_wide(struct cursor *cursor, uint32_t *count_out)
 {
     struct value value;
 
-    if (cursor->p < cursor->end && (*cursor->p & 0xf0) == 0x90) {
-        *count_out = *cursor->p & 0x0fu;
-        cursor->p++;
-        return bytes_left(cursor) >= *count_out;
-    }
     if (bytes_left(cursor) > 2 && *cursor->p == 0xdc) {
         *count_out = (uint32_t)cursor->p[1] << 8 | cursor->p[2];
         cursor->p += 3;
@@ -458,6 +441,17 @@ static bool array_read(struct cursor *cursor, uint32_t *count_out)
     }
     *count_out = value.count;
     return true;
+}
+
+/* Without a call, too. */
+static inline __attribute__((always_inline)) bool array_read(struct cursor *cursor, uint32_t *count_out)
+{
+    if (cursor->p < cursor->end && (*cursor->p & 0xf0) == 0x90) {
+        *count_out = *cursor->p & 0x0fu;
+        cursor->p++;
+        return bytes_left(cursor) >= *count_out;
+    }
+    return array_read_wide(cursor, count_out);
 }
 
 #define READ_FIELD(name, is_read, what)                                                                                \
@@ -495,13 +489,11 @@ static bool array_read(struct cursor *cursor, uint32_t *count_out)
         *why_out = "a short item's '" #name "' is beyond the largest number";                                          \
         return false;                                                                                                  \
     }
-#define STEP_u64(name, max)                                                                                            \
-    READ_FIELD(name, u64_read_first(fields.cursor, (max), &m->name), "an unsigned integer up to " #max)
-#define STEP_payload(name)                                                                                             \
-    READ_FIELD(name, bin_read_first(fields.cursor, PAYLOAD_SIZE_MAX, &m->name),                                        \
-               "an inline payload (binary) of up to 16 MiB, or nil")
+#define STEP_u64 READ_u64
+#define STEP_payload READ_payload
 #define X(item)                                                                                                        \
-    static bool item_##item##_step(struct fields fields, struct item_##item *m, const char **why_out)                  \
+    static inline __attribute__((always_inline)) bool item_##item##_step(struct fields fields, struct item_##item *m,  \
+                                                                         const char **why_out)                         \
     {                                                                                                                  \
         SHORT_##item(STEP) return fields.left == 0;                                                                    \
     }
@@ -520,15 +512,9 @@ WHOLE_ITEM_LIST(X)
 
 /* One item: an array of at least the fields that are not LATER; or a short one, if another stands before it. */
 #define X(item)                                                                                                        \
-    static bool item_##item##_read(struct cursor *cursor, struct item_##item *m, bool is_first, const char **why_out)  \
+    static bool item_##item##_read_whole(struct fields fields, struct item_##item *m, const char **why_out)            \
     {                                                                                                                  \
-        struct fields fields = {.cursor = cursor};                                                                     \
-        bool is_array = array_read(cursor, &fields.left);                                                              \
-                                                                                                                       \
-        if (is_array && !is_first && fields.left == item_##item##_SHORT) {                                             \
-            return item_##item##_step(fields, m, why_out);                                                             \
-        }                                                                                                              \
-        if (!is_array || fields.left < item_##item##_COUNT - (unsigned)LATER_##item) {                                 \
+        if (fields.left < item_##item##_COUNT - (unsigned)LATER_##item) {                                              \
             *why_out = "an item '" #item "' is not an array, or has too few fields";                                   \
             return false;                                                                                              \
         }                                                                                                              \
@@ -538,6 +524,19 @@ WHOLE_ITEM_LIST(X)
             return false;                                                                                              \
         }                                                                                                              \
         return true;                                                                                                   \
+    }                                                                                                                  \
+                                                                                                                       \
+    static inline __attribute__((always_inline)) bool item_##item##_read(struct cursor *cursor, struct item_##item *m, \
+                                                                         bool is_first, const char **why_out)          \
+    {                                                                                                                  \
+        struct fields fields = {.cursor = cursor};                                                                     \
+                                                                                                                       \
+        if (!array_read(cursor, &fields.left)) {                                                                       \
+            *why_out = "an item '" #item "' is not an array, or has too few fields";                                   \
+            return false;                                                                                              \
+        }                                                                                                              \
+        return !is_first && fields.left == item_##item##_SHORT ? item_##item##_step(fields, m, why_out)                \
+                                                               : item_##item##_read_whole(fields, m, why_out);         \
     }
 ITEM_LIST(X)
 #undef X
