@@ -7,7 +7,6 @@
 struct world *scene(void)
 {
     struct world *world = world_new(1);
-    world->check_every = 1;
     broker_start(world);
     return world;
 }

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_EVERY_STEPS 8u
 #define FULL_RETRY_MS 200
 
 /* ---- chance: splitmix64 ---- */
@@ -543,7 +542,7 @@ struct world *world_new(uint64_t seed)
     world->disk = memstore_open(seed + 1);
     world->send_left = SIZE_MAX;
     world->wake_at = INT64_MAX;
-    world->check_every = CHECK_EVERY_STEPS;
+    world->check_every = 1;
     world->stranger = (struct peer){.world = world, .kind = PEER_STRANGER, .name = "a stranger"};
     world->oracle = oracle_new(world);
     return world;

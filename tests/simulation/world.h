@@ -322,7 +322,7 @@ struct world {
     uint64_t applied_count; /* batches on disk, ever */
     uint64_t sending_for;   /* what leaves now waited for the batch with that count */
     size_t send_left;       /* frames the broker may still send before it crashes; SIZE_MAX: it does not */
-    unsigned check_every;
+    unsigned check_every; /* steps from one look at all the invariants of the core to the next */
     uint64_t step_count;
     uint64_t crash_count;     /* of brokers */
     uint64_t death_count;     /* of other parties, and of slots */
