@@ -33,7 +33,6 @@ static msgpack_packer packer_of(struct buf *buf)
 
 #define ARRAY32_HEAD 0xdd
 #define ARRAY32_HEAD_SIZE 5u
-#define HEAD_SIZE_MAX 9u /* a head byte and a number of eight */
 
 static void put_byte(struct buf *buf, uint8_t byte)
 {
@@ -44,12 +43,8 @@ static void put_byte(struct buf *buf, uint8_t byte)
 /* A head byte and a big-endian number of so many bytes. */
 static void put_wide(struct buf *buf, uint8_t head, uint64_t number, unsigned size)
 {
-    uint64_t big = htobe64(number << (64 - 8 * size));
-
     buf_reserve(buf, HEAD_SIZE_MAX);
-    buf->p[buf->n] = head;
-    memcpy(buf->p + buf->n + 1, &big, sizeof big); /* what is too much is written over by what follows */
-    buf->n += 1 + size;
+    buf->n = (size_t)(wide_at(buf->p + buf->n, head, number, size) - buf->p);
 }
 
 void put_nil(struct buf *buf)
@@ -62,19 +57,21 @@ void put_flag(struct buf *buf, bool value)
     put_byte(buf, value ? 0xc3 : 0xc2);
 }
 
+uint8_t *u64_at_wide(uint8_t *at, uint64_t value)
+{
+    if (value <= UINT8_MAX) {
+        return wide_at(at, 0xcc, value, 1);
+    }
+    if (value <= UINT16_MAX) {
+        return wide_at(at, 0xcd, value, 2);
+    }
+    return value <= UINT32_MAX ? wide_at(at, 0xce, value, 4) : wide_at(at, 0xcf, value, 8);
+}
+
 void put_u64(struct buf *buf, uint64_t value)
 {
-    if (value < 0x80) {
-        put_byte(buf, (uint8_t)value);
-    } else if (value <= UINT8_MAX) {
-        put_wide(buf, 0xcc, value, 1);
-    } else if (value <= UINT16_MAX) {
-        put_wide(buf, 0xcd, value, 2);
-    } else if (value <= UINT32_MAX) {
-        put_wide(buf, 0xce, value, 4);
-    } else {
-        put_wide(buf, 0xcf, value, 8);
-    }
+    buf_reserve(buf, HEAD_SIZE_MAX);
+    buf->n = (size_t)(u64_at(buf->p + buf->n, value) - buf->p);
 }
 
 void put_i64(struct buf *buf, int64_t value)
@@ -116,28 +113,18 @@ void put_text(struct buf *buf, const char *text)
     put_str(buf, bytes_text(text));
 }
 
+uint8_t *bin_at_wide(uint8_t *at, struct bytes bytes)
+{
+    CHECK(bytes.n <= UINT32_MAX);
+    at = bytes.n <= UINT16_MAX ? wide_at(at, 0xc5, bytes.n, 2) : wide_at(at, 0xc6, bytes.n, 4);
+    memcpy(at, bytes.p, bytes.n);
+    return at + bytes.n;
+}
+
 void put_bin(struct buf *buf, struct bytes bytes)
 {
-    if (bytes.p == NULL) {
-        put_nil(buf);
-        return;
-    }
-    CHECK(bytes.n <= UINT32_MAX);
     buf_reserve(buf, bytes.n + HEAD_SIZE_MAX);
-    if (bytes.n <= UINT8_MAX) { /* mostly */
-        uint8_t *at = buf->p + buf->n;
-        at[0] = 0xc4;
-        at[1] = (uint8_t)bytes.n;
-        memcpy(at + 2, bytes.p, bytes.n);
-        buf->n += 2 + bytes.n;
-        return;
-    }
-    if (bytes.n <= UINT16_MAX) {
-        put_wide(buf, 0xc5, bytes.n, 2);
-    } else {
-        put_wide(buf, 0xc6, bytes.n, 4);
-    }
-    buf_put(buf, bytes.p, bytes.n);
+    buf->n = (size_t)(bin_at(buf->p + buf->n, bytes) - buf->p);
 }
 
 void put_ext(struct buf *buf, int8_t type, struct bytes bytes)
@@ -154,7 +141,7 @@ void put_ext(struct buf *buf, int8_t type, struct bytes bytes)
 void put_array(struct buf *buf, uint32_t count)
 {
     if (count < 16) {
-        put_byte(buf, (uint8_t)(0x90 | count));
+        put_byte(buf, ARRAY_HEAD_OF(count));
     } else if (count <= UINT16_MAX) {
         put_wide(buf, 0xdc, count, 2);
     } else {

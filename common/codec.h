@@ -11,6 +11,9 @@
 #include "common/ids.h"
 #include "quern/err.h"
 
+#include <endian.h>
+#include <string.h>
+
 /* ---- writing ---- */
 void put_nil(struct buf *buf);
 void put_flag(struct buf *buf, bool value);
@@ -24,6 +27,41 @@ void put_ext(struct buf *buf, int8_t type, struct bytes bytes);
 void put_array(struct buf *buf, uint32_t count);
 void put_map(struct buf *buf, uint32_t count);
 void put_raw(struct buf *buf, struct bytes value); /* one msgpack value already; {NULL, 0} is written as nil */
+
+/* The same where there is room already (HEAD_SIZE_MAX besides the bytes); they return what follows. */
+#define HEAD_SIZE_MAX 9u                                /* a head byte and a number of eight */
+#define ARRAY_HEAD_OF(count) (uint8_t)(0x90u | (count)) /* of fewer than 16 */
+uint8_t *u64_at_wide(uint8_t *at, uint64_t value);
+uint8_t *bin_at_wide(uint8_t *at, struct bytes bytes);
+static inline uint8_t *wide_at(uint8_t *at, uint8_t head, uint64_t number, unsigned size)
+{
+    uint64_t big = htobe64(number << (64 - 8 * size));
+    at[0] = head;
+    memcpy(at + 1, &big, sizeof big); /* what is too much is written over by what follows */
+    return at + 1 + size;
+}
+static inline uint8_t *u64_at(uint8_t *at, uint64_t value)
+{
+    if (value < 0x80) { /* mostly */
+        *at = (uint8_t)value;
+        return at + 1;
+    }
+    return u64_at_wide(at, value);
+}
+static inline uint8_t *bin_at(uint8_t *at, struct bytes bytes)
+{
+    if (bytes.p == NULL) {
+        *at = 0xc0;
+        return at + 1;
+    }
+    if (bytes.n > UINT8_MAX) {
+        return bin_at_wide(at, bytes);
+    }
+    at[0] = 0xc4;
+    at[1] = (uint8_t)bytes.n;
+    memcpy(at + 2, bytes.p, bytes.n);
+    return at + 2 + bytes.n;
+}
 
 /* A five-byte array header whose count is written later. Returns its offset for array_close. */
 size_t array_open(struct buf *buf);

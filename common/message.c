@@ -177,9 +177,12 @@ static bool text_keep(struct item_last *last, struct bytes *text)
 #define DROP_next(name)
 #define DROP_u64(name, max)
 #define DROP_payload(name) kept->name = (struct bytes){NULL, 0};
+#define ROOM_next(name)
+#define ROOM_u64(name, max) +HEAD_SIZE_MAX
+#define ROOM_payload(name) +HEAD_SIZE_MAX + m->name.n
 #define BRIEF_next(name)
-#define BRIEF_u64 PUT_u64
-#define BRIEF_payload PUT_payload
+#define BRIEF_u64(name, max) at = u64_at(at, m->name);
+#define BRIEF_payload(name) at = bin_at(at, m->name);
 
 #define X(item)                                                                                                        \
     static bool item_##item##_is_next(const struct item_##item *restrict m, struct item_##item *restrict expected)     \
@@ -197,11 +200,19 @@ static bool text_keep(struct item_last *last, struct bytes *text)
         SHORT_##item(DROP) last->has = true ITEM_##item(KEEP);                                                         \
     }                                                                                                                  \
                                                                                                                        \
+    static void item_##item##_put_brief(struct buf *buf, const struct item_##item *m)                                  \
+    {                                                                                                                  \
+        (void)m;                                                                                                       \
+        buf_reserve(buf, 1 SHORT_##item(ROOM));                                                                        \
+        uint8_t *at = buf->p + buf->n;                                                                                 \
+        *at++ = ARRAY_HEAD_OF(item_##item##_SHORT);                                                                    \
+        SHORT_##item(BRIEF) buf->n = (size_t)(at - buf->p);                                                            \
+    }                                                                                                                  \
+                                                                                                                       \
     void item_##item##_put_after(struct buf *buf, const struct item_##item *m, struct item_last *last)                 \
     {                                                                                                                  \
         if (last != NULL && last->has && item_##item##_is_next(m, &last->item)) {                                      \
-            put_array(buf, item_##item##_SHORT);                                                                       \
-            SHORT_##item(BRIEF)                                                                                        \
+            item_##item##_put_brief(buf, m);                                                                           \
         } else {                                                                                                       \
             item_##item##_put(buf, m);                                                                                 \
             if (last != NULL) {                                                                                        \
@@ -512,7 +523,7 @@ WHOLE_ITEM_LIST(X)
 
 /* One item: an array of at least the fields that are not LATER; or a short one, if another stands before it. */
 #define X(item)                                                                                                        \
-    static bool item_##item##_read_whole(struct fields fields, struct item_##item *m, const char **why_out)            \
+    static inline bool item_##item##_read_whole(struct fields fields, struct item_##item *m, const char **why_out)     \
     {                                                                                                                  \
         if (fields.left < item_##item##_COUNT - (unsigned)LATER_##item) {                                              \
             *why_out = "an item '" #item "' is not an array, or has too few fields";                                   \
