@@ -26,7 +26,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.abspath(os.environ.get("QUERN_BUILD") or os.path.join(ROOT, "build"))
 BIN = os.path.join(BUILD, "bin")
 MODULE = os.path.join(BUILD, "lib", "quern", "examples.so")
-PATIENCE_S = 60.0  # the safety net, everywhere
 LOOK_AGAIN_S = 0.005
 
 
@@ -37,6 +36,9 @@ def is_sanitized():
             return any(line.startswith("QUERN_SANITIZE:") and line.strip().split("=", 1)[1] for line in file)
     except FileNotFoundError:
         return False
+
+
+PATIENCE_S = 240.0 if is_sanitized() else 60.0  # the safety net, everywhere
 
 
 def wait_until(fact, what, patience=PATIENCE_S):
