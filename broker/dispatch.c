@@ -29,29 +29,30 @@ static bool has_room(const struct core *core, const struct worker *worker, bool 
            worker->held_count < count && has_bytes;
 }
 
-/* What it has next, or what came of its last one, is large, and goes to the disk. */
-static bool burdens_disk(const struct lane *lane)
+/* The next task of this lane, or what came of its last one, is large, and goes to the disk. */
+static bool burdens_disk(const struct lane *lane, const struct task *task)
 {
-    const struct task *task = lane_peek(lane);
     return !task->session->is_volatile && (task->args_size > LIGHT_SIZE_MAX || lane->weight > LIGHT_SIZE_MAX);
 }
 
-/* The lane this worker should take from: that of the deepest task, then highest priority, and in turn among equals. */
-static struct lane *best_lane(const struct core *core, struct worker *worker, bool only_idle)
+/* The first of the lane this worker should take from: the deepest, then highest priority, and in turn among equals. */
+static struct task *best_task(const struct core *core, struct worker *worker, bool only_idle)
 {
-    struct lane *best = NULL;
+    struct task *best = NULL;
+    int32_t best_rank = 0;
     size_t best_at = 0;
     size_t at = worker->lane_cursor;
     for (size_t i = 0; i < worker->lane_count; i++, at++) {
         at = at < worker->lane_count ? at : 0;
-        struct lane *lane = worker->lanes[at];
-        const struct task *first = lane_peek(lane);
+        const struct lane *lane = worker->lanes[at];
+        struct task *first = lane_peek(lane);
         if (first == NULL || (!only_idle && first->call->option.at_most_once) ||
-            (core->spares_disk && burdens_disk(lane))) {
+            (core->spares_disk && burdens_disk(lane, first))) {
             continue;
         }
-        if (best == NULL || lane->levels[0]->rank > best->levels[0]->rank) {
-            best = lane;
+        if (best == NULL || lane->levels[0]->rank > best_rank) {
+            best = first;
+            best_rank = lane->levels[0]->rank;
             best_at = at;
         }
     }
@@ -60,14 +61,16 @@ static struct lane *best_lane(const struct core *core, struct worker *worker, bo
 }
 
 /* What it should get now; NULL: nothing. */
-static struct lane *lane_for(const struct core *core, struct worker *worker, bool only_idle)
+static struct task *task_for(const struct core *core, struct worker *worker, bool only_idle)
 {
-    bool has_any = has_room(core, worker, only_idle, false);
-    if (!has_any && (worker->nested_count == 0 || !has_room(core, worker, only_idle, true))) {
+    if (has_room(core, worker, only_idle, false)) {
+        return best_task(core, worker, only_idle);
+    }
+    if (worker->nested_count == 0 || !has_room(core, worker, only_idle, true)) {
         return NULL;
     }
-    struct lane *lane = best_lane(core, worker, only_idle);
-    return lane != NULL && (has_any || lane_peek(lane)->call->option.depth >= worker->nested_depth) ? lane : NULL;
+    struct task *task = best_task(core, worker, only_idle);
+    return task != NULL && task->call->option.depth >= worker->nested_depth ? task : NULL;
 }
 
 static void dispatch_send(struct core *core, struct task *task)
@@ -90,9 +93,9 @@ static void dispatch_send(struct core *core, struct task *task)
     core->counters.dispatched++;
 }
 
-static void dispatch_one(struct core *core, struct worker *worker, struct lane *lane)
+static void dispatch_one(struct core *core, struct worker *worker, struct task *task)
 {
-    struct task *task = lane_pop(core, lane);
+    lane_take(core, task);
     task->attempt++; /* with every dispatch, so that no two dispatches share a token */
     task->epoch = core->epoch;
     worker_hold(core, worker, task);
@@ -119,11 +122,11 @@ static bool dispatch_round(struct core *core, bool only_idle)
             continue;
         }
         for (unsigned k = 0; k < (only_idle ? 1 : PREFETCH_RUN) && core->ready > 0; k++) {
-            struct lane *lane = lane_for(core, worker, only_idle);
-            if (lane == NULL) {
+            struct task *task = task_for(core, worker, only_idle);
+            if (task == NULL) {
                 break;
             }
-            dispatch_one(core, worker, lane);
+            dispatch_one(core, worker, task);
             given = true;
         }
         i++;

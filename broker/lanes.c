@@ -486,15 +486,10 @@ void lane_remove(struct core *core, struct task *task)
     turn_settle(core, turn);
 }
 
-struct task *lane_pop(struct core *core, struct lane *lane)
+void lane_take(struct core *core, struct task *first)
 {
-    struct task *task = lane_peek(lane);
-    if (task != NULL) {
-        struct level *level = lane->levels[0];
-        level->current = level->current->next; /* the next session's turn */
-        lane_remove(core, task);
-    }
-    return task;
+    first->turn->level->current = first->turn->next; /* the next session's turn */
+    lane_remove(core, first);
 }
 
 void lanes_fini(struct core *core)

@@ -186,7 +186,7 @@ void lane_leave_behind(struct turn *turn, struct task *task);      /* it is park
 void turn_settle(struct core *core, struct turn *turn);            /* after what is parked of it changed; it may go */
 bool turn_parks(const struct core *core, const struct turn *turn); /* what comes next may be parked */
 struct task *lane_peek(const struct lane *lane); /* NULL: nothing can go now, though some may be on disk */
-struct task *lane_pop(struct core *core, struct lane *lane);
+void lane_take(struct core *core, struct task *first); /* what lane_peek has said */
 void lane_remove(struct core *core, struct task *task);
 void lanes_serve(struct core *core, struct worker *worker); /* find the lanes a worker serves */
 void lanes_unserve(struct core *core, struct worker *worker);

@@ -69,10 +69,19 @@ static struct task *push(struct bench *bench, size_t session, int64_t priority)
     return push_at(bench, session, 0, priority);
 }
 
+static struct task *take_first(struct bench *bench, struct lane *lane)
+{
+    struct task *task = lane_peek(lane);
+    if (task != NULL) {
+        lane_take(bench->core, task);
+    }
+    return task;
+}
+
 static struct task *pop(struct bench *bench)
 {
     struct lane *lane = lane_of(bench->core, bytes_text("default"), bytes_text("square"));
-    struct task *task = lane_pop(bench->core, lane);
+    struct task *task = take_first(bench, lane);
     if (task != NULL) { /* out of the way, as if it had been dispatched and had failed */
         struct ending ending = {.state = TASK_CANCELLED};
         lane_push(bench->core, task);
@@ -147,8 +156,8 @@ static void test_a_returned_task_goes_back_to_its_place(void **state)
     for (size_t i = 0; i < 4; i++) {
         tasks[i] = push(bench, 0, 0);
     }
-    assert_ptr_equal(lane_pop(bench->core, lane), tasks[0]);
-    assert_ptr_equal(lane_pop(bench->core, lane), tasks[1]);
+    assert_ptr_equal(take_first(bench, lane), tasks[0]);
+    assert_ptr_equal(take_first(bench, lane), tasks[1]);
     lane_push(bench->core, tasks[1]);
     lane_push(bench->core, tasks[0]);
     for (size_t i = 0; i < 4; i++) {
