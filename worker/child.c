@@ -61,12 +61,12 @@ struct child {
     struct place place;
     struct quern_writer *writer;
     unsigned unannounced;
-    int64_t unannounced_us; /* since when */
-    int64_t *slow_us;       /* per function: how long it ran of late; 0 not known */
-    int64_t now_us;         /* end of the last task: start of the next, unless it was waited for */
-    int64_t wall_ahead_us;  /* of the monotonic clock, as looked at last */
-    int64_t wall_look_us;   /* look again then */
-    int64_t memory_look_us; /* at its own memory as well */
+    int64_t unannounced_us;                  /* since when */
+    int64_t *slow_us;                        /* per function: how long it ran of late; 0 not known */
+    int64_t now_us;                          /* end of the last task: start of the next, unless it was waited for */
+    int64_t wall_ahead_us;                   /* of the monotonic clock, as looked at last */
+    int64_t wall_look_us;                    /* look again then */
+    int64_t memory_look_us;                  /* at its own memory as well */
     int output[OUTPUT_STREAM_COUNT];         /* descriptors of its own for the pipes that stdout and stderr are */
     uint64_t output_at[OUTPUT_STREAM_COUNT]; /* where they stood, */
     int64_t output_look_us;                  /* when that was looked at */
@@ -217,6 +217,7 @@ static void measure(struct child *child, struct slot_result *result)
 {
     uint64_t counted = atomic_load_explicit(&child->page->cpu_counted_us, memory_order_relaxed);
     result->cpu_us = result->run_us;
+    result->peak_kib = 0;
     if (result->run_us >= CPU_COUNTED_US) {
         struct rusage own;
         struct rusage children;
@@ -287,8 +288,7 @@ static bool output_shows(const struct child *child)
 {
     bool shows = __fpending(stdout) > 0;
     for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
-        shows =
-            shows || atomic_load_explicit(&child->page->captured[i], memory_order_relaxed) > child->output_at[i];
+        shows = shows || atomic_load_explicit(&child->page->captured[i], memory_order_relaxed) > child->output_at[i];
     }
     return shows;
 }
@@ -312,6 +312,8 @@ static void output_settle(struct child *child, struct slot_result *result)
     uint8_t *silent = &child->silent[child->last_function];
     if (*silent == OUTPUT_SILENT_COUNT && result->state == FINISHED_DONE && result->run_us < OUTPUT_RUN_US &&
         !output_shows(child)) {
+        memset(result->output_from, 0, sizeof(result->output_from));
+        memset(result->output_to, 0, sizeof(result->output_to));
         return;
     }
     memcpy(result->output_from, child->output_at, sizeof(result->output_from));
@@ -336,24 +338,57 @@ __attribute__((noinline)) static enum quern_err call_handler(struct child *child
     return child->registry->functions[in->function].handler(task, &reader, child->writer);
 }
 
-/* Publish the result: from here on the task is finished, whatever becomes of this process. */
-static void publish(struct child *child, struct slot_result *result, bool has_result)
+/* Where a result is written: mostly at once where it is published. All its fields are to be. */
+static struct slot_result *result_place(struct child *child, struct slot_result *elsewhere)
 {
-    struct quern_task *task = &child->task;
-    struct bytes value = {NULL, 0};
-    if (has_result) {
-        (void)result_of(child, &value);
+    uint8_t *room = ring_room(child->page, sizeof(*elsewhere));
+    return room != NULL ? (struct slot_result *)(void *)room : elsewhere;
+}
+
+/* True: all of it stands in the ring, in one piece. */
+static bool publish_there(struct child *child, const struct slot_result *result, const struct bytes *parts,
+                          size_t part_count)
+{
+    size_t size = sizeof(*result);
+    for (size_t i = 0; i < part_count; i++) {
+        size += parts[i].n;
     }
+    uint8_t *to = ring_room(child->page, size);
+    if (to != (const uint8_t *)result) {
+        return false;
+    }
+    to += sizeof(*result);
+    for (size_t i = 0; i < part_count; i++) {
+        if (parts[i].n > 0) {
+            memcpy(to, parts[i].p, parts[i].n);
+            to += parts[i].n;
+        }
+    }
+    ring_publish(child->page, size);
+    return true;
+}
+
+/* Publish the result: from here on the task is finished, whatever becomes of this process. */
+static void publish(struct child *child, struct slot_result *result, struct bytes value)
+{
+    const struct quern_task *task = &child->task;
     bool is_failed = result->state == FINISHED_FAILED;
     result->result_size = (uint32_t)value.n;
     result->kind_size = is_failed ? (uint8_t)task->kind.n : 0;
     result->message_size = is_failed ? (uint16_t)task->message.n : 0;
     result->detail_size = is_failed ? (uint32_t)task->detail.n : 0;
-    ring_write(child, result, sizeof(*result));
-    ring_write(child, value.p, value.n);
-    ring_write(child, task->kind.p, result->kind_size);
-    ring_write(child, task->message.p, result->message_size);
-    ring_write(child, task->detail.p, result->detail_size);
+    const struct bytes parts[] = {value,
+                                  {task->kind.p, result->kind_size},
+                                  {task->message.p, result->message_size},
+                                  {task->detail.p, result->detail_size}};
+    size_t part_count = is_failed ? sizeof(parts) / sizeof(parts[0]) : 1;
+    if (!publish_there(child, result, parts, part_count)) {
+        struct slot_result copy = *result;
+        ring_write(child, &copy, sizeof(copy));
+        for (size_t i = 0; i < part_count; i++) {
+            ring_write(child, parts[i].p, parts[i].n);
+        }
+    }
     if (child->unannounced++ == 0) {
         child->unannounced_us = child->now_us;
     }
@@ -363,14 +398,14 @@ static void publish(struct child *child, struct slot_result *result, bool has_re
 static void settle(struct child *child, struct slot_result *result, enum quern_err err)
 {
     struct quern_task *task = &child->task;
-    struct bytes value;
+    struct bytes value = {NULL, 0};
     bool has_result = err == QUERN_OK || task->keeps_result;
     if (has_result && !result_of(child, &value)) {
         if (err == QUERN_OK) {
             fail_unencodable(task, quern_writer_error(child->writer));
             err = QUERN_TASK_FAILED;
         }
-        has_result = false;
+        value = (struct bytes){NULL, 0};
     }
     if (err != QUERN_OK && task->kind.n == 0) {
         quern_task_fail(task, quern_err_word(err), "the handler returned \"%s\"", quern_err_text(err));
@@ -379,9 +414,10 @@ static void settle(struct child *child, struct slot_result *result, enum quern_e
     result->cause = err == QUERN_OK ? CAUSE_NONE : (uint8_t)task->cause;
     result->exit_status = task->exit_status;
     result->signal = task->signal;
+    result->padding[0] = 0;
     measure(child, result);
     output_settle(child, result);
-    publish(child, result, has_result);
+    publish(child, result, value);
 }
 
 static void task_prepare(struct child *child, const struct slot_task *in)
@@ -422,7 +458,8 @@ static void memory_mark(struct child *child, const struct slot_task *in)
     }
 }
 
-static void run_task(struct child *child, const struct slot_task *in, struct bytes args)
+/* Not inlined: its only caller never returns, so the compiler would take it for what runs once, and save bytes. */
+__attribute__((noinline, hot)) static void run_task(struct child *child, const struct slot_task *in, struct bytes args)
 {
     if (child->has_waited) {
         child->now_us = clock_mono_us();
@@ -455,16 +492,18 @@ static void run_task(struct child *child, const struct slot_task *in, struct byt
 
     uint64_t run_us = (uint64_t)(child->now_us - started_us);
     uint64_t waited_us = atomic_load_explicit(&child->page->waited_us, memory_order_relaxed);
-    struct slot_result result = {.number = in->number,
-                                 .started_wall_ms = (uint64_t)wall_ms,
-                                 .run_us = run_us,
-                                 .waited_us = waited_us < run_us ? waited_us : run_us};
-    settle(child, &result, err);
+    struct slot_result elsewhere;
+    struct slot_result *result = result_place(child, &elsewhere);
+    result->number = in->number;
+    result->started_wall_ms = (uint64_t)wall_ms;
+    result->run_us = run_us;
+    result->waited_us = waited_us < run_us ? waited_us : run_us;
+    settle(child, result, err);
     if (in->function < child->registry->count) {
-        child->slow_us[in->function] = (int64_t)result.run_us + 1;
+        child->slow_us[in->function] = (int64_t)run_us + 1;
     }
     if (child->unannounced >= ANNOUNCE_COUNT || child->now_us - child->unannounced_us >= ANNOUNCE_US ||
-        result.run_us >= ANNOUNCE_US) {
+        run_us >= ANNOUNCE_US) {
         announce(child);
     }
 }

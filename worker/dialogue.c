@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Receipts whose attempts are called for at a time. */
+#define RECEIPT_FETCH_COUNT 16u
+
 void dialogue_init(struct dialogue *dialogue, const struct dialogue_facts *facts, const struct dialogue_slots *slots,
                    struct ledger *ledger, const struct limits *defaults)
 {
@@ -192,13 +195,22 @@ static void on_drop(struct dialogue *dialogue, struct list items)
     }
 }
 
+/* What they are for was sent long ago: of so many at a time each is called for before the first is looked at. */
 static void on_receipt(struct dialogue *dialogue, struct list items)
 {
     struct item_receipt item;
-    while (item_receipt_next(&items, &item)) {
-        struct token token = {.task = item.task, .epoch = (uint32_t)item.epoch, .attempt = (uint32_t)item.attempt};
-        (void)ledger_receipt(dialogue->ledger, token);
-    }
+    struct token tokens[RECEIPT_FETCH_COUNT];
+    size_t count;
+    do {
+        for (count = 0; count < RECEIPT_FETCH_COUNT && item_receipt_next(&items, &item); count++) {
+            tokens[count] =
+                (struct token){.task = item.task, .epoch = (uint32_t)item.epoch, .attempt = (uint32_t)item.attempt};
+            ledger_fetch(dialogue->ledger, tokens[count]);
+        }
+        for (size_t i = 0; i < count; i++) {
+            (void)ledger_receipt(dialogue->ledger, tokens[i]);
+        }
+    } while (count == RECEIPT_FETCH_COUNT);
 }
 
 static void on_look(struct dialogue *dialogue, const struct msg_LOOK *look)
@@ -209,8 +221,7 @@ static void on_look(struct dialogue *dialogue, const struct msg_LOOK *look)
     struct dialogue_slots *slots = &dialogue->slots;
     struct buf output = {0};
     struct msg_OUTPUT answer = {.request = look->request};
-    answer.is_running = attempt != NULL &&
-                        (attempt->state == ATTEMPT_HANDED || attempt->state == ATTEMPT_RUNNING) &&
+    answer.is_running = attempt != NULL && (attempt->state == ATTEMPT_HANDED || attempt->state == ATTEMPT_RUNNING) &&
                         dialogue->look_count < LOOK_COUNT_MAX && slots->look != NULL &&
                         slots->look(slots->self, attempt, known, &output);
     answer.output = output.n > 0 ? buf_bytes(&output) : (struct bytes){NULL, 0};

@@ -99,54 +99,72 @@ static struct bytes copy_into(uint8_t **at, struct bytes from)
     return (struct bytes){p, from.n};
 }
 
-static void memory_free(struct ledger *ledger, struct attempt *attempt)
+static void memory_free(struct attempt *attempt)
 {
-    ledger->args_bytes -= attempt->args.n;
-    ledger->finished_bytes -= attempt->outcome_bytes;
-    ledger->output_bytes -= attempt->outcome.output.n;
-    attempt->args = (struct bytes){NULL, 0};
-    attempt->outcome_bytes = 0;
-    attempt->outcome.output = (struct bytes){NULL, 0};
     if (attempt->memory != attempt->small) {
         free(attempt->memory);
     }
     attempt->memory = NULL;
 }
 
-static uint8_t *memory_take(struct attempt *attempt, size_t size)
+static void value_keep(struct attempt *attempt, struct bytes value)
 {
-    attempt->memory = size <= sizeof(attempt->small) ? attempt->small : xmalloc(size);
-    return attempt->memory;
+    uint8_t *at = value.n <= sizeof(attempt->small) ? attempt->small : xmalloc(value.n);
+    attempt->memory = at;
+    attempt->value = copy_into(&at, value);
 }
 
 static void args_keep(struct ledger *ledger, struct attempt *attempt, struct bytes args)
 {
-    uint8_t *at = memory_take(attempt, args.n);
-    attempt->args = copy_into(&at, args);
+    value_keep(attempt, args);
     ledger->args_bytes += args.n;
 }
 
-static void outcome_keep(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
+static void args_drop(struct ledger *ledger, struct attempt *attempt)
 {
-    size_t size = outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n + outcome->report.n +
-                  outcome->output.n;
-    uint8_t *at = memory_take(attempt, size);
-    attempt->outcome = *outcome;
-    attempt->outcome.result = copy_into(&at, outcome->result);
-    attempt->outcome.kind = copy_into(&at, outcome->kind);
-    attempt->outcome.message = copy_into(&at, outcome->message);
-    attempt->outcome.detail = copy_into(&at, outcome->detail);
-    attempt->outcome.report = copy_into(&at, outcome->report);
-    attempt->outcome.output = copy_into(&at, outcome->output);
-    attempt->outcome_bytes = size;
-    ledger->finished_bytes += size;
+    ledger->args_bytes -= attempt->value.n;
+    memory_free(attempt);
+}
+
+static size_t texts_size(const struct outcome *outcome)
+{
+    return outcome->result.n + outcome->kind.n + outcome->message.n + outcome->detail.n + outcome->report.n +
+           outcome->output.n;
+}
+
+static void whole_keep(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
+{
+    attempt->memory = xmalloc(sizeof(*outcome) + texts_size(outcome));
+    attempt->value = (struct bytes){NULL, 0};
+    struct outcome *whole = (struct outcome *)(void *)attempt->memory;
+    uint8_t *at = attempt->memory + sizeof(*whole);
+    *whole = *outcome;
+    whole->result = copy_into(&at, outcome->result);
+    whole->kind = copy_into(&at, outcome->kind);
+    whole->message = copy_into(&at, outcome->message);
+    whole->detail = copy_into(&at, outcome->detail);
+    whole->report = copy_into(&at, outcome->report);
+    whole->output = copy_into(&at, outcome->output);
+    attempt->whole = whole;
+    ledger->finished_bytes += texts_size(outcome);
     ledger->output_bytes += outcome->output.n;
 }
 
-static void by_task_add(struct ledger *ledger, struct attempt *attempt)
+/* A result and figures, as most are. */
+static bool is_plain(const struct outcome *outcome)
 {
-    attempt->same_task = map_get(&ledger->by_task, attempt->token.task);
-    map_put(&ledger->by_task, attempt->token.task, attempt);
+    return outcome->state == FINISHED_DONE && outcome->cause == CAUSE_NONE && outcome->kind.p == NULL &&
+           outcome->message.p == NULL && outcome->detail.p == NULL && outcome->report.p == NULL &&
+           outcome->output.p == NULL && outcome->signal == 0 && outcome->exit_status == 0;
+}
+
+static void outcome_drop(struct ledger *ledger, struct attempt *attempt)
+{
+    const struct outcome *whole = attempt->whole;
+    ledger->finished_bytes -= whole != NULL ? texts_size(whole) : attempt->value.n;
+    ledger->output_bytes -= whole != NULL ? whole->output.n : 0;
+    attempt->whole = NULL;
+    memory_free(attempt);
 }
 
 static void by_task_remove(struct ledger *ledger, struct attempt *attempt)
@@ -168,8 +186,12 @@ static void attempt_free(struct ledger *ledger, struct attempt *attempt)
 {
     list_unlink(attempt);
     by_task_remove(ledger, attempt);
-    ledger->unfinished[attempt->depth] -= attempt->state != ATTEMPT_FINISHED;
-    memory_free(ledger, attempt);
+    if (attempt->state == ATTEMPT_FINISHED) {
+        outcome_drop(ledger, attempt);
+    } else {
+        ledger->unfinished[attempt->depth]--;
+        args_drop(ledger, attempt);
+    }
     ledger->held_count--;
     spares_give(&ledger->spares, attempt, sizeof(*attempt));
 }
@@ -241,24 +263,39 @@ static bool token_is(struct token a, struct token b)
     return a.task == b.task && a.epoch == b.epoch && a.attempt == b.attempt;
 }
 
-struct attempt *ledger_find(const struct ledger *ledger, struct token token)
+/* Of those of its task. */
+static struct attempt *find_among(struct attempt *attempt, struct token token)
 {
-    struct attempt *attempt = token.task == 0 ? NULL : map_get(&ledger->by_task, token.task);
     while (attempt != NULL && !token_is(attempt->token, token)) {
         attempt = attempt->same_task;
     }
     return attempt;
 }
 
+struct attempt *ledger_find(const struct ledger *ledger, struct token token)
+{
+    return token.task == 0 ? NULL : find_among(map_get(&ledger->by_task, token.task), token);
+}
+
+void ledger_fetch(const struct ledger *ledger, struct token token)
+{
+    const struct attempt *attempt = token.task == 0 ? NULL : map_get(&ledger->by_task, token.task);
+    if (attempt != NULL) {
+        __builtin_prefetch(attempt, 1);
+        __builtin_prefetch(&attempt->value, 1);
+    }
+}
+
 struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const struct msg_DISPATCH *call,
                                 const struct item_dispatch *item)
 {
     struct token token = {.task = item->task, .epoch = ledger->epoch, .attempt = (uint32_t)item->attempt};
-    if (token.task == 0 || ledger_find(ledger, token) != NULL) {
+    struct attempt *same_task = token.task == 0 ? NULL : map_get(&ledger->by_task, token.task);
+    if (token.task == 0 || find_among(same_task, token) != NULL) {
         return NULL;
     }
     struct attempt *attempt = spares_take(&ledger->spares, sizeof(*attempt));
-    memset(attempt, 0, offsetof(struct attempt, small));
+    memset(attempt, 0, offsetof(struct attempt, figures));
     attempt->token = token;
     attempt->state = ATTEMPT_WAITING;
     attempt->function = function;
@@ -271,7 +308,8 @@ struct attempt *ledger_dispatch(struct ledger *ledger, uint32_t function, const 
     ledger->held_count++;
     ledger->came_count++;
     ledger->unfinished[attempt->depth]++;
-    by_task_add(ledger, attempt);
+    attempt->same_task = same_task;
+    map_put(&ledger->by_task, token.task, attempt);
     list_insert(&ledger->waiting, attempt, list_below(&ledger->waiting, attempt->depth));
     return attempt;
 }
@@ -299,15 +337,36 @@ void ledger_start(struct ledger *ledger, struct attempt *attempt)
     }
 }
 
-void ledger_finish(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
+static void finish(struct ledger *ledger, struct attempt *attempt)
 {
     attempt_move(attempt, ATTEMPT_FINISHED);
     ledger->unfinished[attempt->depth]--;
     attempt->holder = NULL;
     list_unlink(attempt);
-    memory_free(ledger, attempt);
-    outcome_keep(ledger, attempt, outcome);
+    args_drop(ledger, attempt);
     list_append(&ledger->unsent, attempt);
+}
+
+struct figures *ledger_finish_plain(struct ledger *ledger, struct attempt *attempt, struct bytes result)
+{
+    finish(ledger, attempt);
+    value_keep(attempt, result);
+    ledger->finished_bytes += result.n;
+    return &attempt->figures;
+}
+
+void ledger_finish(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome)
+{
+    if (!is_plain(outcome)) {
+        finish(ledger, attempt);
+        whole_keep(ledger, attempt, outcome);
+        return;
+    }
+    *ledger_finish_plain(ledger, attempt, outcome->result) = (struct figures){.pid = outcome->pid,
+                                                                              .started = outcome->started,
+                                                                              .run_us = outcome->run_us,
+                                                                              .cpu_us = outcome->cpu_us,
+                                                                              .peak = outcome->peak};
 }
 
 static struct item_token token_item(struct token token)
@@ -373,28 +432,47 @@ uint32_t ledger_put_held(const struct ledger *ledger, struct buf *items)
            list_put_held(&ledger->handed, items) + list_put_held(&ledger->waiting, items);
 }
 
-static void finished_put(struct buf *buf, const struct attempt *attempt, struct item_last *last)
+static struct item_finished whole_item(struct token token, const struct outcome *whole)
 {
-    const struct outcome *o = &attempt->outcome;
-    struct item_finished item = {.task = attempt->token.task,
-                                 .epoch = attempt->token.epoch,
-                                 .attempt = attempt->token.attempt,
-                                 .state = o->state,
-                                 .cause = o->cause,
-                                 .result = o->result,
-                                 .kind = o->kind,
-                                 .message = o->message,
-                                 .detail = o->detail,
-                                 .pid = o->pid,
-                                 .started = o->started,
-                                 .run_us = o->run_us,
-                                 .signal = o->signal,
-                                 .exit_status = o->exit_status,
-                                 .cpu_us = o->cpu_us,
-                                 .peak = o->peak,
-                                 .report = o->report,
-                                 .output = o->output};
-    item_finished_put_after(buf, &item, last);
+    return (struct item_finished){.task = token.task,
+                                  .epoch = token.epoch,
+                                  .attempt = token.attempt,
+                                  .state = whole->state,
+                                  .cause = whole->cause,
+                                  .result = whole->result,
+                                  .kind = whole->kind,
+                                  .message = whole->message,
+                                  .detail = whole->detail,
+                                  .pid = whole->pid,
+                                  .started = whole->started,
+                                  .run_us = whole->run_us,
+                                  .signal = whole->signal,
+                                  .exit_status = whole->exit_status,
+                                  .cpu_us = whole->cpu_us,
+                                  .peak = whole->peak,
+                                  .report = whole->report,
+                                  .output = whole->output};
+}
+
+/* plain: an item of what is done, in which all that is the same for many was written once. */
+static void finished_put(struct buf *buf, const struct attempt *attempt, struct item_finished *plain,
+                         struct item_last *last)
+{
+    if (attempt->whole != NULL) {
+        struct item_finished whole = whole_item(attempt->token, attempt->whole);
+        item_finished_put_after(buf, &whole, last);
+        return;
+    }
+    plain->task = attempt->token.task;
+    plain->epoch = attempt->token.epoch;
+    plain->attempt = attempt->token.attempt;
+    plain->result = attempt->value;
+    plain->pid = attempt->figures.pid;
+    plain->started = attempt->figures.started;
+    plain->run_us = attempt->figures.run_us;
+    plain->cpu_us = attempt->figures.cpu_us;
+    plain->peak = attempt->figures.peak;
+    item_finished_put_after(buf, plain, last);
 }
 
 bool ledger_put_finished(struct ledger *ledger, struct buf *frame)
@@ -403,6 +481,7 @@ bool ledger_put_finished(struct ledger *ledger, struct buf *frame)
         return false;
     }
     struct message head = {.kind = MSG_FINISHED};
+    struct item_finished plain = {.state = FINISHED_DONE, .cause = CAUSE_NONE};
     struct run run;
     struct item_last last;
     last.has = false;
@@ -410,7 +489,7 @@ bool ledger_put_finished(struct ledger *ledger, struct buf *frame)
     while (ledger->unsent.first != NULL && run.count < BATCH_COUNT_SOFT &&
            (run.count == 0 || frame->n < BATCH_SIZE_SOFT)) {
         struct attempt *attempt = ledger->unsent.first;
-        finished_put(run.out, attempt, ledger->puts_short ? &last : NULL);
+        finished_put(run.out, attempt, &plain, ledger->puts_short ? &last : NULL);
         run.count++;
         attempt->is_sent = true;
         list_unlink(attempt);

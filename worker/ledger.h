@@ -57,27 +57,37 @@ struct outcome {
     uint64_t peak; /* KiB */
 };
 
+/* Of an outcome that is a result and nothing else, as most are: what it says besides. */
+struct figures {
+    uint64_t pid;
+    uint64_t started;
+    uint64_t run_us;
+    uint64_t cpu_us;
+    uint64_t peak;
+};
+
+/* In the order of use: of each of thousands of short ones only the first lines of the cache are touched. */
 struct attempt {
-    struct token token;
-    enum attempt_state state;
-    uint32_t function; /* index given at dispatch */
-    uint64_t timeout_ms;
-    bool at_most_once;
-    uint8_t depth;       /* 0..TASK_DEPTH_MAX */
-    bool is_alone;       /* nothing may run beside it */
-    uint64_t memory_max; /* bytes it may take; 0: what the worker allows */
-    bool is_sent;        /* FINISHED: on this connection */
-    bool start_is_told;  /* STARTED was said on some connection */
-    uint8_t *memory;     /* what args, or later outcome, look into: small, or malloc'd; NULL none */
-    struct bytes args;   /* gone once finished */
-    struct outcome outcome;
-    size_t outcome_bytes;
-    void *holder;    /* whoever it was handed to: not looked at by the ledger */
-    uint64_t number; /* the same: number within the holder */
-    struct attempt *same_task;
     struct attempt *prev;
     struct attempt *next;
     struct attempt_list *list; /* the one it stands in */
+    struct token token;
+    struct attempt *same_task;
+    void *holder;    /* whoever it was handed to: not looked at by the ledger */
+    uint64_t number; /* the same: number within the holder */
+    enum attempt_state state;
+    uint32_t function; /* index given at dispatch */
+    uint8_t depth;     /* 0..TASK_DEPTH_MAX */
+    bool at_most_once;
+    bool is_alone;      /* nothing may run beside it */
+    bool is_sent;       /* FINISHED: on this connection */
+    bool start_is_told; /* STARTED was said on some connection */
+    uint64_t timeout_ms;
+    uint64_t memory_max;    /* bytes it may take; 0: what the worker allows */
+    uint8_t *memory;        /* what value, or whole, looks into: small, or malloc'd; NULL none */
+    struct bytes value;     /* its arguments; once finished, its result */
+    struct outcome *whole;  /* FINISHED: in memory; NULL: there is nothing but value and figures, and it is done */
+    struct figures figures; /* FINISHED, without a whole */
     uint8_t small[ATTEMPT_SMALL_SIZE];
 };
 
@@ -98,7 +108,7 @@ struct ledger {
     struct attempt_list unsent;  /* FINISHED, to be sent on this connection */
     struct attempt_list sent;    /* FINISHED, waiting for the receipt */
     size_t held_count;
-    uint64_t came_count; /* attempts dispatched to this worker, ever */
+    uint64_t came_count;                     /* attempts dispatched to this worker, ever */
     uint32_t unfinished[TASK_DEPTH_MAX + 1]; /* by depth */
     size_t finished_bytes;                   /* of outcomes kept */
     size_t output_bytes;                     /* the output among them */
@@ -130,10 +140,14 @@ void ledger_take_back(struct ledger *ledger, struct attempt *attempt);
 void ledger_start(struct ledger *ledger, struct attempt *attempt);
 /* From any state but FINISHED. Copies what outcome points to. */
 void ledger_finish(struct ledger *ledger, struct attempt *attempt, const struct outcome *outcome);
+/* The same for what is done and left a result and nothing else: where its figures are to be written, all of them. */
+struct figures *ledger_finish_plain(struct ledger *ledger, struct attempt *attempt, struct bytes result);
 /* WAITING only: RETURNED will be said; the attempt is freed. */
 void ledger_return(struct ledger *ledger, struct attempt **attempt);
 /* DROP: forget it, whatever its state; the attempt is freed. */
 void ledger_drop(struct ledger *ledger, struct attempt **attempt);
+/* It is about to be used, and was not for long: called for, so that it need not be waited for. */
+void ledger_fetch(const struct ledger *ledger, struct token token);
 /* Frees a FINISHED attempt; false, and nothing, for any other. */
 bool ledger_receipt(struct ledger *ledger, struct token token);
 

@@ -36,15 +36,18 @@ static struct attempt **queue_at(struct slot *slot, uint64_t number)
     return &slot->queue[number % SLOT_QUEUE_COUNT_MAX];
 }
 
-static void queue_add(struct slot *slot, struct attempt *attempt, uint64_t expected_us)
+/* The number it got. */
+static uint64_t queue_add(struct slot *slot, struct attempt *attempt, uint64_t expected_us)
 {
     uint32_t us = expected_us < UINT32_MAX ? (uint32_t)expected_us : UINT32_MAX;
+    uint64_t number = slot->next++;
     attempt->holder = slot;
-    attempt->number = slot->next++;
-    *queue_at(slot, attempt->number) = attempt;
-    slot->expected_us[attempt->number % SLOT_QUEUE_COUNT_MAX] = us;
+    attempt->number = number;
+    *queue_at(slot, number) = attempt;
+    slot->expected_us[number % SLOT_QUEUE_COUNT_MAX] = us;
     slot->queued++;
     slot->queued_us += us;
+    return number;
 }
 
 static void queue_remove(struct slot *slot, const struct attempt *attempt)
@@ -112,18 +115,20 @@ void slot_limit_again(struct slot *slot, uint64_t taken, int64_t now_ms)
 void slot_hand(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt, int64_t now_ms)
 {
     limit_for(slot, yard, attempt, now_ms);
-    queue_add(slot, attempt, pace_function_us(yard->pace, attempt->function));
-    struct slot_task task = {.args_size = (uint32_t)attempt->args.n,
-                             .function = attempt->function,
-                             .number = attempt->number,
-                             .task = attempt->token.task,
-                             .timeout_ms = attempt->timeout_ms,
-                             .attempt = attempt->token.attempt,
-                             .depth = attempt->depth,
-                             .memory = slot_memory_limit(yard, attempt).task};
-    claim_hand(slot->page, attempt->number);
-    buf_put(&slot->out, &task, sizeof(task));
-    buf_put(&slot->out, attempt->args.p, attempt->args.n);
+    uint64_t number = queue_add(slot, attempt, pace_function_us(yard->pace, attempt->function));
+    claim_hand(slot->page, number);
+    buf_reserve(&slot->out, sizeof(struct slot_task) + attempt->value.n);
+    struct slot_task *task = (struct slot_task *)(void *)(slot->out.p + slot->out.n);
+    *task = (struct slot_task){.args_size = (uint32_t)attempt->value.n,
+                               .function = attempt->function,
+                               .number = number,
+                               .task = attempt->token.task,
+                               .timeout_ms = attempt->timeout_ms,
+                               .attempt = attempt->token.attempt,
+                               .depth = attempt->depth,
+                               .memory = slot_memory_limit(yard, attempt).task};
+    slot->out.n += sizeof(*task);
+    buf_put(&slot->out, attempt->value.p, attempt->value.n);
     ledger_hand(yard->ledger, attempt);
 }
 
@@ -218,6 +223,34 @@ static bool result_is_sane(const struct slot_result *result)
            result->peak_kib <= INT64_MAX && result->started_wall_ms <= INT64_MAX;
 }
 
+static bool has_written(const struct slot_result *result)
+{
+    return result->output_from[0] != result->output_to[0] || result->output_from[1] != result->output_to[1];
+}
+
+/* A result, and nothing else to tell: so are most. */
+static bool is_plain(const struct slot_result *result)
+{
+    return result->state == FINISHED_DONE && result->cause == CAUSE_NONE && result->kind_size == 0 &&
+           result->message_size == 0 && result->detail_size == 0 && result->exit_status == 0 && result->signal == 0 &&
+           !has_written(result);
+}
+
+/* Its figures are written where they stay: an outcome on the way there would be written in words, and read in vectors
+ * before these have arrived, which the processor waits for. */
+static void settle_plain(const struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
+                         const struct slot_result *result, const uint8_t *body)
+{
+    struct bytes none = {NULL, 0};
+    struct bytes value = result->result_size > 0 ? bytes_of(body, result->result_size) : none;
+    struct figures *figures = ledger_finish_plain(yard->ledger, attempt, value);
+    figures->pid = (uint64_t)slot->pid;
+    figures->started = result->started_wall_ms;
+    figures->run_us = result->run_us;
+    figures->cpu_us = result->cpu_us;
+    figures->peak = result->peak_kib;
+}
+
 static struct outcome outcome_of(const struct slot *slot, const struct slot_result *result, uint8_t *body)
 {
     uint8_t *kind = body + result->result_size;
@@ -241,6 +274,22 @@ static struct outcome outcome_of(const struct slot *slot, const struct slot_resu
     };
 }
 
+/* With all that is told of a failure, or of what wrote something. */
+static void settle_whole(struct slot *slot, const struct slot_yard *yard, struct attempt *attempt,
+                         const struct slot_result *result, uint8_t *body)
+{
+    struct outcome outcome = outcome_of(slot, result, body);
+    struct account account = {0};
+    if (outcome.state == FINISHED_FAILED || has_written(result)) {
+        struct capture_part part;
+        memcpy(part.from, result->output_from, sizeof(part.from));
+        memcpy(part.to, result->output_to, sizeof(part.to));
+        account_make(slot, yard, result->number, &part, (struct report){0}, &account, &outcome);
+    }
+    ledger_finish(yard->ledger, attempt, &outcome);
+    account_fini(&account);
+}
+
 /* It came to an end by itself, but after it had been told to stop: that is what counts. It stays at the head of the
  * queue until the slot and what it may have started are gone. */
 static void settle_stopped(struct slot *slot, const struct slot_result *result)
@@ -251,11 +300,6 @@ static void settle_stopped(struct slot *slot, const struct slot_result *result)
                                         .cpu_us = result->cpu_us,
                                         .peak_kib = result->peak_kib};
     slot_signal(slot, SIGKILL);
-}
-
-static bool has_written(const struct slot_result *result)
-{
-    return result->output_from[0] != result->output_to[0] || result->output_from[1] != result->output_to[1];
 }
 
 /* False: no such task is under way here. */
@@ -279,16 +323,11 @@ static bool settle(struct slot *slot, const struct slot_yard *yard, const struct
         return true;
     }
     queue_remove(slot, attempt);
-    struct outcome outcome = outcome_of(slot, result, body);
-    struct account account = {0};
-    if (outcome.state == FINISHED_FAILED || has_written(result)) {
-        struct capture_part part;
-        memcpy(part.from, result->output_from, sizeof(part.from));
-        memcpy(part.to, result->output_to, sizeof(part.to));
-        account_make(slot, yard, result->number, &part, (struct report){0}, &account, &outcome);
+    if (is_plain(result)) {
+        settle_plain(slot, yard, attempt, result, body);
+    } else {
+        settle_whole(slot, yard, attempt, result, body);
     }
-    ledger_finish(yard->ledger, attempt, &outcome);
-    account_fini(&account);
     return true;
 }
 

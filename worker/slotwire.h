@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-struct slot_task {
+/* Packed: each is written where it is read, behind bytes of any number. */
+struct __attribute__((packed)) slot_task {
     uint32_t args_size;
     uint32_t function; /* index in the registry */
     uint64_t number;   /* 1, 2, 3 ... in this slot's life */
@@ -21,7 +22,7 @@ struct slot_task {
     uint64_t memory; /* not 0: what it takes is watched */
 };
 
-struct slot_result {
+struct __attribute__((packed)) slot_result {
     uint64_t number;
     uint64_t started_wall_ms;
     uint64_t run_us;

@@ -214,11 +214,28 @@ bool ring_take(struct statuspage *page, uint64_t *read, struct buf *out)
     return true;
 }
 
+static size_t ring_free(struct statuspage *page, uint64_t written)
+{
+    return SLOT_RING_SIZE - (size_t)(written - atomic_load_explicit(&page->read, memory_order_acquire));
+}
+
+uint8_t *ring_room(struct statuspage *page, size_t size)
+{
+    uint64_t written = atomic_load_explicit(&page->written, memory_order_relaxed);
+    size_t at = written % SLOT_RING_SIZE;
+    return size <= SLOT_RING_SIZE - at && size <= ring_free(page, written) ? page->ring + at : NULL;
+}
+
+void ring_publish(struct statuspage *page, size_t size)
+{
+    uint64_t written = atomic_load_explicit(&page->written, memory_order_relaxed);
+    atomic_store_explicit(&page->written, written + size, memory_order_release);
+}
+
 size_t ring_put(struct statuspage *page, struct bytes bytes)
 {
     uint64_t written = atomic_load_explicit(&page->written, memory_order_relaxed);
-    uint64_t read = atomic_load_explicit(&page->read, memory_order_acquire);
-    size_t room = SLOT_RING_SIZE - (size_t)(written - read);
+    size_t room = ring_free(page, written);
     size_t size = bytes.n < room ? bytes.n : room;
     if (size == 0) {
         return 0;
@@ -227,7 +244,7 @@ size_t ring_put(struct statuspage *page, struct bytes bytes)
     size_t first = SLOT_RING_SIZE - at < size ? SLOT_RING_SIZE - at : size;
     memcpy(page->ring + at, bytes.p, first);
     memcpy(page->ring, bytes.p + first, size - first);
-    atomic_store_explicit(&page->written, written + size, memory_order_release);
+    ring_publish(page, size);
     return size;
 }
 

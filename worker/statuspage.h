@@ -149,6 +149,10 @@ bool wait_is_given(struct statuspage *page, int64_t deadline_ms);
 void wait_end(struct statuspage *page, int64_t now_us);
 /* Copy as much as fits, publish it, and return how much that was. */
 size_t ring_put(struct statuspage *page, struct bytes bytes);
+/* Where the next so many bytes stand, to be written there; NULL: there is no room for them now, or not in one piece. */
+uint8_t *ring_room(struct statuspage *page, size_t size);
+/* So many were written there. */
+void ring_publish(struct statuspage *page, size_t size);
 /* Sleep until there is space again (or a while has passed). */
 void ring_wait(struct statuspage *page);
 void progress_write(struct statuspage *page, uint64_t number, double fraction, const char *text);

@@ -231,6 +231,47 @@ static void test_outcome_carries_its_own_copies(void **state)
     ledger_fini(&ledger);
 }
 
+/* What is done and says nothing besides is kept in another form than the rest: all of it is said, and nothing of the
+ * failure that was said before it. */
+static void test_done_outcome_says_its_result_and_figures(void **state)
+{
+    (void)state;
+    struct ledger ledger;
+    begin(&ledger);
+    struct attempt *failed = dispatch(&ledger, 1, 1);
+    struct outcome failure = {.state = FINISHED_FAILED, .cause = CAUSE_ERROR, .message = bytes_text("no"), .signal = 9};
+    ledger_finish(&ledger, failed, &failure);
+    struct attempt *done = dispatch(&ledger, 2, 1);
+    ledger_hand(&ledger, done);
+    char result[] = "*";
+    *ledger_finish_plain(&ledger, done, bytes_of(result, 1)) =
+        (struct figures){.pid = 1, .started = 2, .run_us = 3, .cpu_us = 4, .peak = 5};
+    result[0] = 'x';
+    struct buf frame = {0};
+    assert_false(ledger_put_finished(&ledger, &frame));
+    struct message message = decoded(&frame);
+    struct item_finished item;
+    assert_true(item_finished_next(&message.FINISHED.items, &item));
+    assert_true(bytes_is(item.message, "no"));
+    assert_true(item_finished_next(&message.FINISHED.items, &item));
+    assert_int_equal(item.task, 2);
+    assert_int_equal(item.epoch, 1);
+    assert_int_equal(item.attempt, 1);
+    assert_int_equal(item.state, FINISHED_DONE);
+    assert_int_equal(item.cause, CAUSE_NONE);
+    assert_true(bytes_is(item.result, "*"));
+    assert_null(item.message.p);
+    assert_null(item.output.p);
+    assert_int_equal(item.signal, 0);
+    assert_int_equal(item.pid, 1);
+    assert_int_equal(item.started, 2);
+    assert_int_equal(item.run_us, 3);
+    assert_int_equal(item.cpu_us, 4);
+    assert_int_equal(item.peak, 5);
+    buf_fini(&frame);
+    ledger_fini(&ledger);
+}
+
 /* Frames are bounded: what does not fit goes into the next. */
 static void test_large_outcomes_go_in_several_frames(void **state)
 {
@@ -561,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_inventory_lists_everything_with_its_state),
         cmocka_unit_test(test_outcome_is_sent_again_until_its_receipt),
         cmocka_unit_test(test_outcome_carries_its_own_copies),
+        cmocka_unit_test(test_done_outcome_says_its_result_and_figures),
         cmocka_unit_test(test_large_outcomes_go_in_several_frames),
         cmocka_unit_test(test_bound_of_bytes_makes_it_full),
         cmocka_unit_test(test_returned_is_said_once_and_forgotten_with_the_connection),

@@ -91,7 +91,7 @@ static void test_what_a_dead_slot_had_finished_is_done(void **state)
     finishes(bench, done);
     slot_bury(&bench->slot, &bench->yard, 9, 100, 100, 1000000);
     assert_int_equal(done->state, ATTEMPT_FINISHED);
-    assert_int_equal(done->outcome.state, FINISHED_DONE);
+    assert_null(done->whole); /* done */
     assert_int_equal(unstarted->state, ATTEMPT_WAITING);
     bench_end(&bench);
 }
@@ -108,9 +108,9 @@ static void test_a_death_costs_the_one_that_runs(void **state)
     finishes(bench, done);
     starts(bench, running);
     slot_bury(&bench->slot, &bench->yard, 9, 100, 100, 1000000);
-    assert_int_equal(done->outcome.state, FINISHED_DONE);
+    assert_null(done->whole); /* done */
     assert_int_equal(running->state, ATTEMPT_FINISHED);
-    assert_int_equal(running->outcome.cause, CAUSE_CRASHED);
+    assert_int_equal(running->whole->cause, CAUSE_CRASHED);
     assert_int_equal(unstarted->state, ATTEMPT_WAITING);
     bench_end(&bench);
 }

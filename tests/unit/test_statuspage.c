@@ -133,6 +133,12 @@ static void *ring_writer(void *arg)
             piece[i] = byte_at(at + i);
         }
         struct bytes left = {piece, size};
+        uint8_t *room = at % 2 == 0 ? ring_room(page, size) : NULL;
+        if (room != NULL) {
+            memcpy(room, piece, size);
+            ring_publish(page, size);
+            left.n = 0;
+        }
         while (left.n > 0) {
             size_t put = ring_put(page, left);
             left.p += put;
@@ -146,7 +152,8 @@ static void *ring_writer(void *arg)
     return NULL;
 }
 
-/* Pieces smaller and larger than the ring arrive whole and in order, and a full ring wakes up its writer. */
+/* Pieces smaller and larger than the ring arrive whole and in order, also those that are written where they are
+ * published, and a full ring wakes up its writer. */
 static void test_ring_keeps_every_byte(void **state)
 {
     (void)state;
@@ -165,6 +172,25 @@ static void test_ring_keeps_every_byte(void **state)
             fail_msg("byte %llu", (unsigned long long)at);
         }
     }
+    buf_fini(&out);
+    statuspage_unmap(&page);
+}
+
+/* What is written in place stands in one piece, and never over what was not read. */
+static void test_room_in_place_is_in_one_piece_and_free(void **state)
+{
+    (void)state;
+    static const uint8_t piece[SLOT_RING_SIZE];
+    struct statuspage *page = page_open();
+    struct buf out = {0};
+    uint64_t read = 0;
+    assert_int_equal(ring_put(page, bytes_of(piece, SLOT_RING_SIZE - 8)), SLOT_RING_SIZE - 8);
+    assert_true(ring_take(page, &read, &out));
+    assert_null(ring_room(page, 9)); /* it would go on at the front */
+    assert_ptr_equal(ring_room(page, 8), page->ring + SLOT_RING_SIZE - 8);
+    ring_publish(page, 8);
+    assert_ptr_equal(ring_room(page, SLOT_RING_SIZE - 8), page->ring);
+    assert_null(ring_room(page, SLOT_RING_SIZE - 7)); /* the last were not read */
     buf_fini(&out);
     statuspage_unmap(&page);
 }
@@ -305,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_reused_word_does_not_start_the_old_number),
         cmocka_unit_test(test_start_and_revoke_never_both_win),
         cmocka_unit_test(test_ring_keeps_every_byte),
+        cmocka_unit_test(test_room_in_place_is_in_one_piece_and_free),
         cmocka_unit_test(test_ring_with_wild_positions_is_refused),
         cmocka_unit_test(test_progress_is_never_torn),
         cmocka_unit_test(test_each_wait_is_answered_once),
