@@ -53,7 +53,7 @@ class Times(stage.Story):
         broker = self.broker()
         early = self.quern("submit", "--detach", "square", "7", "--expires", "0.5").stdout.strip()
         late = self.quern("submit", "--detach", "square", "8", "--expires", "60").stdout.strip()
-        self.assertIsNotNone(self.show(early)["expiry_ms"])
+        self.assertIsNotNone(self.show(late)["expiry_ms"])
         broker.kill9()
         stage.wait_until(lambda: time.time() * 1000 > self.started_ms + 600, "its time to be over")
         self.broker()
