@@ -156,7 +156,10 @@ class Result:
 
     @property
     def json(self):
-        return json.loads(self.stdout)
+        try:
+            return json.loads(self.stdout)
+        except json.JSONDecodeError as error:
+            raise AssertionError(f"no JSON, but status {self.status}, {self.stdout!r}, {self.stderr!r}") from error
 
 
 class Story(unittest.TestCase):

@@ -18,10 +18,11 @@
 /* What no test asks for: a mistake must not eat the machine. */
 #define HOG_MIB_MAX 400
 #define RUNAWAY_S_MAX 20
-#define HEAD_COUNT_MAX 40
+#define HEAD_COUNT_MAX 20
 #define HEAD_TRIES 200
-#define HEAD_LIFE_US 500
-#define HYDRA_BIRTH_COUNT_MAX 10000
+#define HEAD_NEXT_COUNT 2
+#define HEAD_LIFE_US 2000
+#define HYDRA_BIRTH_COUNT_MAX 20000
 
 static unsigned char *preloaded;
 static size_t preloaded_size;
@@ -182,33 +183,37 @@ static bool head_take(int fd, int64_t head)
     return false;
 }
 
-/* It grows another wherever one is missing (only then: no more than twice as many processes), and gives way to its
- * child again and again: each in a session of its own, a byte in the file for each. */
-static void hydra_live(int fd, int64_t heads, int64_t head)
+/* A byte in the file for each, so that there is an end of it. True: it is the child. */
+static bool head_bear(int fd)
 {
     struct stat births;
-    while (fstat(fd, &births) == 0 && births.st_size < HYDRA_BIRTH_COUNT_MAX) {
+    bool may_bear = fstat(fd, &births) == 0 && births.st_size < HYDRA_BIRTH_COUNT_MAX && write(fd, ".", 1) == 1;
+    return may_bear && fork() == 0;
+}
+
+/* It grows another wherever one of its next is missing, and gives way to its child again and again, each in a session
+ * of its own. On a busy machine many seem to be missing: who looked at all of them would grow thousands. */
+static void hydra_live(int fd, int64_t heads, int64_t head)
+{
+    for (;;) {
         setsid();
-        if (!head_take(fd, head) || write(fd, ".", 1) != 1) {
+        if (!head_take(fd, head)) {
             _exit(0);
         }
         usleep(HEAD_LIFE_US);
         bool is_new = false;
-        for (int64_t i = 1; i < heads && !is_new; i++) {
+        for (int64_t i = 1; i <= HEAD_NEXT_COUNT && !is_new; i++) {
             int64_t other = (head + i) % heads;
-            if (head_lock(fd, other, true) && fork() == 0) {
-                head = other;
-                is_new = true;
-            }
+            is_new = head_lock(fd, other, true) && head_bear(fd);
+            head = is_new ? other : head;
         }
-        if (!is_new && fork() != 0) {
+        if (!is_new && !head_bear(fd)) {
             _exit(0);
         }
     }
-    _exit(0);
 }
 
-/* hydra(FILE, MS, HEADS): starts so many, never more than twice as many processes, and HYDRA_BIRTH_COUNT_MAX in all. */
+/* hydra(FILE, MS, HEADS): keeps so many alive, HYDRA_BIRTH_COUNT_MAX in all. */
 static enum quern_err hydra(struct quern_task *task, struct quern_reader *args, struct quern_writer *result)
 {
     const char *path;
