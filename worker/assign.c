@@ -102,11 +102,12 @@ static void tell_progress(struct supervisor *supervisor, struct slot *slot, cons
                       text.n > 0 && bytes_is_utf8(text) ? text : (struct bytes){NULL, 0});
 }
 
-/* What waits beyond the capacity goes back, the newest first: it may be worth more elsewhere. */
+/* What waits beyond the capacity goes back, the newest first: it may be worth more elsewhere. Not what a handler here
+ * waits for: those that wait count as held, too. */
 static void return_surplus(struct supervisor *supervisor)
 {
     struct ledger *ledger = &supervisor->ledger;
-    while (ledger->waiting.last != NULL &&
+    while (ledger->waiting.last != NULL && !admission_is_needed(supervisor, ledger->waiting.last) &&
            ledger->waiting.count + ledger->handed.count > supervisor->dialogue.capacity) {
         struct attempt *attempt = ledger->waiting.last;
         ledger_return(ledger, &attempt);
