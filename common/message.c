@@ -579,12 +579,12 @@ ITEM_LIST(X)
                                                                                                                        \
     bool item_##item##_next(struct list *list, struct item_##item *item_out)                                           \
     {                                                                                                                  \
-        struct cursor cursor = {.p = list->items.p, .end = list->items.p + list->items.n};                             \
         const char *why;                                                                                               \
                                                                                                                        \
         if (list->count == 0) {                                                                                        \
             return false;                                                                                              \
         }                                                                                                              \
+        struct cursor cursor = {.p = list->items.p, .end = list->items.p + list->items.n};                             \
         CHECK_THAT(item_##item##_read(&cursor, item_out, false, &why), "%s", why);                                     \
         list->count--;                                                                                                 \
         list->items = bytes_of(cursor.p, (size_t)(cursor.end - cursor.p));                                             \
