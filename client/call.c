@@ -48,6 +48,13 @@ static enum quern_err not_an_array(void)
     return error_set(QUERN_INVALID, "the arguments are not one msgpack array; write them with quern_writer");
 }
 
+enum quern_err args_written_check(struct bytes args)
+{
+    struct cursor cursor = cursor_of(args);
+    struct value head;
+    return cursor_next(&cursor, &head) && head.type == VALUE_ARRAY ? QUERN_OK : not_an_array();
+}
+
 enum quern_err args_check(struct bytes args)
 {
     if (args.n > PAYLOAD_SIZE_MAX) {
@@ -55,19 +62,7 @@ enum quern_err args_check(struct bytes args)
                          "the arguments have %zu bytes; the limit is %u: put them into a file and submit its path",
                          args.n, PAYLOAD_SIZE_MAX);
     }
-    struct cursor cursor = cursor_of(args);
-    struct value head;
-    if (!cursor_next(&cursor, &head) || head.type != VALUE_ARRAY || !value_is_whole(args, VALUE_DEPTH_MAX)) {
-        return not_an_array();
-    }
-    return QUERN_OK;
-}
-
-enum quern_err args_written_check(struct bytes args)
-{
-    struct cursor cursor = cursor_of(args);
-    struct value head;
-    return cursor_next(&cursor, &head) && head.type == VALUE_ARRAY ? QUERN_OK : not_an_array();
+    return value_is_whole(args, VALUE_DEPTH_MAX) ? args_written_check(args) : not_an_array();
 }
 
 static enum quern_err memory_check(const struct quern_call *call)
