@@ -14,7 +14,11 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* On a busy machine a short task may take long: tried so often until one was short. */
+#define SHORT_TRIES_MAX 100u
 
 static struct world *begin(const char *slots)
 {
@@ -23,9 +27,9 @@ static struct world *begin(const char *slots)
     return world;
 }
 
-static const char *path_of(const struct world *world, char path[128])
+static const char *path_of(const struct world *world, const char *name, char path[128])
 {
-    snprintf(path, 128, "%s/met", world->directory);
+    snprintf(path, 128, "%s/%s", world->directory, name);
     return path;
 }
 
@@ -36,7 +40,7 @@ static void dispatch_waiting(struct world *world, uint64_t task, uint64_t depth,
     struct quern_writer *args = quern_writer_new();
     quern_write_array(args, 3);
     quern_write_u64(args, 0);
-    quern_write_text(args, path_of(world, path));
+    quern_write_text(args, path_of(world, "met", path));
     quern_write_u64(args, count);
     ww_dispatch(world, task, &(struct ww_call){.function = "descend", .depth = depth}, args);
 }
@@ -53,12 +57,34 @@ static void dispatch_leaf(struct world *world, uint64_t task, uint64_t depth)
 static void meet(const struct world *world, unsigned count)
 {
     char path[128];
-    int fd = open(path_of(world, path), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    int fd = open(path_of(world, "met", path), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     CHECK(fd >= 0);
     while (count-- > 0) {
         CHECK(write(fd, ".", 1) == 1);
     }
     close(fd);
+}
+
+/* No slot begins while the gate is shut. */
+static void shut_gate(const struct world *world)
+{
+    char path[128];
+    int fd = open(path_of(world, "gate", path), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    close(fd);
+}
+
+static void open_gate(const struct world *world)
+{
+    char path[128];
+    CHECK(unlink(path_of(world, "gate", path)) == 0);
+}
+
+static bool were_born(struct world *world, uint64_t count)
+{
+    char path[128];
+    struct stat stat_of;
+    return stat(path_of(world, "born", path), &stat_of) == 0 && (uint64_t)stat_of.st_size >= count;
 }
 
 static bool says_nested(struct world *world, uint64_t count)
@@ -74,8 +100,8 @@ static void test_while_one_waits_another_runs_in_its_place(void **state)
     ww_await(world, says_nested, 1, "that one waits");
     assert_int_equal(world->nested_depth, 1);
     dispatch_leaf(world, 2, 1);
-    dispatch_leaf(world, 3, 0);
     ww_await(world, ww_is_finished, 2, "a child");
+    dispatch_leaf(world, 3, 0);
     ww_await(world, ww_is_finished, 3, "a root");
     assert_false(ww_is_finished(world, 1));
     meet(world, 1);
@@ -91,6 +117,7 @@ static void test_roots_that_cannot_start_go_back_and_children_go_on(void **state
     (void)state;
     struct world *world = begin("1");
     dispatch_waiting(world, 1, 0, 9);
+    ww_await(world, says_nested, 1, "that one waits");
     dispatch_waiting(world, 2, 0, 9);
     ww_await(world, says_nested, 2, "that two wait");
     dispatch_leaf(world, 3, 0);
@@ -109,6 +136,33 @@ static void test_roots_that_cannot_start_go_back_and_children_go_on(void **state
     assert_int_equal(ww_end(&world), 0);
 }
 
+/* It has no slot yet when the start of what waits for it is told, which is when the worker counts anew what it may
+ * hold. */
+static void test_a_child_without_a_slot_yet_is_not_given_back(void **state)
+{
+    (void)state;
+    struct world *world = begin("1");
+    for (uint64_t task = 1; task <= 2; task++) {
+        dispatch_waiting(world, task, 0, 9);
+        ww_await(world, says_nested, task, "that a root waits");
+    }
+    ww_await(world, were_born, 3, "a slot for a child");
+    shut_gate(world);
+    dispatch_waiting(world, 3, 1, 9);
+    ww_await(world, says_nested, 3, "that a child waits");
+    dispatch_leaf(world, 4, 2);
+    ww_await(world, ww_is_started, 3, "its STARTED");
+    ww_serve_for(world, 100);
+    assert_false(ww_is_returned(world, 4));
+    open_gate(world);
+    ww_await(world, ww_is_finished, 4, "what it waits for");
+    meet(world, 9);
+    for (uint64_t task = 1; task <= 3; task++) {
+        ww_await(world, ww_is_finished, task, "what waited");
+    }
+    assert_int_equal(ww_end(&world), 0);
+}
+
 static bool wants_more_than(struct world *world, uint64_t count)
 {
     return world->capacity > count;
@@ -119,13 +173,16 @@ static void test_waiting_is_no_run_time(void **state)
 {
     (void)state;
     struct world *world = begin("1");
-    dispatch_waiting(world, 1, 0, 2);
-    ww_await(world, ww_is_started, 1, "STARTED"); /* it has taken longer than a short task may */
-    ww_serve_for(world, 300);
-    meet(world, 1);
-    ww_await(world, ww_is_finished, 1, "what waited");
-    assert_true(world->tasks[1].last.run_us >= 300000); /* this is said as it was */
-    ww_await(world, wants_more_than, 1, "room for more than its slot");
+    for (uint64_t task = 1; task <= SHORT_TRIES_MAX && !wants_more_than(world, 1); task++) {
+        dispatch_waiting(world, task, 0, 2 * task);
+        ww_await(world, ww_is_started, task, "STARTED"); /* it has taken longer than a short task may */
+        ww_serve_for(world, 300);
+        meet(world, 1);
+        ww_await(world, ww_is_finished, task, "what waited");
+        assert_true(world->tasks[task].last.run_us >= 300000); /* this is said as it was */
+        ww_serve_for(world, 100);
+    }
+    assert_true(wants_more_than(world, 1));
     assert_int_equal(ww_end(&world), 0);
 }
 
@@ -151,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_while_one_waits_another_runs_in_its_place),
         cmocka_unit_test(test_roots_that_cannot_start_go_back_and_children_go_on),
+        cmocka_unit_test(test_a_child_without_a_slot_yet_is_not_given_back),
         cmocka_unit_test(test_waiting_is_no_run_time),
         cmocka_unit_test(test_a_new_connection_hears_that_handlers_wait),
     };

@@ -222,8 +222,31 @@ static enum quern_err parent(struct quern_task *task, struct quern_reader *args,
     return err;
 }
 
+/* In a world of tests/unit/worker_world.h: a slot counts itself, a byte in `born`, and begins once there is no `gate`.
+ */
+static enum quern_err begin_slot(const char **text_out)
+{
+    char path[PATH_SIZE_MAX];
+    const char *world = getenv("QUERN_TEST_WORLD");
+    if (world == NULL) {
+        return QUERN_OK;
+    }
+    snprintf(path, sizeof(path), "%s/born", world);
+    int fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, ".", 1) != 1) {
+        *text_out = "the world's directory cannot be written";
+        return QUERN_INVALID;
+    }
+    close(fd);
+    snprintf(path, sizeof(path), "%s/gate", world);
+    while (access(path, F_OK) == 0) {
+        (void)poll(NULL, 0, LOOK_MS);
+    }
+    return QUERN_OK;
+}
+
 static const struct quern_function functions[] = {
     {"leaf", leaf}, {"fan", fan}, {"descend", descend}, {"until", until}, {"parent", parent}, {NULL, NULL},
 };
 
-QUERN_MODULE(.functions = functions)
+QUERN_MODULE(.functions = functions, .initialise_slot = begin_slot)
