@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* A frame of this size or more is large. */
-#define HEAPTRIM_LARGE_SIZE (256u * 1024u)
+#define HEAPTRIM_LARGE_SIZE (64u * 1024u)
 /* Blocks up to this size are kept in the heap. */
 #define HEAPTRIM_BLOCK_SIZE_MAX (4 * 1024 * 1024)
 /* So much may be free at its end, and this is asked of the kernel at a time. */
