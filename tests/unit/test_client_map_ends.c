@@ -46,6 +46,7 @@ static void test_stopping_at_a_failure_in_order_of_input(void **state)
     struct quern_map_options options = options_of(QUERN_INPUT_ORDER);
     options.stop_at_failure = true;
     options.window_count = 20;
+    options.chunk = 20; /* all of it, however slowly inputs are read */
     by_hand(fake, true);
     struct quern_map *map = map_of(client, options, &numbers);
     while (numbers.next < 20) {
@@ -138,6 +139,7 @@ static void test_stopping_at_a_failure_in_order_of_completion(void **state)
     options.stop_at_failure = true;
     options.force = true;
     options.window_count = 20;
+    options.chunk = 20; /* all of it, however slowly inputs are read */
     by_hand(fake, true);
     struct quern_map *map = map_of(client, options, &numbers);
     while (numbers.next < 20) {
