@@ -195,6 +195,7 @@ static void put_returned(struct worker *worker, const struct held *held)
     item_token_put(run.out, &item);
     run.count++;
     run_close(&run);
+    worker->drain_ping = worker->peer.ping_number + 1; /* the next one is behind it */
 }
 
 /* ---- what it does ---- */
@@ -284,7 +285,8 @@ void sim_worker_drain(struct worker *worker)
     worker->drain_ping = worker->peer.ping_number;
 }
 
-/* Everything dispatched before the broker knew has come, or was listed as not held in the HELLO of this wire. */
+/* Everything dispatched before the broker knew has come, or was listed as not held in the HELLO of this wire; and what
+ * was returned has arrived. */
 bool sim_worker_is_drained(const struct worker *worker)
 {
     if (worker->real != NULL) {
