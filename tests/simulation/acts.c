@@ -77,7 +77,8 @@ void act_submit(struct chaos *chaos)
     if (actor == NULL || actor->client->submit_count >= SUBMIT_COUNT_MAX || actor->line_count > 0) {
         return;
     }
-    struct spec spec = {.at_most_once = percent(chaos, chaos->amo_percent), .big = percent(chaos, 10)};
+    struct spec spec = {.at_most_once = percent(chaos, chaos->amo_percent)};
+    spec.big = percent(chaos, 10);
     if (percent(chaos, 20)) {
         spec.priority = (int32_t)below(chaos, 5) - 2;
     }

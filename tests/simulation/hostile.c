@@ -57,7 +57,8 @@ void act_stranger(struct chaos *chaos)
     } else {
         buf_put(&frame, heard.p, heard.n);
         for (uint64_t left = 1 + below(chaos, 5); left > 0; left--) {
-            frame.p[below(chaos, frame.n)] = (uint8_t)below(chaos, 256);
+            uint8_t *p = &frame.p[below(chaos, frame.n)];
+            *p = (uint8_t)below(chaos, 256);
         }
         for (size_t i = 0; i < frame.n; i++) { /* nobody's name but his own */
             bool is_instance = frame.p[i] == 0xc1 || frame.p[i] == 0x30;
@@ -311,7 +312,8 @@ void act_intruder(struct chaos *chaos)
         break;
     }
     default: {
-        struct msg_CREDIT credit = {.count = rng_next(&chaos->world->rng) >> 1, .bytes = below(chaos, 2)};
+        struct msg_CREDIT credit = {.count = rng_next(&chaos->world->rng) >> 1};
+        credit.bytes = below(chaos, 2);
         msg_CREDIT_put(out, &credit);
         break;
     }
