@@ -133,8 +133,8 @@ void act_cancel(struct chaos *chaos)
 {
     struct actor *actor = any_actor(chaos);
     if (actor != NULL && actor->client->submit_count > 0 && actor->client->was_welcomed) {
-        sim_client_cancel(actor->client, sim_client_task(actor->client, 1 + below(chaos, actor->client->submit_count)),
-                          percent(chaos, 40));
+        uint64_t sequence = 1 + below(chaos, actor->client->submit_count);
+        sim_client_cancel(actor->client, sim_client_task(actor->client, sequence), percent(chaos, 40));
     }
 }
 

@@ -153,7 +153,7 @@ static void test_a_drained_worker_asks_again_when_it_had_to_return_something(voi
     scene_end(world);
 }
 
-/* The same of those that stand in for workers (worker.c): seed 1795289464416 as clang builds it. */
+/* The same of those that stand in for workers (worker.c): seed 1795289464416. */
 static void test_a_stand_in_that_drained_asks_again_when_it_had_to_return_something(void **state)
 {
     (void)state;
