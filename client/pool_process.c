@@ -150,28 +150,28 @@ bool pool_process_is_running(const struct pool_process *process)
 
 /* Standard streams: nothing to read; what is printed goes to the program's stderr, whose stdout is its own. A program
  * may have closed its stderr; what has that number then (some descriptor of ours, say) is for nobody to print to. */
-static void streams_add(posix_spawn_file_actions_t *actions)
+static void streams_add(struct spawn_plan *plan)
 {
     int flags = fcntl(STDERR_FILENO, F_GETFD);
-    posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    spawn_plan_open(plan, STDIN_FILENO, "/dev/null", O_RDONLY);
     if (flags < 0 || (flags & FD_CLOEXEC) != 0) {
-        posix_spawn_file_actions_addopen(actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+        spawn_plan_open(plan, STDERR_FILENO, "/dev/null", O_WRONLY);
     }
-    posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
+    spawn_plan_dup(plan, STDERR_FILENO, STDOUT_FILENO);
 }
 
 static int spawn(struct pool_process *process, const struct pool_ground *ground, int ready_fd)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    streams_add(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ground->tie[0], FD_TIE);
-    posix_spawn_file_actions_adddup2(&actions, ground->self, FD_SELF);
-    posix_spawn_file_actions_adddup2(&actions, ready_fd, FD_READY);
-    posix_spawn_file_actions_addfchdir_np(&actions, ground->directory);
+    struct spawn_plan plan;
+    spawn_plan_init(&plan);
+    streams_add(&plan);
+    spawn_plan_dup(&plan, ground->tie[0], FD_TIE);
+    spawn_plan_dup(&plan, ground->self, FD_SELF);
+    spawn_plan_dup(&plan, ready_fd, FD_READY);
+    spawn_plan_fchdir(&plan, ground->directory);
     /* Whatever the program has open is not for us: who waits for the end of a pipe waits for the program alone. */
-    posix_spawn_file_actions_addclosefrom_np(&actions, FD_READY + 1);
-    return spawn_program(&process->pid, process->path, &actions, process->argv, ground->environment);
+    spawn_plan_close_from(&plan, FD_READY + 1);
+    return spawn_program(&process->pid, process->path, &plan, process->argv, ground->environment);
 }
 
 int pool_process_start(struct pool_process *process, const struct pool_ground *ground)

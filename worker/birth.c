@@ -163,22 +163,21 @@ static int spawn(const struct birth *birth, const int made[BIRTH_FD_COUNT], pid_
     char texts[3][16];
     const int fds[3] = {made[BIRTH_SLOT_SOCKET], made[BIRTH_PAGE], birth->life};
     const char **argv = xcalloc(birth->module_count + 8, sizeof(*argv));
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
+    struct spawn_plan plan;
+    spawn_plan_init(&plan);
     argv[0] = birth->program_name;
     argv[1] = SLOT_ARGUMENT;
     for (size_t i = 0; i < 3; i++) {
         snprintf(texts[i], sizeof(texts[i]), "%d", fds[i]);
         argv[2 + i] = texts[i];
-        /* onto itself: glibc then clears close-on-exec */
-        posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
+        spawn_plan_dup(&plan, fds[i], fds[i]);
     }
-    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_OUTPUT], STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, made[BIRTH_SLOT_ERRORS], STDERR_FILENO);
+    spawn_plan_dup(&plan, made[BIRTH_SLOT_OUTPUT], STDOUT_FILENO);
+    spawn_plan_dup(&plan, made[BIRTH_SLOT_ERRORS], STDERR_FILENO);
     argv[5] = birth->allow_commands;
     argv[6] = birth->level;
     memcpy(argv + 7, birth->modules, birth->module_count * sizeof(*argv));
-    int err = spawn_program(pid_out, "/proc/self/exe", &actions, (char **)(uintptr_t)argv, environ);
+    int err = spawn_program(pid_out, "/proc/self/exe", &plan, (char **)(uintptr_t)argv, environ);
     free(argv);
     return err;
 }

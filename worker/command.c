@@ -15,6 +15,7 @@
 #include "common/door.h"
 #include "common/ids.h"
 #include "common/limits.h"
+#include "common/spawn.h"
 #include "worker/board.h"
 #include "worker/reaper.h"
 #include "worker/task.h"
@@ -24,7 +25,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,29 +270,30 @@ static void env_complete(const struct quern_task *task, struct command *command)
 
 static int spawn(struct command *command, const int theirs[3])
 {
-    posix_spawn_file_actions_t actions;
+    struct spawn_plan plan;
     posix_spawnattr_t attributes;
     sigset_t none;
     sigset_t changed;
     sigemptyset(&none);
     sigemptyset(&changed);
     sigaddset(&changed, SIGPIPE);
-    posix_spawn_file_actions_init(&actions);
+    spawn_plan_init(&plan);
     posix_spawnattr_init(&attributes);
     for (int i = 0; i < 3; i++) {
-        posix_spawn_file_actions_adddup2(&actions, theirs[i], i);
+        spawn_plan_dup(&plan, theirs[i], i);
     }
     if (command->cwd != NULL) {
-        posix_spawn_file_actions_addchdir_np(&actions, command->cwd);
+        spawn_plan_chdir(&plan, command->cwd);
     }
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &changed);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     char *before = path_begin(command);
-    int err = posix_spawnp(&command->pid, command->argv.items[0], &actions, &attributes, command->argv.items,
-                           command->env.items);
+    int err = plan.err != 0 ? plan.err
+                            : posix_spawnp(&command->pid, command->argv.items[0], &plan.actions, &attributes,
+                                           command->argv.items, command->env.items);
     path_end(before);
-    posix_spawn_file_actions_destroy(&actions);
+    spawn_plan_fini(&plan);
     posix_spawnattr_destroy(&attributes);
     return err;
 }

@@ -52,12 +52,11 @@ void zygote_fini(struct zygote *zygote)
 
 static int spawn(struct zygote *zygote, int socket, int life, char **argv)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    /* onto itself: glibc then clears close-on-exec */
-    posix_spawn_file_actions_adddup2(&actions, socket, socket);
-    posix_spawn_file_actions_adddup2(&actions, life, life);
-    return spawn_program(&zygote->pid, "/proc/self/exe", &actions, argv, environ);
+    struct spawn_plan child;
+    spawn_plan_init(&child);
+    spawn_plan_dup(&child, socket, socket);
+    spawn_plan_dup(&child, life, life);
+    return spawn_program(&zygote->pid, "/proc/self/exe", &child, argv, environ);
 }
 
 static int spawn_with_plan(struct zygote *zygote, const struct zygote_plan *plan, int socket)
