@@ -12,11 +12,13 @@
 
 #include "client/inside.h"
 #include "client_calls.h"
+#include "support/valgrind.h"
 
 enum { WARM_UP_COUNT = 5000, MANY_COUNT = 80000, UNDER_WAY_COUNT = 500 };
 /* Buffers that are as large as the last frame was, and what glibc keeps for each thread: less than a range, the
  * smallest thing there is, for each task. */
 #define NOISE_SIZE_MAX (1u * MIB)
+#define NO_FIGURES "valgrind's malloc tells no figures"
 
 /* What a sanitizer's own malloc has given out. */
 extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
@@ -98,6 +100,7 @@ static void iterate(struct quern_client *client, struct quern_set *set, unsigned
 
 static void test_a_set_keeps_nothing_of_what_was_taken(void **state)
 {
+    SKIP_UNDER_VALGRIND(NO_FIGURES);
     struct quern_set *set = NULL;
     struct quern_client *client = open_default(*state);
     assert_int_equal(quern_as_completed(NULL, 0, QUERN_FOREVER, &set), QUERN_OK);
@@ -122,6 +125,7 @@ static void submit_all(struct quern_client *client, struct quern_future *futures
 /* Its memory is that of those that were not taken yet. */
 static void test_a_set_shrinks_as_it_is_taken_from(void **state)
 {
+    SKIP_UNDER_VALGRIND(NO_FIGURES);
     static struct quern_future *futures[MANY_COUNT];
     struct quern_set *set = NULL;
     struct quern_client *client = open_default(*state);
@@ -152,6 +156,7 @@ static void test_a_set_shrinks_as_it_is_taken_from(void **state)
 
 static void test_a_session_keeps_nothing_of_what_was_taken(void **state)
 {
+    SKIP_UNDER_VALGRIND(NO_FIGURES);
     struct quern_client *client = open_default(*state);
     size_t before = 0;
     for (unsigned i = 0; i < WARM_UP_COUNT + MANY_COUNT; i += UNDER_WAY_COUNT) {

@@ -213,5 +213,7 @@ int main(void)
         cmocka_unit_test(test_reading_leaves_signals_alone),
         cmocka_unit_test(test_limits_that_do_not_fit_together_are_refused),
     };
+    (void)signal(SIGINT, SIG_DFL); /* a shell without job control has what it runs behind it ignore this */
+    (void)signal(SIGTERM, SIG_DFL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
