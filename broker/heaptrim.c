@@ -13,7 +13,7 @@ void heaptrim_prepare(void)
     (void)mallopt(M_MMAP_THRESHOLD, HEAPTRIM_BLOCK_SIZE_MAX);
     (void)mallopt(M_TRIM_THRESHOLD, HEAPTRIM_KEEP_SIZE);
     (void)mallopt(M_TOP_PAD, HEAPTRIM_STEP_SIZE);
-    (void)mallopt(M_ARENA_MAX, 1); /* malloc_trim gives back the end of the first heap alone */
+    (void)mallopt(M_ARENA_MAX, 2);
 }
 
 void heaptrim_init(struct heaptrim *trim)

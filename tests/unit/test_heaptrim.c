@@ -9,8 +9,6 @@
 
 #include <cmocka.h>
 
-#include <malloc.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +19,6 @@
 #define BLOCK_SIZE 320u
 #define BLOCK_COUNT 200000u
 #define KEPT_EACH 128u
-#define FRAME_SIZE 100000u
-#define FRAME_COUNT 200u
 
 /* To look through the heap for a few would be work without end. */
 static void test_small_frames_and_a_few_blocks_fewer_do_not_lead_to_a_trim(void **state)
@@ -120,43 +116,6 @@ static void test_what_a_burst_of_small_blocks_left_goes_back(void **state)
     free(blocks);
 }
 
-static void *receive(void *frames)
-{
-    for (size_t i = 0; i < FRAME_COUNT; i++) {
-        ((void **)frames)[i] = malloc(FRAME_SIZE);
-        memset(((void **)frames)[i], 1, FRAME_SIZE);
-    }
-    return NULL;
-}
-
-/* 20 MB of frames, as a thread of ZeroMQ's receives them. Of heaps that threads had of their own the end would stay. */
-static void test_what_another_thread_asked_for_goes_back(void **state)
-{
-    struct heaptrim trim;
-    void *frames[FRAME_COUNT];
-    pthread_t thread;
-    (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    print_message("the malloc of a sanitizer keeps what it likes\n");
-    skip();
-#endif
-    SKIP_UNDER_VALGRIND("valgrind's malloc keeps what it likes");
-    heaptrim_prepare();
-    heaptrim_init(&trim);
-    (void)malloc_trim(0); /* what other tests have left */
-    size_t before = resident_kib();
-    assert_int_equal(pthread_create(&thread, NULL, receive, frames), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    size_t most = resident_kib() - before;
-    assert_true(most > FRAME_COUNT * FRAME_SIZE / 1024 / 10 * 9);
-    for (size_t i = 0; i < FRAME_COUNT; i++) {
-        free(frames[i]);
-    }
-    heaptrim_saw_frame(&trim, FRAME_SIZE, 1000);
-    heaptrim_look(&trim, 0, 1000 + HEAPTRIM_QUIET_MS);
-    assert_true(resident_kib() < before + most / 3);
-}
-
 static void test_a_trim_is_due_when_no_large_frame_came_for_a_while(void **state)
 {
     struct heaptrim trim;
@@ -177,7 +136,6 @@ int main(void)
         cmocka_unit_test(test_some_blocks_go_back_when_nothing_goes_on),
         cmocka_unit_test(test_a_trim_waits_until_blocks_have_stopped_going),
         cmocka_unit_test(test_what_a_burst_of_small_blocks_left_goes_back),
-        cmocka_unit_test(test_what_another_thread_asked_for_goes_back),
         cmocka_unit_test(test_a_trim_is_due_when_no_large_frame_came_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
