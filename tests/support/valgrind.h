@@ -1,6 +1,6 @@
 /*
- * valgrind.h: tests that leave themselves out where tests/run watches them with valgrind, and why: its malloc tells no
- * figures and gives nothing back, and /proc/self/exe is valgrind.
+ * valgrind.h: tests that leave themselves out where tests/run watches them with valgrind, and why: its malloc
+ * tells no figures and gives nothing back.
  */
 #ifndef QUERN_TESTS_SUPPORT_VALGRIND_H
 #define QUERN_TESTS_SUPPORT_VALGRIND_H

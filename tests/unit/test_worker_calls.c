@@ -13,7 +13,6 @@
 #include "common/clock.h"
 #include "common/random.h"
 #include "quern/worker.h"
-#include "support/valgrind.h"
 #include "unit/worker_world.h"
 
 #include <poll.h>
@@ -298,7 +297,6 @@ static void run_own(struct world *world, uint64_t task, const char *function)
 static void test_program_of_ones_own_is_a_worker(void **state)
 {
     (void)state;
-    SKIP_UNDER_VALGRIND("/proc/self/exe is valgrind");
     struct world *world = ww_begin();
     ww_program(world, "2");
     for (uint64_t task = 1; task <= 4; task++) {

@@ -126,7 +126,7 @@ void ww_program(struct world *world, const char *slots)
 {
     char *argv[] = {"program",     QUERN_WORKER_ARGUMENT, "--url", world->url, "--slots", (char *)(uintptr_t)slots,
                     "--log-level", log_level(),           NULL};
-    start(world, "/proc/self/exe", argv);
+    start(world, program_invocation_name, argv); /* /proc/self/exe may be valgrind */
 }
 
 bool ww_is_program(int argc, char **argv)
