@@ -135,11 +135,22 @@ static enum quern_err fan(struct quern_task *task, struct quern_reader *args, st
     return err;
 }
 
+/* A byte for one who comes. The file, or -1. */
+static int come(const char *path)
+{
+    int fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    if (fd >= 0 && write(fd, ".", 1) != 1) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 /* Counts who comes, a byte each, and waits until so many have come: with its place given. */
 static enum quern_err meet(struct quern_task *task, const char *path, uint64_t count)
 {
-    int fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, ".", 1) != 1) {
+    int fd = come(path);
+    if (fd < 0) {
         return quern_task_fail(task, "Meet", "%s cannot be written", path);
     }
     enum quern_err err = quern_task_wait_begin(task);
@@ -232,8 +243,8 @@ static enum quern_err begin_slot(const char **text_out)
         return QUERN_OK;
     }
     snprintf(path, sizeof(path), "%s/born", world);
-    int fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, ".", 1) != 1) {
+    int fd = come(path);
+    if (fd < 0) {
         *text_out = "the world's directory cannot be written";
         return QUERN_INVALID;
     }
