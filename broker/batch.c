@@ -459,11 +459,6 @@ size_t core_open_bytes(const struct core *core)
     return core->sealed_bytes + core->open.bytes;
 }
 
-uint64_t core_block_count(const struct core *core)
-{
-    return core->tasks.count + core->outcomes.count;
-}
-
 struct core_open_facts core_open_facts(const struct core *core)
 {
     const struct open_batch *open = &core->open;

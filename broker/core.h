@@ -166,8 +166,6 @@ struct batch *core_seal(struct core *core);
 void batch_free(struct core *core, struct batch **batch);
 /* Rows and bytes sealed and not yet committed plus open: the loop stops reading input above a high-water mark. */
 size_t core_open_bytes(const struct core *core);
-/* Tasks and outcomes in memory: most of what is small and comes and goes. */
-uint64_t core_block_count(const struct core *core);
 
 /* What is open now, for the flight recorder. */
 struct core_open_facts {

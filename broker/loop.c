@@ -11,7 +11,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "broker/heaptrim.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/limits.h"
@@ -43,7 +42,6 @@ struct loop {
     struct flight *flight;   /* NULL: off */
     struct batch *in_commit; /* borrowed by the journal; NULL when it is idle */
     struct update update;
-    struct heaptrim heaptrim;
     int64_t mono_ms; /* of this turn */
     int64_t wall_ms;
     int64_t wake_ms;
@@ -209,7 +207,6 @@ static void take_frames(struct loop *loop)
             event.kind = EVENT_FRAME;
             event.frame = said.frame;
             bytes += said.frame.n;
-            heaptrim_saw_frame(&loop->heaptrim, said.frame.n, loop->mono_ms);
             event.peer = router_peer_text(loop->router, said.conn);
             event.is_remote = router_peer_is_remote(loop->router, said.conn);
         }
@@ -242,8 +239,7 @@ static void tick_if_due(struct loop *loop)
 
 static int sleep_ms(const struct loop *loop)
 {
-    int64_t wake_ms = loop->heaptrim.due_ms < loop->wake_ms ? loop->heaptrim.due_ms : loop->wake_ms;
-    int64_t left = wake_ms - loop->mono_ms;
+    int64_t left = loop->wake_ms - loop->mono_ms;
 
     if (!loop->is_quiet) {
         return 0;
@@ -309,7 +305,6 @@ static void loop_turn(struct loop *loop)
     take_frames(loop);
     take_journal_events(loop);
     tick_if_due(loop);
-    heaptrim_look(&loop->heaptrim, core_block_count(loop->core), loop->mono_ms);
 
     /* What may be lost without breaking a promise goes out now: execution overlaps the commit of its submit. */
     loop_carry_out(loop);
@@ -370,7 +365,6 @@ bool loop_run(struct core *core, struct journal *journal, struct router *router,
     bool is_drained;
 
     update_init(&loop.update);
-    heaptrim_init(&loop.heaptrim);
     loop.wake_ms = 0; /* the first tick asks the core when to wake */
     loop.ticked_ms = -1;
     while (!loop.is_stopping) {

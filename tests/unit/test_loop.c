@@ -23,7 +23,6 @@
 #define core_wants_commit played_core_wants_commit
 #define core_open_bytes played_core_open_bytes
 #define core_give_back played_core_give_back
-#define core_block_count played_core_block_count
 #define core_stop played_core_stop
 #define batch_free played_batch_free
 #define update_init played_update_init
@@ -171,12 +170,6 @@ void core_step(struct core *core, const struct event *event, struct update *upda
     default:
         note("event%d ", (int)event->kind);
     }
-}
-
-uint64_t core_block_count(const struct core *core)
-{
-    (void)core;
-    return 0;
 }
 
 bool core_wants_commit(const struct core *core, int64_t mono_ms)

@@ -2,6 +2,7 @@
  * shortage: preloaded into a program by stories. The file $QUERN_SHORTAGE holds one number, shared by every process
  * that maps it: while it is not 0, each allocation takes one from it, and the one that makes it 0 fails, once.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
@@ -11,11 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-/* The C library's own, under the names by which it calls them itself. */
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t count, size_t n);
-extern void *__libc_realloc(void *p, size_t n);
 
 static _Atomic int64_t *countdown;
 
@@ -42,17 +38,34 @@ static int is_this_one(void)
     return 1;
 }
 
+/* Of the program's own allocator: the C library's or another's. To find a name that is there takes no memory. */
+static void *(*next_malloc)(size_t n);
+static void *(*next_calloc)(size_t count, size_t n);
+static void *(*next_realloc)(void *p, size_t n);
+
+static void find_next(void)
+{
+    if (next_realloc == NULL) {
+        *(void **)&next_malloc = dlsym(RTLD_NEXT, "malloc");
+        *(void **)&next_calloc = dlsym(RTLD_NEXT, "calloc");
+        *(void **)&next_realloc = dlsym(RTLD_NEXT, "realloc");
+    }
+}
+
 __attribute__((visibility("default"))) void *malloc(size_t n)
 {
-    return is_this_one() ? NULL : __libc_malloc(n);
+    find_next();
+    return is_this_one() ? NULL : next_malloc(n);
 }
 
 __attribute__((visibility("default"))) void *calloc(size_t count, size_t n)
 {
-    return is_this_one() ? NULL : __libc_calloc(count, n);
+    find_next();
+    return is_this_one() ? NULL : next_calloc(count, n);
 }
 
 __attribute__((visibility("default"))) void *realloc(void *p, size_t n)
 {
-    return is_this_one() ? NULL : __libc_realloc(p, n);
+    find_next();
+    return is_this_one() ? NULL : next_realloc(p, n);
 }
