@@ -173,6 +173,7 @@ static int64_t turn(struct supervisor *supervisor)
     wake_ms = earlier(wake_ms, turn_decide(supervisor));
     herd_flush(supervisor);
     supervisor->hears_broker = write_broker(supervisor) || supervisor->hears_broker;
+    heaptrim_look(&supervisor->heaptrim, supervisor->now_us / 1000);
     bool again = supervisor->hears_broker;
     if (supervisor->is_draining) {
         again = dialogue_is_over(&supervisor->dialogue) || again;

@@ -11,6 +11,7 @@
 #include "common/parent.h"
 #include "worker/dialogue.h"
 #include "worker/floor.h"
+#include "worker/heaptrim.h"
 #include "worker/ledger.h"
 #include "worker/name.h"
 #include "worker/options.h"
@@ -53,6 +54,7 @@ struct supervisor {
     struct ledger ledger;
     struct pace pace;
     struct floor floor; /* of free memory */
+    struct heaptrim heaptrim;
     char memory_text[WORKER_MEMORY_SIZE_MAX + 1];
     struct slot_yard yard;
     struct dialogue dialogue;

@@ -65,6 +65,22 @@ class Large(stage.Story):
         self.assertGreater(peak, 60 * 1000)  # else there is nothing to be seen
         stage.wait_until(lambda: self.memory_kib(broker, "VmRSS") < peak / 2, "memory to go back")
 
+    @unittest.skipIf(stage.is_sanitized(), "a sanitizer keeps memory that was freed")
+    def test_memory_of_what_waited_goes_back_when_a_worker_that_stood_still_goes_on(self):
+        """Freed in another order than it came, and by other threads, here and there."""
+        broker = self.broker()
+        worker = self.worker(slots=1)
+        self.wait_workers()
+        self.quern("bench", "--bytes", "100000", "--tasks", "50")
+        before = [self.memory_kib(program, "VmRSS") for program in (broker, worker)]
+        bench = self.quern_start("bench", "--bytes", "100000", "--tasks", "1000", "--depth", "800")
+        os.kill(worker.pid, signal.SIGSTOP)
+        stage.wait_until(lambda: self.memory_kib(broker, "VmRSS") > before[0] + 40000, "tasks that wait")
+        os.kill(worker.pid, signal.SIGCONT)
+        self.assertEqual(bench.status(), 0)
+        for program, at in zip((broker, worker), before):
+            stage.wait_until(lambda: self.memory_kib(program, "VmRSS") < at + 12000, "memory to go back")
+
     def memory_kib(self, program, key):
         with open(f"/proc/{program.pid}/status", encoding="ascii") as file:
             return next(int(line.split()[1]) for line in file if line.startswith(key))
