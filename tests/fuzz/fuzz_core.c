@@ -186,6 +186,54 @@ static void welcome_check(struct scene *scene, const struct msg_WELCOME_CLIENT *
     }
 }
 
+static bool is_volatile_session(const struct scene *scene, uint64_t session)
+{
+    for (size_t i = 0; i < scene->series_count && i < SERIES_COUNT_MAX; i++) {
+        if (scene->series[i].session == session) {
+            return scene->series[i].is_volatile;
+        }
+    }
+    return false;
+}
+
+/* What a map says of one key, if that is a number or text. */
+static void field_note(struct series_seen *made, struct bytes key, struct bytes view)
+{
+    char text[ID_TEXT_SIZE];
+    uint64_t id;
+    struct value value;
+    struct cursor cursor = cursor_of(view);
+    CHECK(cursor_next(&cursor, &value));
+    if (bytes_is(key, "session") && value.type == VALUE_UINT) {
+        made->session = value.u;
+    } else if (bytes_is(key, "id") && value.type == VALUE_STR && value.bytes.n < sizeof text) {
+        snprintf(text, sizeof text, "%.*s", (int)value.bytes.n, (const char *)value.bytes.p);
+        made->id = id_parse(text, &id) ? id_series(id) : 0;
+    }
+}
+
+/* The answer to a RETRY: the task that was made is in a series of its session that no WELCOME has told. */
+static void reply_note(struct scene *scene, struct bytes body)
+{
+    struct series_seen made = {.is_volatile = true};
+    struct cursor cursor = cursor_of(body);
+    struct value map;
+    if (!cursor_next(&cursor, &map) || map.type != VALUE_MAP) {
+        return;
+    }
+    for (uint32_t left = map.count; left > 0; left--) {
+        struct value key;
+        struct bytes value;
+        CHECK(cursor_next(&cursor, &key) && cursor_skip(&cursor, VALUE_DEPTH_MAX, &value));
+        if (key.type == VALUE_STR) {
+            field_note(&made, key.bytes, value);
+        }
+    }
+    if (made.id != 0 && is_volatile_session(scene, made.session) && series_seen(scene, made.id) == NULL) {
+        scene->series[scene->series_count++ % SERIES_COUNT_MAX] = made;
+    }
+}
+
 static void message_check(void *context, const struct message *message)
 {
     struct scene *scene = context;
@@ -210,6 +258,9 @@ static void message_check(void *context, const struct message *message)
         break;
     case MSG_DROP:
         drops_check(scene, message->DROP.items);
+        break;
+    case MSG_REPLY:
+        reply_note(scene, message->REPLY.body);
         break;
     default:
         break;
