@@ -62,6 +62,15 @@ static void drop(struct capture *capture, struct capture_stream *stream)
     stream->passed = stream->taken;
 }
 
+/* Once something can be passed on again. */
+static void tell_dropped(struct capture *capture)
+{
+    if (capture->dropped > 0) {
+        log_event(LOG_WARN, "output of a slot was dropped", "bytes=%llu", (unsigned long long)capture->dropped);
+        capture->dropped = 0;
+    }
+}
+
 /* Does our stderr take a piece without making us wait? A pipe that is writable takes as much as is written at once. */
 static bool is_writable(void)
 {
@@ -115,6 +124,7 @@ static bool pass_on_in_time(struct capture *capture, int64_t now_ms)
     if (pass_on_all(capture)) {
         capture->muted_ms = 0;
         capture->is_dropping = false;
+        tell_dropped(capture);
         return true;
     }
     capture->muted_ms = capture->muted_ms == 0 ? now_ms : capture->muted_ms;
@@ -130,9 +140,7 @@ void capture_close(struct capture *capture)
     if (!pass_on_all(capture)) {
         drop_all(capture);
     }
-    if (capture->dropped > 0) {
-        log_event(LOG_WARN, "output of a slot was dropped", "bytes=%llu", (unsigned long long)capture->dropped);
-    }
+    tell_dropped(capture);
     for (unsigned i = 0; i < OUTPUT_STREAM_COUNT; i++) {
         hang_up(&capture->streams[i]);
         free(capture->streams[i].memory);

@@ -64,10 +64,10 @@ struct capture {
     struct capture_stream streams[OUTPUT_STREAM_COUNT]; /* [OUTPUT_STDOUT - 1] ... */
     struct capture_mark *marks;                         /* [number % COUNT]; NULL until something comes */
     uint64_t mark_count;                                /* ever */
-    uint64_t dropped;
-    int64_t muted_ms; /* our stderr takes no more, since then; 0 it does */
-    bool is_dropping; /* and has not for long */
-    int64_t slice_ms; /* the slice under way began then */
+    uint64_t dropped;                                   /* bytes that were not passed on, and not yet told of */
+    int64_t muted_ms;                                   /* our stderr takes no more, since then; 0 it does */
+    bool is_dropping;                                   /* and has not for long */
+    int64_t slice_ms;                                   /* the slice under way began then */
     size_t slice_size;
 };
 

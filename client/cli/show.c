@@ -139,12 +139,22 @@ static void put_failures(struct buf *to, struct bytes answer)
     }
 }
 
+/* If it was set: not told (0) by an older broker. */
+static void put_limit(struct buf *to, const char *what, uint64_t max, uint64_t otherwise)
+{
+    if (max != 0 && max != otherwise) {
+        buf_printf(to, ", %s %" PRIu64, what, max);
+    }
+}
+
 static void put_options(struct buf *to, struct bytes answer)
 {
     struct bytes options = answer_field(answer, "options");
     char seconds[AGE_SIZE];
     buf_printf(to, "%-11spriority %" PRId64 ", attempts %" PRIu64, "options", answer_i64(answer, "priority"),
                answer_u64(options, "attempts"));
+    put_limit(to, "crashes", answer_u64(options, "crashes_max"), CRASHES_MAX_DEFAULT);
+    put_limit(to, "losses", answer_u64(options, "losses_max"), LOSSES_MAX_DEFAULT);
     if (answer_u64(options, "timeout_ms") != 0) {
         buf_printf(to, ", timeout %s", seconds_text(answer_u64(options, "timeout_ms"), seconds));
     }

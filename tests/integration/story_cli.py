@@ -62,6 +62,12 @@ class Submitting(stage.Story):
         self.assertEqual(shown["args"], [0])
         self.assertIn("attempt 2", self.quern("show", bad["id"]).stdout)
 
+    def test_show_tells_limits_of_deaths_and_losses_that_were_set(self):
+        plain = self.quern("submit", "--detach", "square", "9", "--json").json["id"]
+        self.assertNotRegex(self.quern("show", plain).stdout, r"options .*(crashes|losses)")
+        task = self.quern("submit", "--detach", "square", "9", "--crashes", "2", "--losses", "4", "--json").json["id"]
+        self.assertRegex(self.quern("show", task).stdout, r"options .*, crashes 2, losses 4")
+
     def test_detach_prints_the_id_and_result_the_rest(self):
         identity = self.quern("submit", "--detach", "square", "9", "--json").json["id"]
         self.assertIn(identity, self.quern("result", identity, status=4).stderr)

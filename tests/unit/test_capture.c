@@ -358,6 +358,7 @@ static void test_a_stopped_reader_holds_nobody_up_for_long(void **state)
     (void)take(scene);
     assert_true(drain_passed(scene) >= strlen("again\n"));
     assert_false(scene->capture.is_dropping);
+    assert_int_equal(scene->capture.dropped, 0); /* which was said */
 }
 
 /* One slot that floods is not read all the time. */
