@@ -6,7 +6,7 @@
  * Frames and the monitor's events come on two different sockets, in no common order, and descriptors are used again.
  * What can be relied on: a connection's ACCEPTED is queued before its first frame, its DISCONNECTED after its last
  * one was queued. So before a first frame is judged the monitor is read to its end, and after a DISCONNECTED the
- * listener is read to its end before the connection counts as closed.
+ * listener is read to its end, or far enough (is_passed), before the connection counts as closed.
  */
 #include "common/link_peers.h"
 
@@ -78,9 +78,17 @@ static struct slot *slot_make(struct peers *peers, size_t listener, int fd)
     return &of->slots[fd];
 }
 
+/* Whoever said nothing since then has nothing left. */
+static bool is_passed(const struct peers_listener *of, struct reach since)
+{
+    return of->reach.round >= since.round + PEERS_ROUND_COUNT &&
+           of->reach.frame_count >= since.frame_count + PEERS_FRAME_COUNT;
+}
+
 static bool slot_is_stale(const struct peers *peers, size_t listener, const struct slot *slot)
 {
-    return slot->stale == peers->listeners[listener].drain_count + 1;
+    const struct peers_listener *of = &peers->listeners[listener];
+    return slot->stale == of->drain_count + 1 && !is_passed(of, slot->stale_reach);
 }
 
 static ino_t socket_inode(int fd)
@@ -126,15 +134,22 @@ void peers_accepted(struct peers *peers, size_t listener, int fd, int64_t now_ms
                                                  .serial = slot->serial});
 }
 
+static void ending_push(struct peers_listener *of, const struct peer *peer)
+{
+    line_push(&of->ending, (struct line_item){.number = peer->conn, .reach = of->reach});
+}
+
 void peers_disconnected(struct peers *peers, size_t listener, int fd)
 {
+    struct peers_listener *of = &peers->listeners[listener];
     struct slot *slot = slot_find(peers, listener, fd);
     if (slot == NULL || !slot->is_open) {
         return;
     }
     slot->is_open = false;
     if (slot->conn == 0) {
-        slot->stale = peers->listeners[listener].drain_count + 1;
+        slot->stale = of->drain_count + 1;
+        slot->stale_reach = of->reach;
         return;
     }
     struct peer *peer = peers_of_conn(peers, slot->conn);
@@ -143,7 +158,7 @@ void peers_disconnected(struct peers *peers, size_t listener, int fd)
     if (peer->state == PEER_OPEN) {
         peer->state = PEER_ENDING;
     }
-    line_push(&peers->listeners[listener].ending, (struct line_item){.number = peer->conn});
+    ending_push(of, peer);
 }
 
 static void peer_free(struct peers *peers, struct peer *peer)
@@ -174,6 +189,33 @@ void peers_drained(struct peers *peers, size_t listener)
         CHECK(peer != NULL);
         peer_ended(peers, peer);
     }
+}
+
+/* In their order: one with much left to say holds those behind it up, but it comes to its end. */
+static void passed_end(struct peers *peers, struct peers_listener *of)
+{
+    for (const struct line_item *item = line_peek(&of->ending); item != NULL; item = line_peek(&of->ending)) {
+        struct peer *peer = peers_of_conn(peers, item->number);
+        struct reach since = item->reach;
+        CHECK(peer != NULL);
+        since.round = peer->heard_round > since.round ? peer->heard_round : since.round;
+        if (!is_passed(of, since)) {
+            return;
+        }
+        (void)line_pop(&of->ending);
+        peer_ended(peers, peer);
+    }
+}
+
+void peers_heard(struct peers *peers, struct peer *peer)
+{
+    struct peers_listener *of = &peers->listeners[peer->listener];
+    of->reach.frame_count++;
+    if (peer->heard_round == of->reach.round) {
+        of->reach.round++;
+        passed_end(peers, of);
+    }
+    peer->heard_round = of->reach.round;
 }
 
 /* ---- peers ---- */
@@ -225,7 +267,7 @@ struct peer *peers_add(struct peers *peers, size_t listener, uint32_t routing_id
         /* It spoke and left before we came to it: heard to its end like any other. */
         struct peer *peer = peer_make(peers, listener, routing_id, fd);
         peer->state = PEER_ENDING;
-        line_push(&peers->listeners[listener].ending, (struct line_item){.number = peer->conn});
+        ending_push(&peers->listeners[listener], peer);
         return peer;
     }
     if (is_stale || slot->conn != 0 || peers->by_conn.count >= CONNECTION_COUNT_MAX) {

@@ -16,6 +16,9 @@
 #define PEER_TEXT_SIZE_MAX 80u
 
 /*
+ * Read to its end is a listener that had no more frames. One that is never without: frames are taken from all
+ * connections in turn, so who has said nothing while others were heard several times has nothing left.
+ *
  *            first frame                DISCONNECTED              listener read to its end
  *  (unseen) ────────────▶ PEER_OPEN ──────────────▶ PEER_ENDING ──────────────▶ PEER_GONE
  *                             │                                                  ▲
@@ -34,9 +37,16 @@ struct peer {
     size_t listener;
     uint32_t routing_id;
     int fd;
+    uint64_t heard_round; /* of the listener, at its last frame */
     unsigned error_count;
     bool is_remote;
     char text[PEER_TEXT_SIZE_MAX];
+};
+
+/* How far the reading of a listener had come. */
+struct reach {
+    uint64_t round;
+    uint64_t frame_count;
 };
 
 /* A descriptor of a listener, as its monitor tells it. */
@@ -48,6 +58,7 @@ struct slot {
     /* Closed before anything was heard: until the listener has been read to its end, a first frame from this
      * descriptor may still be that connection's. The listener's drain_count at that time, + 1. */
     uint64_t stale;
+    struct reach stale_reach; /* then */
 };
 
 /* First in, first out, of numbers that may have lost their meaning when they come out. */
@@ -56,6 +67,7 @@ struct line {
         uint64_t number;
         int64_t due_ms;
         uint64_t serial;
+        struct reach reach;
     } * items;
     size_t first;
     size_t count;
@@ -66,7 +78,8 @@ struct peers_listener {
     struct slot *slots;
     size_t slot_count;
     uint64_t drain_count;
-    struct line ending; /* conns */
+    struct reach reach; /* a round ends when somebody is heard for the second time in it */
+    struct line ending; /* conns, and the reach at their end */
 };
 
 struct peers {
@@ -83,6 +96,11 @@ struct peers {
 
 #define PEERS_KICK_GRACE_MS 200
 #define PEERS_SILENT_MS_MAX 15000
+/* So many whole rounds without a frame of it, and so many frames at least (libzmq looks every 100 parts of messages, of
+ * which a frame has two, who has something): nothing is left of a connection. One round would do, but that libzmq
+ * changes the order when connections come and go. */
+#define PEERS_ROUND_COUNT 3u
+#define PEERS_FRAME_COUNT 128u
 
 void peers_fini(struct peers *peers);
 
@@ -91,6 +109,9 @@ void peers_accepted(struct peers *peers, size_t listener, int fd, int64_t now_ms
 void peers_disconnected(struct peers *peers, size_t listener, int fd);
 /* The listener had no more frames, after the monitor's events known by then: what was ending has ended. */
 void peers_drained(struct peers *peers, size_t listener);
+
+/* A frame of it was read: once for each. */
+void peers_heard(struct peers *peers, struct peer *peer);
 
 struct peer *peers_find(const struct peers *peers, size_t listener, uint32_t routing_id);
 struct peer *peers_of_conn(const struct peers *peers, uint64_t conn);

@@ -27,6 +27,8 @@
 #define CLOSE_LINGER_MS 200
 /* Frames from one listener before the next has its turn. */
 #define TURN_FRAME_COUNT_MAX 64u
+/* Frames from one listener, which had some all the while, before its monitor is read: somebody may have gone. */
+#define UNLOOKED_FRAME_COUNT_MAX 512u
 /* Frames dropped in one call of router_next before the caller gets its thread back. */
 #define DROP_COUNT_MAX 256u
 /* What a flood of strangers could repeat is logged this often. */
@@ -43,6 +45,7 @@ struct listener {
     char url[URL_SIZE_MAX + 1]; /* the real one */
     struct claim claim;
     struct monitor_rest rest;
+    unsigned unlooked_frame_count; /* since its monitor was read */
 };
 
 struct router {
@@ -285,6 +288,7 @@ static bool monitor_read(struct router *router, size_t index)
     int event = 0;
     int value = 0;
     bool is_news = false;
+    listener->unlooked_frame_count = 0;
     while (link_monitor_next(listener->monitor, &event, &value)) {
         is_news = true;
         if (event == ZMQ_EVENT_ACCEPTED) {
@@ -405,6 +409,12 @@ static enum received listener_receive(struct router *router, size_t index, struc
     }
     struct peer *peer = peer_of_frame(router, index, &id);
     zmq_msg_close(&id);
+    if (++router->listeners[index].unlooked_frame_count >= UNLOOKED_FRAME_COUNT_MAX) {
+        monitor_read(router, index);
+    }
+    if (peer != NULL) {
+        peers_heard(&router->peers, peer);
+    }
     if (peer == NULL || peer->state == PEER_KICKED) {
         return RECEIVED_DROPPED;
     }

@@ -224,6 +224,50 @@ static void test_frames_sent_before_closing_arrive_then_closed(void **state)
     assert_int_equal(strtoul((const char *)world->heard.p, NULL, 10), LAST_COUNT - 1);
 }
 
+/* What others have said and nobody has read yet does not hide it. */
+static void test_closed_is_told_while_frames_of_others_never_cease(void **state)
+{
+    (void)state;
+    enum { FLOOD_COUNT = 20000 };
+    struct dealer *flood = NULL;
+    char *why = NULL;
+    const char *urls[] = {world->url};
+    world_open_router(world);
+    assert_int_equal(dealer_open(urls, 1, &flood, &why), QUERN_OK);
+    world_open_dealer(world, world->url);
+    UNTIL(world, world->up_count == 1);
+    world_check_echo(world, "here");
+    uint64_t conn = world->conn;
+    struct dealer_event event;
+    while (!dealer_next(flood, &event)) {
+        world_wait(world, 1);
+    }
+    assert_int_equal(event.kind, DEALER_UP);
+    struct buf first = frame_of("flood"); /* a first one is a reason to read the monitor */
+    assert_int_equal(dealer_send(flood, &first), QUERN_OK);
+    UNTIL(world, bytes_is(buf_bytes(&world->heard), "flood"));
+    for (unsigned i = 0; i < FLOOD_COUNT; i++) {
+        struct buf frame = frame_of("flood");
+        assert_int_equal(dealer_send(flood, &frame), QUERN_OK);
+    }
+    dealer_close(&world->dealer, 5000);
+    world_open_dealer(world, world->url); /* comes after the other has gone */
+    while (!dealer_next(world->dealer, &event)) {
+        world_wait(world, 1);
+    }
+    unsigned frame_count = 0;
+    struct router_event heard;
+    do {
+        while (!router_next(world->router, &heard)) {
+            world_wait(world, 1);
+        }
+        frame_count += heard.kind == ROUTER_FRAME;
+    } while (heard.kind != ROUTER_CLOSED);
+    assert_int_equal(heard.conn, conn);
+    assert_true(frame_count < FLOOD_COUNT / 2);
+    dealer_close(&flood, 0);
+}
+
 enum { QUEUED_COUNT = 20000 };
 
 static void *read_queued(void *peer)
@@ -589,6 +633,7 @@ int main(int argc, char **argv)
         test(a_frame_sent_before_the_kick_arrives),
         test(frames_of_a_kicked_peer_are_not_heard),
         test(frames_sent_before_closing_arrive_then_closed),
+        test(closed_is_told_while_frames_of_others_never_cease),
         test(frames_queued_before_the_broker_closes_leave),
         test(connections_come_and_go_by_the_hundred),
         test(a_killed_broker_is_noticed_and_found_again),

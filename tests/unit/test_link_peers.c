@@ -82,6 +82,54 @@ static void test_closed_is_told_once_and_only_after_the_last_frame(void **state)
     assert_null(peers_of_conn(peers, conn));
 }
 
+static void hear_often(struct peer *peer, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        peers_heard(peers, peer);
+    }
+}
+
+/* The listener is never read to its end: but frames are taken from all in turn. */
+static void test_who_says_nothing_while_others_go_on_has_ended(void **state)
+{
+    (void)state;
+    peers_accepted(peers, 0, pair[0], 0);
+    peers_accepted(peers, 0, pair[1], 0);
+    struct peer *peer = peers_add(peers, 0, 1, pair[0]);
+    struct peer *other = peers_add(peers, 0, 2, pair[1]);
+    hear(peer);
+    hear(other);
+    uint64_t conn = peer->conn;
+    hear_often(other, 1000);
+    peers_disconnected(peers, 0, pair[0]);
+    for (unsigned i = 0; i < 1000; i++) { /* it had much to say */
+        peers_heard(peers, other);
+        peers_heard(peers, peer);
+        assert_int_equal(peers_next_closed(peers), 0);
+    }
+    hear_often(other, PEERS_ROUND_COUNT - 1);
+    assert_int_equal(peers_next_closed(peers), 0);
+    hear_often(other, 2);
+    assert_int_equal(peers_next_closed(peers), conn);
+    assert_null(peers_find(peers, 0, 1));
+}
+
+/* That others are heard at all says nothing if libzmq has not looked who has something. */
+static void test_a_few_frames_of_others_do_not_end_it(void **state)
+{
+    (void)state;
+    peers_accepted(peers, 0, pair[0], 0);
+    peers_accepted(peers, 0, pair[1], 0);
+    hear(peers_add(peers, 0, 1, pair[0]));
+    struct peer *other = peers_add(peers, 0, 2, pair[1]);
+    hear(other);
+    peers_disconnected(peers, 0, pair[0]);
+    hear_often(other, PEERS_FRAME_COUNT - 1);
+    assert_int_equal(peers_next_closed(peers), 0);
+    hear_often(other, 1);
+    assert_int_equal(peers_next_closed(peers), 1);
+}
+
 static void test_another_listener_read_to_its_end_says_nothing(void **state)
 {
     (void)state;
@@ -188,6 +236,19 @@ static void test_after_a_read_to_the_end_the_descriptor_is_the_new_ones(void **s
     assert_false(is_shut_down());
 }
 
+static void test_a_descriptor_is_the_new_ones_also_when_others_never_cease(void **state)
+{
+    (void)state;
+    peers_accepted(peers, 0, pair[1], 0);
+    struct peer *other = peers_add(peers, 0, 2, pair[1]);
+    peers_accepted(peers, 0, pair[0], 0);
+    peers_disconnected(peers, 0, pair[0]);
+    peers_accepted(peers, 0, pair[0], 0);
+    hear_often(other, PEERS_FRAME_COUNT);
+    hear(peers_add(peers, 0, 1, pair[0]));
+    assert_false(is_shut_down());
+}
+
 static void test_one_that_spoke_and_left_is_heard_to_its_end(void **state)
 {
     (void)state;
@@ -289,6 +350,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test(a_connection_is_found_by_its_routing_id_and_number),
         test(closed_is_told_once_and_only_after_the_last_frame),
+        test(who_says_nothing_while_others_go_on_has_ended),
+        test(a_few_frames_of_others_do_not_end_it),
         test(another_listener_read_to_its_end_says_nothing),
         test(a_kick_is_told_at_once_and_shuts_down_when_due),
         test(a_kick_of_one_that_is_ending_is_told_once),
@@ -296,6 +359,7 @@ int main(void)
         test(a_descriptor_that_is_something_else_now_is_not_shut_down),
         test(a_first_frame_that_may_be_of_the_one_before_is_refused),
         test(after_a_read_to_the_end_the_descriptor_is_the_new_ones),
+        test(a_descriptor_is_the_new_ones_also_when_others_never_cease),
         test(one_that_spoke_and_left_is_heard_to_its_end),
         test(a_descriptor_never_accepted_makes_no_connection),
         test(two_connections_on_one_descriptor_are_both_ended),
